@@ -1,0 +1,171 @@
+//! Tasks as values: what to run, where, and how to type what comes back.
+
+use std::{marker::PhantomData, time::Duration};
+
+use jiff::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    error::{Error, Result},
+    model::{Json, PeerUrl, null, to_json},
+};
+
+/// The contract between two peers: which action of which queue, what goes in, what comes out.
+///
+/// Derived, on the type of the input:
+///
+/// ```
+/// use frestq::prelude::*;
+///
+/// #[derive(Serialize, Deserialize, Action)]
+/// #[action(queue = "say_queue", action = "hello_world", output = String)]
+/// struct Hello {
+///     username: String,
+/// }
+///
+/// let task = Hello { username: "ada".into() }.to("http://127.0.0.1:5001/api/queues").label("greeting");
+/// ```
+///
+/// Both peers may share the type from one crate; then a handler of this input needs no arguments in
+/// `#[frestq::task]`, and its output is checked against `output` at compile time.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` names no action",
+    note = "derive it: #[derive(Serialize, Deserialize, Action)] #[action(queue = \"...\", action = \"...\", output = ...)]"
+)]
+pub trait Action: Serialize {
+    /// The queue of the receiving peer.
+    const QUEUE: &'static str;
+    /// The action within that queue.
+    const ACTION: &'static str;
+    /// What the handler returns.
+    type Output: Serialize + DeserializeOwned + Send + 'static;
+
+    /// Addresses this input to a peer, by its root queues URL.
+    fn to(self, peer: impl AsRef<str>) -> SimpleTask<Self::Output>
+    where
+        Self: Sized,
+    {
+        SimpleTask::new(peer, Self::QUEUE, Self::ACTION).data(self)
+    }
+}
+
+/// One task for one peer, built by value and handed to [`Frestq::send`](crate::Frestq::send).
+///
+/// `T` is the type of its output: any JSON unless an [`Action`] says more.
+///
+/// ```
+/// use frestq::SimpleTask;
+/// use serde_json::json;
+///
+/// let task = SimpleTask::new("http://127.0.0.1:5001/api/queues", "say_queue", "hello_world")
+///     .data(json!({ "username": "ada" }))
+///     .label("greeting");
+/// ```
+///
+/// A wrong address or a payload that is no JSON is reported by `send`, so that building stays fluent.
+#[must_use = "a task does nothing until it is sent"]
+#[derive(Debug)]
+pub struct SimpleTask<T = serde_json::Value> {
+    pub(crate) draft: Draft,
+    output: PhantomData<fn() -> T>,
+}
+
+/// What a [`SimpleTask`] holds, whatever its output.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) peer: Result<PeerUrl>,
+    pub(crate) queue: String,
+    pub(crate) action: String,
+    pub(crate) data: Result<Json>,
+    pub(crate) label: Option<String>,
+    pub(crate) info: Option<String>,
+    pub(crate) expires: Option<When>,
+    pub(crate) pingback: Option<When>,
+    pub(crate) delay: Option<Duration>,
+}
+
+/// A moment, or a distance from the moment of sending.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum When {
+    At(Timestamp),
+    In(Duration),
+}
+
+impl When {
+    pub(crate) fn resolve(self, now: Timestamp) -> Result<Timestamp> {
+        match self {
+            When::At(at) => Ok(at),
+            When::In(distance) => now.checked_add(distance).map_err(|_| {
+                Error::Invalid(format!("a date {distance:?} from now is out of range"))
+            }),
+        }
+    }
+}
+
+impl<T> SimpleTask<T> {
+    /// A task for `action` of `queue` on the peer with the given root queues URL.
+    pub fn new(peer: impl AsRef<str>, queue: impl Into<String>, action: impl Into<String>) -> Self {
+        Self {
+            draft: Draft {
+                peer: peer.as_ref().parse(),
+                queue: queue.into(),
+                action: action.into(),
+                data: Ok(null()),
+                label: None,
+                info: None,
+                expires: None,
+                pingback: None,
+                delay: None,
+            },
+            output: PhantomData,
+        }
+    }
+
+    /// The input of the task: anything that serializes.
+    pub fn data(mut self, data: impl Serialize) -> Self {
+        self.draft.data = to_json(&data).map_err(Error::from);
+        self
+    }
+
+    /// A name for people and for lookups. Stays on this peer.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.draft.label = Some(label.into());
+        self
+    }
+
+    /// A note for people that travels with the task; at most 1,024 characters.
+    pub fn info(mut self, info: impl Into<String>) -> Self {
+        self.draft.info = Some(info.into());
+        self
+    }
+
+    /// After this the task is worthless (`expiration_date` on the wire).
+    pub fn expires_at(mut self, at: Timestamp) -> Self {
+        self.draft.expires = Some(When::At(at));
+        self
+    }
+
+    /// Like [`expires_at`](Self::expires_at), counted from the moment of sending.
+    pub fn expires_in(mut self, distance: Duration) -> Self {
+        self.draft.expires = Some(When::In(distance));
+        self
+    }
+
+    /// When the receiver should report on the task unasked (`pingback_date` on the wire).
+    pub fn pingback_at(mut self, at: Timestamp) -> Self {
+        self.draft.pingback = Some(When::At(at));
+        self
+    }
+
+    /// Like [`pingback_at`](Self::pingback_at), counted from the moment of sending.
+    pub fn pingback_in(mut self, distance: Duration) -> Self {
+        self.draft.pingback = Some(When::In(distance));
+        self
+    }
+
+    /// Sent, or started if it is for this peer itself, not earlier than this long after `send`.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.draft.delay = Some(delay);
+        self
+    }
+}

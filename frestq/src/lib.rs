@@ -1,0 +1,25 @@
+//! A federated REST task queue.
+
+#[doc(hidden)]
+pub mod __private;
+mod app;
+mod compose;
+mod context;
+mod error;
+mod handler;
+mod model;
+mod peer;
+pub mod prelude;
+mod registry;
+mod transaction;
+
+pub use app::App;
+pub use compose::{Action, SimpleTask};
+pub use context::Task;
+pub use error::{Error, Result, TaskError};
+pub use handler::{FromTask, IntoOutcome, Requirements};
+pub use model::{
+    Direction, Json, MessageId, MessageRecord, PeerUrl, Role, Status, TaskId, TaskKind, TaskRecord,
+};
+pub use peer::Frestq;
+pub use transaction::{Param, Params, Transaction};

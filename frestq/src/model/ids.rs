@@ -1,0 +1,155 @@
+//! Identifiers. Each is a type of its own, so that the compiler tells them apart.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// The id of a task: the same on the peer that sent it and on the peer that runs it
+/// (`restqp.md`, *A simple task*).
+///
+/// Ours are time-ordered UUIDs; a foreign peer may send any text of up to 128 characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TaskId(Box<str>);
+
+/// The id of one message, chosen by its sender (`restqp.md`, *The envelope*).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MessageId(Box<str>);
+
+macro_rules! text_id {
+    ($name:ident) => {
+        impl $name {
+            /// A new id, unique and ordered by time.
+            pub(crate) fn generate() -> Self {
+                Self(uuid::Uuid::now_v7().to_string().into())
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = std::convert::Infallible;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Ok(text.into())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_id!(TaskId);
+text_id!(MessageId);
+
+/// The row of a peer in our database. Small, since every task and message carries one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerId(pub(crate) i64);
+
+impl PeerId {
+    /// This peer itself. Its row is the first one, made with the database.
+    pub(crate) const SELF: PeerId = PeerId(0);
+}
+
+/// One serving process. Several of them may be one peer, on one Postgres database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NodeId(pub(crate) i64);
+
+/// The root queues URL of a peer: its address, and its name on the wire
+/// (`restqp.md`, *Addresses*).
+///
+/// Kept in one normal form, without the trailing slash, so that equal addresses are equal values.
+///
+/// ```
+/// let url: frestq::PeerUrl = "HTTP://127.0.0.1:5001/api/queues/".parse()?;
+/// assert_eq!(url.as_str(), "http://127.0.0.1:5001/api/queues");
+/// # Ok::<(), frestq::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct PeerUrl(std::sync::Arc<str>);
+
+impl PeerUrl {
+    /// The URL as text, without a trailing slash.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Where messages for `queue` are posted.
+    pub(crate) fn queue(&self, queue: &str) -> String {
+        format!("{}/{queue}/", self.0)
+    }
+
+    /// Takes text that this type wrote earlier, from the database.
+    pub(crate) fn trusted(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl FromStr for PeerUrl {
+    type Err = crate::Error;
+
+    /// Reads a root queues URL.
+    ///
+    /// # Errors
+    ///
+    /// The text is no absolute `http` or `https` URL with a host, carries a query, a fragment or
+    /// credentials, or is longer than 1,024 characters.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refuse = |why: &str| crate::Error::PeerUrl {
+            url: text.chars().take(120).collect(),
+            why: why.into(),
+        };
+        if text.chars().count() > 1024 {
+            return Err(refuse("it is longer than 1024 characters"));
+        }
+        let url = url::Url::parse(text).map_err(|e| refuse(&e.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(refuse("the scheme must be http or https"));
+        }
+        if url.host_str().is_none() {
+            return Err(refuse("it names no host"));
+        }
+        if url.query().is_some()
+            || url.fragment().is_some()
+            || !url.username().is_empty()
+            || url.password().is_some()
+        {
+            return Err(refuse("it may have no query, fragment or credentials"));
+        }
+        Ok(Self(url.as_str().trim_end_matches('/').into()))
+    }
+}
+
+impl fmt::Display for PeerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for PeerUrl {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}

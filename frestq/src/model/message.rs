@@ -1,0 +1,98 @@
+//! Rows of messages: what came in, what goes out.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Json, MessageId, PeerId, PeerUrl, TaskId};
+
+/// What makes a received message the same as an earlier one: its sender, and the id it chose.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct InboxKey {
+    pub(crate) peer: PeerId,
+    pub(crate) message: MessageId,
+}
+
+/// A received and accepted message.
+#[derive(Clone, Debug)]
+pub(crate) struct InboxRow {
+    pub(crate) key: InboxKey,
+    /// SHA-256 of queue and body, cut to 16 bytes: tells a repetition from a reused id.
+    pub(crate) hash: [u8; 16],
+    pub(crate) queue: Box<str>,
+    pub(crate) action: Box<str>,
+    pub(crate) task: Option<TaskId>,
+    pub(crate) data: Json,
+    pub(crate) received_at: Timestamp,
+}
+
+/// A message that a decision causes; it becomes an [`OutboxRow`] when its bytes are frozen.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) peer: PeerId,
+    pub(crate) queue: Box<str>,
+    pub(crate) action: Box<str>,
+    pub(crate) task: TaskId,
+    pub(crate) data: Json,
+    /// The per-task revision of an update, for peers that read it.
+    pub(crate) rev: Option<i64>,
+    pub(crate) info: Option<Box<str>>,
+    pub(crate) pingback_at: Option<Timestamp>,
+    pub(crate) expires_at: Option<Timestamp>,
+    /// Whether this message carries the task itself, so that its refusal ends the task.
+    pub(crate) carries_task: bool,
+}
+
+/// A message on its way out. Its body is frozen: every attempt sends the same bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct OutboxRow {
+    /// Its place in the outbox; 0 before it is stored.
+    pub(crate) seq: i64,
+    pub(crate) peer: PeerId,
+    pub(crate) message: MessageId,
+    pub(crate) queue: Box<str>,
+    pub(crate) action: Box<str>,
+    pub(crate) task: TaskId,
+    pub(crate) carries_task: bool,
+    pub(crate) body: Box<str>,
+    /// After this its delivery is given up.
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) attempts: i64,
+    pub(crate) created_at: Timestamp,
+}
+
+/// Whether a message came in or goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Received from another peer.
+    In,
+    /// Sent to another peer.
+    Out,
+}
+
+/// A message as listings and `--show-message` give it, with the original's field names.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+#[allow(
+    missing_docs,
+    reason = "the names are the documentation: the original's columns"
+)]
+pub struct MessageRecord {
+    pub id: MessageId,
+    pub direction: Direction,
+    pub action: String,
+    pub queue_name: String,
+    pub sender_url: PeerUrl,
+    pub receiver_url: PeerUrl,
+    pub is_received: bool,
+    pub task_id: Option<TaskId>,
+    pub input_data: Json,
+    /// The HTTP status: what we answered, or were answered last; 0 before any answer.
+    pub output_status: i64,
+    pub created_date: Timestamp,
+    /// `accepted` for a received message; `pending`, `delivered` or `failed` for a sent one.
+    pub state: String,
+    pub attempts: i64,
+    pub next_attempt_date: Option<Timestamp>,
+    pub last_error: Option<String>,
+}

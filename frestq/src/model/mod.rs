@@ -1,0 +1,18 @@
+//! The words of the field as types: identifiers, states, rows. Imports nothing else of this crate.
+
+mod ids;
+mod json;
+mod message;
+mod options;
+mod status;
+mod task;
+
+pub use ids::{MessageId, NodeId, PeerId, PeerUrl, TaskId};
+pub use json::Json;
+pub(crate) use json::{null, to_json};
+pub use message::{Direction, MessageRecord};
+pub(crate) use message::{InboxKey, InboxRow, OutboxRow, Outgoing};
+pub use options::ActionOptions;
+pub use status::{Status, TaskKind};
+pub(crate) use task::{NewTask, TaskState};
+pub use task::{Role, TaskRecord};

@@ -1,0 +1,108 @@
+//! The rows of a task: the small part that decisions need, what a new one carries, and all of it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Json, NodeId, PeerId, PeerUrl, Status, TaskId, TaskKind};
+
+/// Which side of a task this peer is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Handed to another peer by us.
+    Sent,
+    /// Handed to us by another peer.
+    Received,
+    /// Ours alone.
+    Local,
+}
+
+impl Role {
+    pub(crate) const fn code(self) -> i64 {
+        match self {
+            Role::Sent => 0,
+            Role::Received => 1,
+            Role::Local => 2,
+        }
+    }
+
+    pub(crate) const fn from_code(code: i64) -> Option<Self> {
+        match code {
+            0 => Some(Role::Sent),
+            1 => Some(Role::Received),
+            2 => Some(Role::Local),
+            _ => None,
+        }
+    }
+}
+
+/// What the engine reads and changes: everything but the payloads.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TaskState {
+    pub(crate) id: TaskId,
+    pub(crate) kind: TaskKind,
+    pub(crate) role: Role,
+    /// The peer at the other end; ourselves for a local task.
+    pub(crate) peer: PeerId,
+    pub(crate) queue: Box<str>,
+    pub(crate) action: Box<str>,
+    pub(crate) status: Status,
+    /// How often a handler run was started.
+    pub(crate) attempt: i64,
+    /// How many of those ended in an `Err` that the action's `retries` forgave.
+    pub(crate) failures: i64,
+    /// The claim's fencing number: a completion under an older one is ignored.
+    pub(crate) epoch: i64,
+    /// The process that runs it now.
+    pub(crate) owner: Option<NodeId>,
+    /// The newest update: sent, where we run the task; applied, where we sent it.
+    pub(crate) rev: i64,
+    /// Not to be started earlier.
+    pub(crate) run_at: Option<Timestamp>,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) modified_at: Timestamp,
+}
+
+/// A task to store, with what never changes afterwards.
+#[derive(Clone, Debug)]
+pub(crate) struct NewTask {
+    pub(crate) state: TaskState,
+    pub(crate) input: Json,
+    pub(crate) label: Option<Box<str>>,
+    pub(crate) info: Option<Box<str>>,
+    pub(crate) pingback_at: Option<Timestamp>,
+    pub(crate) created_at: Timestamp,
+}
+
+/// A task as listings and `--show-task` give it, with the original's field names.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+#[allow(
+    missing_docs,
+    reason = "the names are the documentation: the original's columns"
+)]
+pub struct TaskRecord {
+    pub id: TaskId,
+    pub task_type: TaskKind,
+    pub action: String,
+    pub queue_name: String,
+    pub status: Status,
+    pub label: Option<String>,
+    pub order: Option<i64>,
+    pub parent_id: Option<TaskId>,
+    pub sender_url: PeerUrl,
+    pub receiver_url: PeerUrl,
+    pub is_received: bool,
+    pub is_local: bool,
+    pub created_date: Timestamp,
+    pub last_modified_date: Timestamp,
+    pub input_data: Json,
+    pub output_data: Json,
+    pub reservation_data: Json,
+    pub pingback_date: Option<Timestamp>,
+    pub expiration_date: Option<Timestamp>,
+    pub info: Option<String>,
+    pub attempt: i64,
+    pub failures: i64,
+    pub run_date: Option<Timestamp>,
+}

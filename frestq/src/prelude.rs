@@ -1,0 +1,9 @@
+//! What a file of handlers and views needs: `use frestq::prelude::*;`.
+
+pub use axum::{
+    extract::{Path, State},
+    routing::{get, post},
+};
+pub use serde::{Deserialize, Serialize};
+
+pub use crate::{Action, Frestq, FromTask, SimpleTask, Task, TaskError};

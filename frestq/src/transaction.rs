@@ -1,0 +1,96 @@
+//! A handler's own statements, buffered until its task completes.
+
+/// A value for a placeholder.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Param {
+    /// SQL `NULL`.
+    Null,
+    /// An integer.
+    Integer(i64),
+    /// A floating point number.
+    Real(f64),
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// A truth value.
+    Bool(bool),
+}
+
+macro_rules! param {
+    ($($type:ty => |$value:ident| $param:expr),+ $(,)?) => {
+        $(impl From<$type> for Param {
+            fn from($value: $type) -> Self {
+                $param
+            }
+        })+
+    };
+}
+
+param! {
+    i64 => |v| Param::Integer(v),
+    i32 => |v| Param::Integer(v.into()),
+    u32 => |v| Param::Integer(v.into()),
+    f64 => |v| Param::Real(v),
+    bool => |v| Param::Bool(v),
+    &str => |v| Param::Text(v.to_owned()),
+    String => |v| Param::Text(v),
+    &String => |v| Param::Text(v.clone()),
+    Vec<u8> => |v| Param::Bytes(v),
+    &[u8] => |v| Param::Bytes(v.to_owned()),
+}
+
+impl<T: Into<Param>> From<Option<T>> for Param {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Param::Null, Into::into)
+    }
+}
+
+/// The values of one statement, as a tuple (or `()`), in the order of `$1`, `$2`, ...
+pub trait Params {
+    /// The values in order.
+    fn into_params(self) -> Vec<Param>;
+}
+
+macro_rules! tuple_params {
+    ($($name:ident)*) => {
+        impl<$($name: Into<Param>),*> Params for ($($name,)*) {
+            #[allow(non_snake_case, reason = "a variable per type")]
+            fn into_params(self) -> Vec<Param> {
+                let ($($name,)*) = self;
+                vec![$($name.into()),*]
+            }
+        }
+    };
+}
+
+tuple_params!();
+tuple_params!(A);
+tuple_params!(A B);
+tuple_params!(A B C);
+tuple_params!(A B C D);
+tuple_params!(A B C D E);
+tuple_params!(A B C D E F);
+tuple_params!(A B C D E F G);
+tuple_params!(A B C D E F G H);
+
+impl Params for Vec<Param> {
+    fn into_params(self) -> Vec<Param> {
+        self
+    }
+}
+
+/// Statements that commit together with a task's completion
+/// (see [`Task::transaction`](crate::Task::transaction)).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Transaction {
+    pub(crate) statements: Vec<(String, Vec<Param>)>,
+}
+
+impl Transaction {
+    /// Adds one statement. Placeholders are `$1`, `$2`, ... on SQLite and on Postgres.
+    pub fn execute(&mut self, sql: impl Into<String>, params: impl Params) {
+        self.statements.push((sql.into(), params.into_params()));
+    }
+}
