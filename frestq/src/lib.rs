@@ -3,14 +3,18 @@
 #[doc(hidden)]
 pub mod __private;
 mod app;
+mod clock;
 mod compose;
 mod context;
+mod engine;
 mod error;
 mod handler;
 mod model;
 mod peer;
 pub mod prelude;
 mod registry;
+mod retry;
+mod store;
 mod transaction;
 
 pub use app::App;

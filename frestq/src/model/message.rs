@@ -21,7 +21,8 @@ pub(crate) struct InboxRow {
     pub(crate) queue: Box<str>,
     pub(crate) action: Box<str>,
     pub(crate) task: Option<TaskId>,
-    pub(crate) data: Json,
+    /// `None` where the message carries a task: it is that task's input.
+    pub(crate) data: Option<Json>,
     pub(crate) received_at: Timestamp,
 }
 
@@ -38,6 +39,8 @@ pub(crate) struct Outgoing {
     pub(crate) info: Option<Box<str>>,
     pub(crate) pingback_at: Option<Timestamp>,
     pub(crate) expires_at: Option<Timestamp>,
+    /// Its first attempt waits until then.
+    pub(crate) not_before: Option<Timestamp>,
     /// Whether this message carries the task itself, so that its refusal ends the task.
     pub(crate) carries_task: bool,
 }
@@ -57,6 +60,7 @@ pub(crate) struct OutboxRow {
     /// After this its delivery is given up.
     pub(crate) expires_at: Option<Timestamp>,
     pub(crate) attempts: i64,
+    pub(crate) due_at: Timestamp,
     pub(crate) created_at: Timestamp,
 }
 

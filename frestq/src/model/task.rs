@@ -39,6 +39,8 @@ impl Role {
 /// What the engine reads and changes: everything but the payloads.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TaskState {
+    /// The row's number; 0 before it is stored.
+    pub(crate) seq: i64,
     pub(crate) id: TaskId,
     pub(crate) kind: TaskKind,
     pub(crate) role: Role,

@@ -1,0 +1,85 @@
+-- Times are microseconds since 1970, UTC. Statuses, kinds and roles are the codes of `model`.
+
+CREATE TABLE peers (
+    id         INTEGER PRIMARY KEY,
+    url        TEXT    NOT NULL UNIQUE,
+    -- has shown that it reads `frestq.batch` and `ext`
+    extensions INTEGER NOT NULL DEFAULT 0,
+    -- transport failures in a row, and when the breaker lets the next probe through
+    failures   INTEGER NOT NULL DEFAULT 0,
+    probe_at   INTEGER,
+    last_error TEXT
+) STRICT;
+
+CREATE TABLE nodes (
+    id          INTEGER PRIMARY KEY,
+    name        TEXT    NOT NULL UNIQUE,
+    started_at  INTEGER NOT NULL,
+    alive_until INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE tasks (
+    seq         INTEGER PRIMARY KEY,
+    id          TEXT    NOT NULL UNIQUE,
+    kind        INTEGER NOT NULL,
+    role        INTEGER NOT NULL,
+    peer        INTEGER NOT NULL REFERENCES peers,
+    queue       TEXT    NOT NULL,
+    action      TEXT    NOT NULL,
+    status      INTEGER NOT NULL,
+    attempt     INTEGER NOT NULL,
+    failures    INTEGER NOT NULL,
+    epoch       INTEGER NOT NULL,
+    owner       INTEGER,
+    rev         INTEGER NOT NULL,
+    run_at      INTEGER,
+    expires_at  INTEGER,
+    pingback_at INTEGER,
+    created_at  INTEGER NOT NULL,
+    modified_at INTEGER NOT NULL,
+    label       TEXT,
+    info        TEXT,
+    input       TEXT    NOT NULL,
+    output      TEXT
+) STRICT;
+
+-- waiting for a slot: created, and not handed to somebody else
+CREATE INDEX tasks_waiting ON tasks (queue, seq) WHERE status = 0 AND role <> 0;
+CREATE INDEX tasks_delayed ON tasks (run_at) WHERE status = 0 AND role <> 0 AND run_at IS NOT NULL;
+CREATE INDEX tasks_owned ON tasks (owner) WHERE owner IS NOT NULL;
+CREATE INDEX tasks_expiring ON tasks (expires_at) WHERE status < 10 AND expires_at IS NOT NULL;
+
+CREATE TABLE inbox (
+    seq         INTEGER PRIMARY KEY,
+    peer        INTEGER NOT NULL REFERENCES peers,
+    message     TEXT    NOT NULL,
+    hash        BLOB    NOT NULL,
+    queue       TEXT    NOT NULL,
+    action      TEXT    NOT NULL,
+    task        TEXT,
+    -- null where the message carried a task: it is that task's input
+    data        TEXT,
+    received_at INTEGER NOT NULL,
+    UNIQUE (peer, message)
+) STRICT;
+
+CREATE TABLE outbox (
+    seq          INTEGER PRIMARY KEY AUTOINCREMENT,
+    peer         INTEGER NOT NULL REFERENCES peers,
+    message      TEXT    NOT NULL,
+    queue        TEXT    NOT NULL,
+    action       TEXT    NOT NULL,
+    task         TEXT    NOT NULL,
+    carries_task INTEGER NOT NULL,
+    body         TEXT    NOT NULL,
+    -- 0 pending, 1 delivered, 2 failed
+    state        INTEGER NOT NULL,
+    attempts     INTEGER NOT NULL DEFAULT 0,
+    due_at       INTEGER NOT NULL,
+    expires_at   INTEGER,
+    created_at   INTEGER NOT NULL,
+    answer       INTEGER NOT NULL DEFAULT 0,
+    last_error   TEXT
+) STRICT;
+
+CREATE INDEX outbox_pending ON outbox (peer, seq) WHERE state = 0;

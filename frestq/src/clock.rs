@@ -1,0 +1,53 @@
+//! The time, injected: nothing below reads a clock of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+/// Where the time comes from: the system, or a test's own hand.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Clock(Option<Arc<watch::Sender<Timestamp>>>);
+
+impl Clock {
+    /// A clock that stands still until it is advanced.
+    #[cfg(test)]
+    pub(crate) fn manual(start: Timestamp) -> Self {
+        Self(Some(Arc::new(watch::Sender::new(start))))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn advance(&self, by: Duration) {
+        let clock = self
+            .0
+            .as_ref()
+            .expect("only a manual clock is advanced by hand");
+        clock.send_modify(|now| *now += by);
+    }
+
+    /// The time, to the microsecond, as the database keeps it.
+    pub(crate) fn now(&self) -> Timestamp {
+        match &self.0 {
+            None => truncate(Timestamp::now()),
+            Some(manual) => *manual.borrow(),
+        }
+    }
+
+    /// Returns once the time has come.
+    pub(crate) async fn sleep_until(&self, at: Timestamp) {
+        match &self.0 {
+            None => {
+                let wait = at.duration_since(Timestamp::now());
+                tokio::time::sleep(Duration::try_from(wait).unwrap_or_default()).await;
+            }
+            Some(manual) => {
+                // The sender lives as long as `self`, so waiting can't fail.
+                let _ = manual.subscribe().wait_for(|now| *now >= at).await;
+            }
+        }
+    }
+}
+
+fn truncate(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
+}

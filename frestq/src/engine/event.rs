@@ -1,0 +1,98 @@
+//! What can happen to a task, and what the one who reports it is answered.
+
+use jiff::Timestamp;
+
+use crate::{
+    error::TaskError,
+    model::{ActionOptions, InboxRow, Json, NewTask, NodeId, OutboxRow, Status, TaskId},
+    transaction::Transaction,
+};
+
+/// Something that happened.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Our own code hands out a task.
+    Send(Box<NewTask>),
+    /// A message came in; it is well-formed and its sender is known.
+    Receive(Box<Received>),
+    /// A handler's run ended.
+    Completed {
+        id: TaskId,
+        epoch: i64,
+        outcome: Result<Json, TaskError>,
+        transaction: Transaction,
+        options: ActionOptions,
+    },
+    /// A message of ours was answered, or given up.
+    Delivery(Box<Delivery>),
+    /// The process that ran a task is gone.
+    CutOff {
+        id: TaskId,
+        owner: NodeId,
+        options: ActionOptions,
+    },
+    /// A task's expiration date has come.
+    Expire(TaskId),
+}
+
+/// A message, with what it asks for.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) row: InboxRow,
+    pub(crate) what: What,
+}
+
+/// What a message asks for.
+#[derive(Debug)]
+pub(crate) enum What {
+    /// Run a task.
+    Task(Box<NewTask>),
+    /// Take note of how far a task of ours is.
+    Update(Update),
+}
+
+/// The content of `frestq.update_task`.
+#[derive(Debug)]
+pub(crate) struct Update {
+    pub(crate) task: TaskId,
+    pub(crate) status: Status,
+    pub(crate) output: Json,
+    pub(crate) rev: Option<i64>,
+}
+
+/// How the delivery of one message went.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) message: OutboxRow,
+    pub(crate) verdict: Verdict,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Debug)]
+pub(crate) enum Verdict {
+    /// Acknowledged.
+    Delivered,
+    /// Refused for good, with the peer's words.
+    Refused { status: u16, why: String },
+    /// Not now: again later.
+    Later {
+        at: Timestamp,
+        status: u16,
+        why: String,
+    },
+    /// Given up: its time is over.
+    GivenUp { why: String },
+}
+
+/// What the one who reported an event learns.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Answer {
+    /// It has its effect, now or because it had it before.
+    Accepted,
+    /// It has none and needs none.
+    Ignored,
+    /// It contradicts what was accepted before.
+    Conflict(String),
+    /// Nobody here knows that task, or it is none of the sender's business.
+    UnknownTask,
+}

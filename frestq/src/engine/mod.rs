@@ -1,0 +1,65 @@
+//! The decisions: rows, an event and the time go in, changes come out. Nothing here awaits, reads a
+//! clock or opens a socket.
+//!
+//! [`step`] reads rows through a [`Turn`]. A row that is not loaded yet ends the step with
+//! [`Missing`]; the caller loads what all steps of its batch miss and runs those again. So an event
+//! says by itself what it needs, and a batch of a thousand costs a handful of queries.
+
+mod event;
+mod sequential;
+mod simple;
+mod transition;
+mod world;
+
+pub(crate) use event::{Answer, Delivery, Event, Received, Verdict};
+pub(crate) use sequential::{accepts_completion, claim};
+pub(crate) use world::{Changes, Missing, Turn, Wanted, World};
+
+use jiff::Timestamp;
+
+/// Decides one event.
+pub(crate) fn step(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result<Answer, Missing> {
+    match event {
+        Event::Send(task) => simple::send(turn, task),
+        Event::Receive(received) => {
+            if let Some(answer) = repeated(turn, received)? {
+                return Ok(answer);
+            }
+            let answer = match &received.what {
+                event::What::Task(task) => sequential::receive(turn, task)?,
+                event::What::Update(update) => simple::update(turn, received, update, now)?,
+            };
+            if answer == Answer::Accepted {
+                turn.accept(received.row.clone());
+            }
+            Ok(answer)
+        }
+        Event::Completed {
+            id,
+            epoch,
+            outcome,
+            options,
+            ..
+        } => sequential::completed(turn, id, *epoch, outcome, options, now),
+        Event::Delivery(delivery) => simple::delivery(turn, delivery, now),
+        Event::CutOff { id, owner, options } => sequential::cut_off(turn, id, *owner, options, now),
+        Event::Expire(id) => sequential::expire(turn, id, now),
+    }
+}
+
+/// A message that was accepted before gets the same answer and has no second effect.
+fn repeated(turn: &Turn<'_>, received: &Received) -> Result<Option<Answer>, Missing> {
+    Ok(turn.inbox(&received.row.key)?.map(|hash| {
+        if hash == received.row.hash {
+            Answer::Accepted
+        } else {
+            Answer::Conflict(format!(
+                "message_id {} was used before for another message; ids are unique for ever",
+                received.row.key.message
+            ))
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! SQLite: WAL, a full sync at every commit, one serving process.
+
+mod read;
+mod write;
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use sqlx::{
+    SqlitePool,
+    migrate::Migrator,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+pub(crate) use write::SqliteWriter;
+
+use super::Purpose;
+use crate::error::{Error, Result};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// An open SQLite database.
+#[derive(Debug)]
+pub(crate) struct Sqlite {
+    path: PathBuf,
+    options: SqliteConnectOptions,
+    /// For reading, beside the writer.
+    pool: SqlitePool,
+    /// Held while this process serves: the lease on everything in the file.
+    _lock: Option<File>,
+}
+
+impl Sqlite {
+    pub(super) async fn open(path: &str, purpose: Purpose) -> Result<Self> {
+        let path = PathBuf::from(path);
+        let options = SqliteConnectOptions::from_str("sqlite:")?
+            .filename(&path)
+            .create_if_missing(purpose == Purpose::Create)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(false)
+            .statement_cache_capacity(64)
+            .busy_timeout(Duration::from_secs(10))
+            .pragma("wal_autocheckpoint", "4000")
+            .pragma("temp_store", "memory")
+            .pragma("cache_size", "-8192");
+        if purpose != Purpose::Create && !path.exists() {
+            return Err(schema(
+                &path,
+                "the file does not exist; run this binary with --createdb",
+            ));
+        }
+        let lock = match purpose {
+            Purpose::Serve => Some(lock(&path)?),
+            Purpose::Create | Purpose::Look => None,
+        };
+        let pool = SqlitePoolOptions::new()
+            .max_connections(4)
+            .connect_with(options.clone())
+            .await
+            .map_err(|e| {
+                schema(
+                    &path,
+                    &format!("it can't be opened: {e}; check the path and its permissions"),
+                )
+            })?;
+        let store = Self {
+            path,
+            options,
+            pool,
+            _lock: lock,
+        };
+        if purpose == Purpose::Create {
+            MIGRATIONS
+                .run(&store.pool)
+                .await
+                .map_err(|e| schema(&store.path, &format!("its tables can't be made: {e}")))?;
+            sqlx::query("INSERT INTO peers (id, url) VALUES (0, '') ON CONFLICT DO NOTHING")
+                .execute(&store.pool)
+                .await?;
+        } else {
+            store.check_version().await?;
+        }
+        Ok(store)
+    }
+
+    /// Refuses a database without tables, or with those of another version.
+    async fn check_version(&self) -> Result<()> {
+        let applied: Result<Vec<(i64,)>, _> =
+            sqlx::query_as("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version")
+                .fetch_all(&self.pool)
+                .await;
+        let applied = applied.unwrap_or_default();
+        super::check_migrations(&MIGRATIONS, &applied).map_err(|why| schema(&self.path, &why))
+    }
+
+    pub(super) async fn writer(&self) -> Result<SqliteWriter> {
+        SqliteWriter::connect(&self.options).await
+    }
+
+    pub(super) async fn run_schema(&self, statements: &[&str]) -> Result<()> {
+        for statement in statements {
+            sqlx::raw_sql(sqlx::AssertSqlSafe(*statement))
+                .execute(&self.pool)
+                .await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        let folder = self
+            .path
+            .parent()
+            .filter(|p| !p.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        // A file system that gives no answer is not a full one.
+        fs4::available_space(folder).map_or(true, |free| free >= bytes)
+    }
+
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Takes the lock that makes this the one serving process.
+fn lock(path: &Path) -> Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let io = |source| Error::Io {
+        what: format!("lock file {}", Path::new(&name).display()),
+        source,
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&name)
+        .map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(schema(
+            path,
+            "another process serves it; an SQLite database belongs to one. Stop that one, or use Postgres for several",
+        )),
+        Err(std::fs::TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
+fn schema(path: &Path, why: &str) -> Error {
+    Error::Schema {
+        database: format!("sqlite:{}", path.display()),
+        why: why.to_owned(),
+    }
+}

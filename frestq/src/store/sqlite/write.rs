@@ -1,0 +1,374 @@
+//! The writing connection: whole batches as JSON, unfolded by `json_each`.
+
+use serde::{Serialize, Serializer, ser::SerializeTuple};
+use sqlx::{
+    ConnectOptions, Connection, Row, SqliteConnection,
+    sqlite::{SqliteConnectOptions, SqliteRow},
+};
+
+use super::super::{Writes, code, json, moment};
+use crate::{
+    error::Result,
+    model::{
+        InboxKey, Json, MessageId, NewTask, NodeId, PeerId, Role, Status, TaskId, TaskKind,
+        TaskState,
+    },
+    transaction::{Param, Transaction},
+};
+use jiff::Timestamp;
+
+/// Selects the columns of a [`TaskState`], in the order in which [`state`] reads them.
+macro_rules! select_state {
+    ($rest:literal) => {
+        concat!(
+            "SELECT t.seq, t.id, t.kind, t.role, t.peer, t.queue, t.action, t.status, t.attempt, t.failures, t.epoch, ",
+            "t.owner, t.rev, t.run_at, t.expires_at, t.modified_at",
+            $rest
+        )
+    };
+}
+
+/// The connection of this process that writes.
+pub(crate) struct SqliteWriter {
+    connection: SqliteConnection,
+    options: SqliteConnectOptions,
+    open: bool,
+}
+
+impl SqliteWriter {
+    pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<Self> {
+        Ok(Self {
+            connection: options.connect().await?,
+            options: options.clone(),
+            open: false,
+        })
+    }
+
+    pub(crate) async fn begin(&mut self) -> Result<()> {
+        sqlx::query("BEGIN IMMEDIATE")
+            .execute(&mut self.connection)
+            .await?;
+        self.open = true;
+        Ok(())
+    }
+
+    pub(crate) async fn commit(&mut self) -> Result<()> {
+        sqlx::query("COMMIT").execute(&mut self.connection).await?;
+        self.open = false;
+        Ok(())
+    }
+
+    pub(crate) async fn rollback(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.open)
+            && sqlx::query("ROLLBACK")
+                .execute(&mut self.connection)
+                .await
+                .is_err()
+        {
+            // The database may have rolled back by itself; a new connection is sure to have.
+            let fresh = self.options.connect().await?;
+            let _ = std::mem::replace(&mut self.connection, fresh).close().await;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn load_tasks(&mut self, ids: &[&TaskId]) -> Result<Vec<TaskState>> {
+        const SQL: &str =
+            select_state!(" FROM json_each(?1) v CROSS JOIN tasks t ON t.id = v.value");
+        let rows = sqlx::query(SQL)
+            .bind(serde_json::to_string(ids)?)
+            .fetch_all(&mut self.connection)
+            .await?;
+        rows.iter().map(state).collect()
+    }
+
+    pub(crate) async fn load_inbox(
+        &mut self,
+        keys: &[&InboxKey],
+    ) -> Result<Vec<(InboxKey, [u8; 16])>> {
+        let keys: Vec<_> = keys
+            .iter()
+            .map(|key| (key.peer.0, key.message.as_str()))
+            .collect();
+        let rows = sqlx::query(
+            "SELECT i.peer, i.message, i.hash FROM json_each(?1) v \
+             CROSS JOIN inbox i ON i.peer = v.value->>0 AND i.message = v.value->>1",
+        )
+        .bind(serde_json::to_string(&keys)?)
+        .fetch_all(&mut self.connection)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let key = InboxKey {
+                    peer: PeerId(row.try_get(0)?),
+                    message: MessageId::from(row.try_get::<String, _>(1)?),
+                };
+                let hash: Vec<u8> = row.try_get(2)?;
+                // A hash of another length equals none of ours.
+                Ok((key, hash.try_into().unwrap_or_default()))
+            })
+            .collect()
+    }
+
+    pub(crate) async fn run(&mut self, transaction: &Transaction) -> Result<Result<(), String>> {
+        sqlx::query("SAVEPOINT handler")
+            .execute(&mut self.connection)
+            .await?;
+        for (sql, params) in &transaction.statements {
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(sql.as_str()));
+            for param in params {
+                query = match param.clone() {
+                    Param::Null => query.bind(None::<i64>),
+                    Param::Integer(v) => query.bind(v),
+                    Param::Real(v) => query.bind(v),
+                    Param::Text(v) => query.bind(v),
+                    Param::Bytes(v) => query.bind(v),
+                    Param::Bool(v) => query.bind(v),
+                };
+            }
+            if let Err(error) = query.execute(&mut self.connection).await {
+                sqlx::raw_sql("ROLLBACK TO handler; RELEASE handler")
+                    .execute(&mut self.connection)
+                    .await?;
+                return Ok(Err(error.to_string()));
+            }
+        }
+        sqlx::query("RELEASE handler")
+            .execute(&mut self.connection)
+            .await?;
+        Ok(Ok(()))
+    }
+
+    pub(crate) async fn save(&mut self, writes: &Writes<'_>) -> Result<()> {
+        if !writes.created.is_empty() {
+            let rows: Vec<_> = writes
+                .created
+                .iter()
+                .map(|(new, state, output)| NewRow(new, state, *output))
+                .collect();
+            self.execute(
+                "INSERT INTO tasks (id, kind, role, peer, queue, action, status, attempt, failures, epoch, owner, rev, \
+                 run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output) \
+                 SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, \
+                 value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, value->>15, \
+                 value->>16, value->>17, value->>18, value->>19, value->>20 FROM json_each(?1)",
+                &rows,
+            )
+            .await?;
+        }
+        if !writes.changed.is_empty() {
+            let rows: Vec<_> = writes
+                .changed
+                .iter()
+                .map(|(state, output)| ChangedRow(state, *output))
+                .collect();
+            self.execute(
+                "UPDATE tasks SET status = v.value->>1, attempt = v.value->>2, failures = v.value->>3, \
+                 epoch = v.value->>4, owner = v.value->>5, rev = v.value->>6, run_at = v.value->>7, \
+                 modified_at = v.value->>8, output = coalesce(v.value->>9, output) \
+                 FROM json_each(?1) v WHERE tasks.seq = v.value->>0",
+                &rows,
+            )
+            .await?;
+        }
+        if !writes.accepted.is_empty() {
+            let rows: Vec<_> = writes
+                .accepted
+                .iter()
+                .map(|row| {
+                    (
+                        row.key.peer.0,
+                        row.key.message.as_str(),
+                        Hex(&row.hash),
+                        &row.queue,
+                        &row.action,
+                        row.task.as_ref().map(TaskId::as_str),
+                        row.data.as_ref().map(|data| data.get()),
+                        row.received_at.as_microsecond(),
+                    )
+                })
+                .collect();
+            self.execute(
+                "INSERT INTO inbox (peer, message, hash, queue, action, task, data, received_at) \
+                 SELECT value->>0, value->>1, unhex(value->>2), value->>3, value->>4, value->>5, value->>6, value->>7 \
+                 FROM json_each(?1)",
+                &rows,
+            )
+            .await?;
+        }
+        if !writes.outgoing.is_empty() {
+            let rows: Vec<_> = writes
+                .outgoing
+                .iter()
+                .map(|row| {
+                    (
+                        row.peer.0,
+                        row.message.as_str(),
+                        &row.queue,
+                        &row.action,
+                        row.task.as_str(),
+                        i64::from(row.carries_task),
+                        &row.body,
+                        row.due_at.as_microsecond(),
+                        row.expires_at.map(|at| at.as_microsecond()),
+                        row.created_at.as_microsecond(),
+                    )
+                })
+                .collect();
+            self.execute(
+                "INSERT INTO outbox (peer, message, queue, action, task, carries_task, body, state, due_at, expires_at, \
+                 created_at) SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, 0, \
+                 value->>7, value->>8, value->>9 FROM json_each(?1)",
+                &rows,
+            )
+            .await?;
+        }
+        if !writes.settled.is_empty() {
+            let rows: Vec<_> = writes
+                .settled
+                .iter()
+                .map(|s| {
+                    (
+                        s.seq,
+                        s.state as i64,
+                        s.answer,
+                        s.due_at.map(|at| at.as_microsecond()),
+                        s.error,
+                    )
+                })
+                .collect();
+            self.execute(
+                "UPDATE outbox SET state = v.value->>1, answer = v.value->>2, attempts = attempts + 1, \
+                 due_at = coalesce(v.value->>3, due_at), last_error = v.value->>4 \
+                 FROM json_each(?1) v WHERE outbox.seq = v.value->>0 AND outbox.state = 0",
+                &rows,
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn waiting(
+        &mut self,
+        queue: &str,
+        limit: i64,
+        now: Timestamp,
+    ) -> Result<Vec<(TaskState, Json)>> {
+        const SQL: &str = select_state!(
+            ", t.input FROM tasks t WHERE t.queue = ?1 AND t.status = 0 AND t.role <> 0 \
+             AND (t.run_at IS NULL OR t.run_at <= ?2) ORDER BY t.seq LIMIT ?3"
+        );
+        let rows = sqlx::query(SQL)
+            .bind(queue)
+            .bind(now.as_microsecond())
+            .bind(limit)
+            .fetch_all(&mut self.connection)
+            .await?;
+        rows.iter()
+            .map(|row| Ok((state(row)?, json(row.try_get(16)?)?)))
+            .collect()
+    }
+
+    async fn execute<T: Serialize>(&mut self, sql: &'static str, rows: &[T]) -> Result<()> {
+        sqlx::query(sql)
+            .bind(serde_json::to_string(rows)?)
+            .execute(&mut self.connection)
+            .await?;
+        Ok(())
+    }
+}
+
+fn state(row: &SqliteRow) -> Result<TaskState> {
+    let at = |index| -> Result<Option<Timestamp>> {
+        row.try_get::<Option<i64>, _>(index)?
+            .map(moment)
+            .transpose()
+    };
+    let (kind, role, status) = (row.try_get(2)?, row.try_get(3)?, row.try_get(7)?);
+    Ok(TaskState {
+        seq: row.try_get(0)?,
+        id: TaskId::from(row.try_get::<String, _>(1)?),
+        kind: code(TaskKind::from_code(kind), "kind", kind)?,
+        role: code(Role::from_code(role), "role", role)?,
+        peer: PeerId(row.try_get(4)?),
+        queue: row.try_get::<String, _>(5)?.into(),
+        action: row.try_get::<String, _>(6)?.into(),
+        status: code(Status::from_code(status), "status", status)?,
+        attempt: row.try_get(8)?,
+        failures: row.try_get(9)?,
+        epoch: row.try_get(10)?,
+        owner: row.try_get::<Option<i64>, _>(11)?.map(NodeId),
+        rev: row.try_get(12)?,
+        run_at: at(13)?,
+        expires_at: at(14)?,
+        modified_at: moment(row.try_get(15)?)?,
+    })
+}
+
+/// A new task as the array that the `INSERT` unfolds.
+struct NewRow<'a>(&'a NewTask, &'a TaskState, Option<&'a Json>);
+
+impl Serialize for NewRow<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(new, state, output) = self;
+        let mut row = serializer.serialize_tuple(21)?;
+        row.serialize_element(&state.id)?;
+        row.serialize_element(&state.kind.code())?;
+        row.serialize_element(&state.role.code())?;
+        row.serialize_element(&state.peer.0)?;
+        row.serialize_element(&state.queue)?;
+        row.serialize_element(&state.action)?;
+        row.serialize_element(&state.status.code())?;
+        row.serialize_element(&state.attempt)?;
+        row.serialize_element(&state.failures)?;
+        row.serialize_element(&state.epoch)?;
+        row.serialize_element(&state.owner.map(|node| node.0))?;
+        row.serialize_element(&state.rev)?;
+        row.serialize_element(&state.run_at.map(|at| at.as_microsecond()))?;
+        row.serialize_element(&state.expires_at.map(|at| at.as_microsecond()))?;
+        row.serialize_element(&new.pingback_at.map(|at| at.as_microsecond()))?;
+        row.serialize_element(&new.created_at.as_microsecond())?;
+        row.serialize_element(&state.modified_at.as_microsecond())?;
+        row.serialize_element(&new.label)?;
+        row.serialize_element(&new.info)?;
+        row.serialize_element(new.input.get())?;
+        row.serialize_element(&output.map(|output| output.get()))?;
+        row.end()
+    }
+}
+
+/// A changed task as the array that the `UPDATE` unfolds.
+struct ChangedRow<'a>(&'a TaskState, Option<&'a Json>);
+
+impl Serialize for ChangedRow<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(state, output) = self;
+        let mut row = serializer.serialize_tuple(10)?;
+        row.serialize_element(&state.seq)?;
+        row.serialize_element(&state.status.code())?;
+        row.serialize_element(&state.attempt)?;
+        row.serialize_element(&state.failures)?;
+        row.serialize_element(&state.epoch)?;
+        row.serialize_element(&state.owner.map(|node| node.0))?;
+        row.serialize_element(&state.rev)?;
+        row.serialize_element(&state.run_at.map(|at| at.as_microsecond()))?;
+        row.serialize_element(&state.modified_at.as_microsecond())?;
+        row.serialize_element(&output.map(|output| output.get()))?;
+        row.end()
+    }
+}
+
+/// Bytes as hexadecimal text, which `unhex` reads back.
+struct Hex<'a>(&'a [u8]);
+
+impl Serialize for Hex<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use std::fmt::Write;
+        let mut text = String::with_capacity(self.0.len() * 2);
+        for byte in self.0 {
+            // Writing to a String never fails.
+            let _ = write!(text, "{byte:02x}");
+        }
+        serializer.serialize_str(&text)
+    }
+}
