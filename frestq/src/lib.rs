@@ -5,6 +5,7 @@ pub mod __private;
 mod app;
 mod clock;
 mod compose;
+mod config;
 mod context;
 mod engine;
 mod error;
@@ -19,6 +20,7 @@ mod transaction;
 
 pub use app::App;
 pub use compose::{Action, SimpleTask};
+pub use config::{Config, DeliveryConfig, Limits, QueueConfig};
 pub use context::Task;
 pub use error::{Error, Result, TaskError};
 pub use handler::{FromTask, IntoOutcome, Requirements};

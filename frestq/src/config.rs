@@ -1,0 +1,194 @@
+//! The configuration: compiled defaults < file < environment < flags.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, Result},
+    model::PeerUrl,
+};
+
+/// What can be configured. [`App::configure`](crate::App::configure) sets a peer's own defaults;
+/// `frestq.toml`, the environment (`FRESTQ_ROOT_URL`, ...) and flags override them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Config {
+    /// The port that `root_url` and `bind` have unless they are given.
+    pub port: u16,
+    /// This peer's address, and its name on the wire; `http://127.0.0.1:PORT/api/queues` by default.
+    pub root_url: Option<String>,
+    /// Where to listen; `127.0.0.1:PORT` by default.
+    pub bind: Option<SocketAddr>,
+    /// `sqlite:PATH` or `postgres://...`; `sqlite:NAME-OF-THE-BINARY.sqlite` by default.
+    pub database: Option<String>,
+    /// The name of this process among those that share one Postgres database.
+    pub node: Option<String>,
+    /// The largest body of a request, in bytes.
+    pub body_limit: usize,
+    /// How many threads run handlers.
+    pub handler_threads: usize,
+    /// Whether payloads are written to the log.
+    pub log_payloads: bool,
+    /// How long a stopping peer waits for running handlers.
+    #[serde(with = "humantime_serde")]
+    pub shutdown_timeout: Duration,
+    /// Options by queue.
+    pub queues: BTreeMap<String, QueueConfig>,
+    /// How much may wait here.
+    pub limits: Limits,
+    /// How messages are delivered.
+    pub delivery: DeliveryConfig,
+}
+
+/// `[queues.NAME]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct QueueConfig {
+    /// How many tasks of the queue run at the same time in one process.
+    pub concurrency: usize,
+}
+
+/// `[limits]`: past them, messages are answered with 503 and `Retry-After`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Received tasks that have not ended, in all.
+    pub open_tasks: i64,
+    /// Received tasks that have not ended, from one peer.
+    pub open_tasks_per_peer: i64,
+    /// Bytes that must stay free on the disk of an SQLite database.
+    pub free_disk: u64,
+}
+
+/// `[delivery]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct DeliveryConfig {
+    /// How long a connection may take to be made.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// How long a request may take in all.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Requests under way to one peer at the same time.
+    pub parallel: usize,
+    /// Messages in one `frestq.batch`, for peers that read it; 1 sends each alone.
+    pub batch: usize,
+    /// How long a message without an expiration date is tried.
+    #[serde(with = "humantime_serde")]
+    pub give_up_after: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            port: 5000,
+            root_url: None,
+            bind: None,
+            database: None,
+            node: None,
+            body_limit: 1024 * 1024,
+            handler_threads: std::thread::available_parallelism().map_or(4, |n| n.get().max(4)),
+            log_payloads: false,
+            shutdown_timeout: Duration::from_secs(30),
+            queues: BTreeMap::new(),
+            limits: Limits::default(),
+            delivery: DeliveryConfig::default(),
+        }
+    }
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        Self { concurrency: 100 }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            open_tasks: 1_000_000,
+            open_tasks_per_peer: 250_000,
+            free_disk: 64 * 1024 * 1024,
+        }
+    }
+}
+
+impl Default for DeliveryConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            timeout: Duration::from_secs(30),
+            parallel: 32,
+            batch: 256,
+            give_up_after: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}
+
+impl Config {
+    /// This peer's address.
+    pub(crate) fn root_url(&self) -> Result<PeerUrl> {
+        match &self.root_url {
+            Some(url) => url.parse(),
+            None => format!("http://127.0.0.1:{}/api/queues", self.port).parse(),
+        }
+    }
+
+    /// Where to listen.
+    pub(crate) fn bind(&self) -> SocketAddr {
+        self.bind
+            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], self.port)))
+    }
+
+    /// The database's address; named after the running binary unless it is given.
+    pub(crate) fn database(&self) -> String {
+        self.database.clone().unwrap_or_else(|| {
+            let binary = std::env::current_exe().ok();
+            let name = binary
+                .as_deref()
+                .and_then(|path| path.file_stem())
+                .map(|name| name.to_string_lossy());
+            format!("sqlite:{}.sqlite", name.as_deref().unwrap_or("frestq"))
+        })
+    }
+
+    /// How many tasks of `queue` run at the same time.
+    pub(crate) fn concurrency(&self, queue: &str) -> usize {
+        self.queues
+            .get(queue)
+            .cloned()
+            .unwrap_or_default()
+            .concurrency
+    }
+
+    /// Refuses what can't work.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let refuse = |what: &str| Err(Error::Config(what.to_owned()));
+        self.root_url()?;
+        // Nobody has an identity yet that could be checked, so nobody but this machine may come in.
+        if !self.bind().ip().is_loopback() {
+            return refuse(
+                "without peers and [tls] this peer serves the loopback only; set bind = \"127.0.0.1:PORT\" (FRESTQ_BIND)",
+            );
+        }
+        if self.delivery.parallel == 0 || self.delivery.batch == 0 || self.handler_threads == 0 {
+            return refuse(
+                "delivery.parallel, delivery.batch and handler_threads must be at least 1",
+            );
+        }
+        if let Some((queue, _)) = self
+            .queues
+            .iter()
+            .find(|(_, options)| options.concurrency == 0)
+        {
+            return refuse(&format!("queues.{queue}.concurrency must be at least 1"));
+        }
+        Ok(())
+    }
+}
