@@ -1,8 +1,28 @@
 //! Wiring: from a configuration to a serving peer.
 
-use axum::{Router, routing::MethodRouter};
+use std::{sync::Arc, time::Duration};
 
-use crate::{config::Config, error::Result, handler::States, peer::Frestq};
+use axum::{Router, routing::MethodRouter};
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::{
+    admission::Admission,
+    clock::Clock,
+    commit::{Committer, Slots},
+    config::Config,
+    error::{Error, Result},
+    handler::States,
+    model::NodeId,
+    outbox::{Deliveries, Outbox},
+    peer::{Frestq, Inner},
+    peers::Peers,
+    registry::Registry,
+    signals::Signals,
+    store::{Purpose, Store},
+    tending,
+    wire::{client::Client, routes},
+    worker::{self, Worker},
+};
 
 /// What `frestq::main!` lets a peer add before it starts.
 pub struct App {
@@ -10,6 +30,7 @@ pub struct App {
     pub(crate) states: States,
     pub(crate) config: Config,
     pub(crate) schema: Vec<&'static str>,
+    pub(crate) clock: Clock,
 }
 
 impl App {
@@ -19,6 +40,7 @@ impl App {
             states: States::default(),
             config: Config::default(),
             schema: Vec::new(),
+            clock: Clock::default(),
         }
     }
 
@@ -53,7 +75,207 @@ impl App {
 
     /// Serves until SIGTERM or Ctrl-C.
     pub(crate) async fn serve(self) -> Result<()> {
-        let _ = self;
+        let running = self.start().await?;
+        stop_signal().await?;
+        running.stop().await;
         Ok(())
     }
+
+    /// Starts everything and returns once the peer accepts messages.
+    pub(crate) async fn start(self) -> Result<Running> {
+        let Self {
+            router,
+            states,
+            config,
+            clock,
+            ..
+        } = self;
+        config.validate()?;
+        let registry = Registry::collect();
+        registry.check(&states, config.queues.keys().map(String::as_str))?;
+        let url = config.root_url()?;
+        let store = Arc::new(Store::open(&config.database(), Purpose::Serve).await?);
+        let bind = config.bind();
+        let listen = |source| Error::Bind {
+            bind: bind.to_string(),
+            source,
+        };
+        let listener = TcpListener::bind(bind).await.map_err(listen)?;
+        store.set_own_url(&url).await?;
+        let node = store.join(&config.node_name(), clock.now()).await?;
+        let peers = Arc::new(Peers::load(&store).await?);
+        let admission = Arc::new(Admission::new(config.limits.clone()));
+        admission.reset(store.open_tasks().await?);
+        let (signals, wakes) = Signals::new();
+        let signals = Arc::new(signals);
+        let (claims, claimed) = tokio::sync::mpsc::unbounded_channel();
+        let commits = Committer {
+            writer: store.writer().await?,
+            node,
+            url: url.clone(),
+            clock: clock.clone(),
+            peers: peers.clone(),
+            signals: signals.clone(),
+            admission: admission.clone(),
+            slots: Slots::new(
+                registry
+                    .queues()
+                    .map(|queue| (queue, config.concurrency(queue))),
+            ),
+            claimed: claims,
+            log_payloads: config.log_payloads,
+        }
+        .start();
+        let outbox = Outbox {
+            store: store.clone(),
+            peers: peers.clone(),
+            commits: commits.clone(),
+            client: Client::new(&config.delivery)?,
+            config: config.delivery.clone(),
+            clock: clock.clone(),
+            own_url: url.clone(),
+            node,
+            batch_bytes: config.body_limit / 2,
+        };
+        let inner = Inner {
+            url,
+            config,
+            states,
+            registry,
+            store,
+            peers,
+            commits,
+            signals,
+            admission,
+            clock,
+        };
+        let peer = Frestq(Arc::new(inner));
+        log_handlers(&peer);
+        worker::take_over_orphans(&peer).await?;
+        let worker = Worker::start(peer.clone(), peer.config().handler_threads, claimed)?;
+        let deliveries = Deliveries::start(outbox, wakes).await?;
+        let tending = tending::start(peer.clone(), node);
+        let (stop, stopping) = watch::channel(false);
+        let router = router
+            .merge(routes::routes(peer.config().body_limit))
+            .with_state(peer.clone());
+        let server = tokio::spawn(serve_http(listener, router, stopping));
+        tracing::info!("serving {} on {bind}", peer.url());
+        Ok(Running {
+            peer,
+            node,
+            worker,
+            deliveries,
+            tending,
+            stop,
+            server,
+        })
+    }
+}
+
+async fn serve_http(listener: TcpListener, router: Router, mut stopping: watch::Receiver<bool>) {
+    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
+        // Answers are small, and waiting to join them only delays them.
+        let _ = stream.set_nodelay(true);
+    });
+    let stopped = async move {
+        let _ = stopping.wait_for(|stop| *stop).await;
+    };
+    if let Err(error) = axum::serve(listener, router)
+        .with_graceful_shutdown(stopped)
+        .await
+    {
+        tracing::error!(%error, "the HTTP server ended");
+    }
+}
+
+fn log_handlers(peer: &Frestq) {
+    let handlers: Vec<_> = peer
+        .0
+        .registry
+        .iter()
+        .map(|h| format!("{}/{}", h.queue, h.action))
+        .collect();
+    tracing::info!(
+        "handlers: {}",
+        if handlers.is_empty() {
+            "none".to_owned()
+        } else {
+            handlers.join(", ")
+        }
+    );
+}
+
+/// Returns on SIGTERM or Ctrl-C.
+async fn stop_signal() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let io = |source| Error::Io {
+        what: "waiting for signals".into(),
+        source,
+    };
+    let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(io)?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("Ctrl-C: stopping"),
+    }
+    Ok(())
+}
+
+/// A peer that serves.
+pub(crate) struct Running {
+    pub(crate) peer: Frestq,
+    node: NodeId,
+    worker: Worker,
+    deliveries: Deliveries,
+    tending: tokio::task::JoinHandle<()>,
+    stop: watch::Sender<bool>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// Accepts nothing more, lets what runs end, releases the rest, closes.
+    pub(crate) async fn stop(self) {
+        const LAST_DELIVERIES: Duration = Duration::from_secs(5);
+        let Self {
+            peer,
+            node,
+            worker,
+            deliveries,
+            tending,
+            stop,
+            server,
+        } = self;
+        // The server is gone only if it failed before.
+        let _ = stop.send(true);
+        peer.0.commits.stop_claiming().await;
+        let running = worker.running();
+        if running > 0 {
+            tracing::info!("waiting for {running} running handlers");
+        }
+        let drained = worker.drain(peer.config().shutdown_timeout).await;
+        tending.abort();
+        if !drained {
+            tracing::warn!(
+                "{} handlers still run; their tasks go back to their queues",
+                worker.running()
+            );
+            if let Err(error) = release(&peer, node).await {
+                tracing::error!(%error, "running tasks could not be released; the next start does it");
+            }
+        }
+        deliveries.drain(LAST_DELIVERIES).await;
+        server.abort();
+        peer.0.commits.close().await;
+        if let Err(error) = peer.0.store.leave(node).await {
+            tracing::warn!(%error, "this process could not be signed off");
+        }
+        peer.0.store.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+async fn release(peer: &Frestq, node: NodeId) -> Result<()> {
+    peer.0.store.leave(node).await?;
+    worker::take_over_orphans(peer).await
 }

@@ -158,6 +158,11 @@ impl Config {
         })
     }
 
+    /// The name of this process among those of the same peer.
+    pub(crate) fn node_name(&self) -> String {
+        self.node.clone().unwrap_or_else(|| self.bind().to_string())
+    }
+
     /// How many tasks of `queue` run at the same time.
     pub(crate) fn concurrency(&self, queue: &str) -> usize {
         self.queues

@@ -39,6 +39,9 @@ pub enum Error {
     /// The database answered with an error.
     #[error("database: {0}; what was asked has not happened")]
     Database(#[from] sqlx::Error),
+    /// The database could not take a change.
+    #[error("database: {0}; what was asked has not happened")]
+    Storage(String),
     /// A payload could not be written as JSON, or read as the type asked for.
     #[error("JSON: {0}")]
     Json(#[from] serde_json::Error),

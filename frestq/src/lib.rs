@@ -2,21 +2,31 @@
 
 #[doc(hidden)]
 pub mod __private;
+mod admission;
 mod app;
 mod clock;
+mod commit;
 mod compose;
 mod config;
 mod context;
 mod engine;
 mod error;
 mod handler;
+mod inbox;
+mod message;
 mod model;
+mod outbox;
 mod peer;
+mod peers;
 pub mod prelude;
 mod registry;
 mod retry;
+mod signals;
 mod store;
+mod tending;
 mod transaction;
+mod wire;
+mod worker;
 
 pub use app::App;
 pub use compose::{Action, SimpleTask};
@@ -24,8 +34,9 @@ pub use config::{Config, DeliveryConfig, Limits, QueueConfig};
 pub use context::Task;
 pub use error::{Error, Result, TaskError};
 pub use handler::{FromTask, IntoOutcome, Requirements};
+pub use message::Message;
 pub use model::{
     Direction, Json, MessageId, MessageRecord, PeerUrl, Role, Status, TaskId, TaskKind, TaskRecord,
 };
-pub use peer::Frestq;
+pub use peer::{Frestq, TaskHandle};
 pub use transaction::{Param, Params, Transaction};

@@ -1,5 +1,7 @@
 //! What can happen to a task, and what the one who reports it is answered.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use crate::{
@@ -9,7 +11,7 @@ use crate::{
 };
 
 /// Something that happened.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// Our own code hands out a task.
     Send(Box<NewTask>),
@@ -18,6 +20,8 @@ pub(crate) enum Event {
     /// A handler's run ended.
     Completed {
         id: TaskId,
+        /// Its queue, in which a slot is free now, whether the completion counts or not.
+        queue: Box<str>,
         epoch: i64,
         outcome: Result<Json, TaskError>,
         transaction: Transaction,
@@ -36,14 +40,14 @@ pub(crate) enum Event {
 }
 
 /// A message, with what it asks for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Received {
     pub(crate) row: InboxRow,
     pub(crate) what: What,
 }
 
 /// What a message asks for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum What {
     /// Run a task.
     Task(Box<NewTask>),
@@ -52,7 +56,7 @@ pub(crate) enum What {
 }
 
 /// The content of `frestq.update_task`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Update {
     pub(crate) task: TaskId,
     pub(crate) status: Status,
@@ -61,9 +65,9 @@ pub(crate) struct Update {
 }
 
 /// How the delivery of one message went.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Delivery {
-    pub(crate) message: OutboxRow,
+    pub(crate) message: Arc<OutboxRow>,
     pub(crate) verdict: Verdict,
 }
 

@@ -11,9 +11,9 @@ mod simple;
 mod transition;
 mod world;
 
-pub(crate) use event::{Answer, Delivery, Event, Received, Verdict};
-pub(crate) use sequential::{accepts_completion, claim};
-pub(crate) use world::{Changes, Missing, Turn, Wanted, World};
+pub(crate) use event::{Answer, Delivery, Event, Received, Update, Verdict, What};
+pub(crate) use sequential::{claim, runs_now};
+pub(crate) use world::{Changes, Missing, Note, Turn, Wanted, World};
 
 use jiff::Timestamp;
 
@@ -26,8 +26,8 @@ pub(crate) fn step(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result
                 return Ok(answer);
             }
             let answer = match &received.what {
-                event::What::Task(task) => sequential::receive(turn, task)?,
-                event::What::Update(update) => simple::update(turn, received, update, now)?,
+                What::Task(task) => sequential::receive(turn, task)?,
+                What::Update(update) => simple::update(turn, received, update, now)?,
             };
             if answer == Answer::Accepted {
                 turn.accept(received.row.clone());

@@ -92,6 +92,14 @@ pub(crate) enum Filter {
 pub(crate) struct Filters(pub(crate) Vec<Filter>);
 
 impl Filters {
+    /// One condition on a text column.
+    pub(crate) fn exactly(sql: &'static str, value: &str) -> Self {
+        Self(vec![Filter::Text {
+            sql,
+            value: value.to_owned(),
+        }])
+    }
+
     /// Reads `key=value` arguments against the fields there are.
     pub(crate) fn new(fields: &[Field], arguments: &[String]) -> Result<Self> {
         let known = || fields.iter().map(|f| f.0).collect::<Vec<_>>().join(", ");

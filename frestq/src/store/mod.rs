@@ -206,6 +206,15 @@ impl Store {
         on_either!(self, store => store.pending(peer, after, now, limit).await)
     }
 
+    /// When the next message for `peer` is due after `now`.
+    pub(crate) async fn next_delivery(
+        &self,
+        peer: PeerId,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>> {
+        on_either!(self, store => store.next_delivery(peer, now).await)
+    }
+
     /// Peers with pending messages, each with the moment its first one is due.
     pub(crate) async fn backlog(&self) -> Result<Vec<(PeerId, Timestamp)>> {
         on_either!(self, store => store.backlog().await)
@@ -214,6 +223,12 @@ impl Store {
     /// The tasks that match, newest first.
     pub(crate) async fn tasks(&self, filters: &Filters, limit: i64) -> Result<Vec<TaskRecord>> {
         on_either!(self, store => store.tasks(filters, limit).await)
+    }
+
+    /// The task of this id.
+    pub(crate) async fn task(&self, id: &TaskId) -> Result<Option<TaskRecord>> {
+        let filters = Filters::exactly("t.id", id.as_str());
+        Ok(self.tasks(&filters, 1).await?.pop())
     }
 
     /// The messages that match, newest first.
@@ -295,6 +310,12 @@ impl Writer {
     ) -> Result<Vec<(TaskState, Json)>> {
         on_either!(self, writer => writer.waiting(queue, limit, now).await)
     }
+}
+
+/// Whether the same transaction may succeed when it is run again, from loading on: it lost a race
+/// against another process.
+pub(crate) fn is_transient(_error: &Error) -> bool {
+    false
 }
 
 /// Reads a column that holds JSON we wrote.

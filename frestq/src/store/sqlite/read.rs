@@ -186,6 +186,21 @@ impl Sqlite {
             .collect()
     }
 
+    pub(crate) async fn next_delivery(
+        &self,
+        peer: PeerId,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>> {
+        let (next,): (Option<i64>,) = sqlx::query_as(
+            "SELECT min(due_at) FROM outbox WHERE peer = ?1 AND state = 0 AND due_at > ?2",
+        )
+        .bind(peer.0)
+        .bind(now.as_microsecond())
+        .fetch_one(&self.pool)
+        .await?;
+        next.map(moment).transpose()
+    }
+
     pub(crate) async fn backlog(&self) -> Result<Vec<(PeerId, Timestamp)>> {
         let rows: Vec<(i64, i64)> =
             sqlx::query_as("SELECT peer, min(due_at) FROM outbox WHERE state = 0 GROUP BY peer")

@@ -1,0 +1,152 @@
+//! The free slots of each queue in this process, and whether tasks may wait for them.
+
+use std::collections::HashMap;
+
+/// Known for every queue that has a handler.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Slots {
+    queues: HashMap<Box<str>, Queue>,
+    stopped: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Queue {
+    free: usize,
+    /// Tasks may wait in the database, so a new one has to queue up behind them.
+    waiting: bool,
+}
+
+impl Slots {
+    /// All slots free, and something may wait from before the start.
+    pub(crate) fn new<'a>(queues: impl Iterator<Item = (&'a str, usize)>) -> Self {
+        let queues = queues.map(|(name, concurrency)| {
+            (
+                name.into(),
+                Queue {
+                    free: concurrency,
+                    waiting: true,
+                },
+            )
+        });
+        Self {
+            queues: queues.collect(),
+            stopped: false,
+        }
+    }
+
+    /// A run of this queue ended.
+    pub(super) fn free(&mut self, queue: &str) {
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.free += 1;
+        }
+    }
+
+    /// A slot for a task that is being stored right now, if it need not queue up.
+    pub(super) fn take_fresh(&mut self, queue: &str) -> bool {
+        let stopped = self.stopped;
+        match self.queues.get_mut(queue) {
+            Some(queue) if !stopped && !queue.waiting && queue.free > 0 => {
+                queue.free -= 1;
+                true
+            }
+            Some(queue) => {
+                queue.waiting = true;
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Tasks of this queue may wait.
+    pub(super) fn look(&mut self, queue: &str) {
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.waiting = true;
+        }
+    }
+
+    /// Queues with free slots in which tasks may wait.
+    pub(super) fn hungry(&self) -> Vec<(Box<str>, usize)> {
+        if self.stopped {
+            return Vec::new();
+        }
+        let hungry = self
+            .queues
+            .iter()
+            .filter(|(_, queue)| queue.waiting && queue.free > 0);
+        hungry
+            .map(|(name, queue)| (name.clone(), queue.free))
+            .collect()
+    }
+
+    pub(super) fn wants_to_claim(&self) -> bool {
+        !self.stopped
+            && self
+                .queues
+                .values()
+                .any(|queue| queue.waiting && queue.free > 0)
+    }
+
+    /// So many tasks were found waiting, when every free slot was offered.
+    pub(super) fn took(&mut self, queue: &str, count: usize) {
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.waiting = count >= queue.free;
+            queue.free -= count.min(queue.free);
+        }
+    }
+
+    /// Hands out nothing any more.
+    pub(super) fn stop(&mut self) {
+        self.stopped = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots() -> Slots {
+        let mut slots = Slots::new([("q", 2)].into_iter());
+        slots.took("q", 0);
+        slots
+    }
+
+    #[test]
+    fn a_new_task_takes_a_free_slot_until_there_is_none() {
+        let mut slots = slots();
+        assert!(slots.take_fresh("q") && slots.take_fresh("q") && !slots.take_fresh("q"));
+        slots.free("q");
+        assert_eq!(slots.hungry(), [("q".into(), 1)]);
+    }
+
+    #[test]
+    fn a_new_task_does_not_overtake_those_that_wait() {
+        let mut slots = slots();
+        slots.look("q");
+        assert!(!slots.take_fresh("q"));
+        slots.took("q", 1);
+        assert!(slots.take_fresh("q"));
+    }
+
+    #[test]
+    fn a_full_offer_may_have_left_some_waiting() {
+        let mut slots = slots();
+        slots.look("q");
+        slots.took("q", 2);
+        assert!(!slots.wants_to_claim());
+        slots.free("q");
+        assert!(slots.wants_to_claim());
+    }
+
+    #[test]
+    fn a_stopped_peer_claims_nothing() {
+        let mut slots = slots();
+        slots.stop();
+        slots.look("q");
+        assert!(!slots.take_fresh("q") && slots.hungry().is_empty() && !slots.wants_to_claim());
+    }
+
+    #[test]
+    fn a_queue_without_handlers_has_no_slots() {
+        assert!(!slots().take_fresh("other"));
+    }
+}

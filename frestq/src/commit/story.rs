@@ -1,0 +1,110 @@
+//! The log: what happened to each task, in words, once it is on disk.
+
+use crate::{
+    commit::Claimed,
+    engine::{Changes, Note, Verdict, World},
+    model::{PeerId, Role, Status},
+    peers::Peers,
+};
+
+/// Tells what a transaction did. Payloads are left out unless asked for.
+pub(super) fn tell(
+    peers: &Peers,
+    world: &World,
+    changes: &Changes,
+    claimed: &[Claimed],
+    payloads: bool,
+) {
+    if !tracing::enabled!(tracing::Level::INFO) {
+        return;
+    }
+    let name = |id: PeerId| {
+        peers
+            .by_id(id)
+            .map_or_else(|| "?".to_owned(), |peer| peer.url.to_string())
+    };
+    for (id, note) in &changes.story {
+        let Some(Some(task)) = world.tasks.get(id) else {
+            continue;
+        };
+        let action = format_args!("{}/{}", task.queue, task.action);
+        let peer = name(task.peer);
+        match (note, task.status) {
+            (Note::Created, _) if task.role == Role::Sent => {
+                tracing::info!("task {id} {action}: created for {peer}")
+            }
+            (Note::Created, _) => tracing::info!("task {id} {action}: created to run here"),
+            (Note::Received, _) => tracing::info!("task {id} {action}: received from {peer}"),
+            (Note::Again, _) => match task.run_at {
+                Some(at) => tracing::info!(
+                    "task {id} {action}: run {} did not succeed, again at {at}",
+                    task.attempt
+                ),
+                None => tracing::info!(
+                    "task {id} {action}: run {} was cut off, again",
+                    task.attempt
+                ),
+            },
+            (Note::Updated, status) => {
+                tracing::info!("task {id} {action}: set to {status} by {peer}")
+            }
+            (Note::Changed, Status::Sent) => {
+                tracing::info!("task {id} {action}: acknowledged by {peer}")
+            }
+            (Note::Changed, status) if status == Status::Finished => {
+                tracing::info!("task {id} {action}: finished")
+            }
+            (Note::Changed, status) => match changes.outputs.get(id) {
+                Some(output) => {
+                    let error = crate::TaskError::from_output(output);
+                    tracing::warn!("task {id} {action}: ended as {status}: {error}");
+                }
+                None => tracing::info!("task {id} {action}: {status}"),
+            },
+        }
+        if payloads && let Some(output) = changes.outputs.get(id) {
+            tracing::info!("task {id} output: {}", output.get());
+        }
+    }
+    for Claimed { state, input } in claimed {
+        let (id, attempt) = (&state.id, state.attempt);
+        tracing::info!(
+            "task {id} {}/{}: running (attempt {attempt})",
+            state.queue,
+            state.action
+        );
+        if payloads {
+            tracing::info!("task {id} input: {}", input.get());
+        }
+    }
+    for delivery in &changes.deliveries {
+        let (message, peer) = (&delivery.message, name(delivery.message.peer));
+        match &delivery.verdict {
+            Verdict::Delivered if !message.carries_task => {
+                tracing::info!("task {}: update sent to {peer}", message.task)
+            }
+            Verdict::Delivered => {}
+            Verdict::Refused { status, why } => {
+                tracing::warn!(
+                    "task {}: {peer} refused {} with {status}: {why}",
+                    message.task,
+                    message.action
+                );
+            }
+            Verdict::Later { at, why, .. } => {
+                tracing::info!(
+                    "task {}: {} not delivered to {peer}, again from {at}: {why}",
+                    message.task,
+                    message.action
+                );
+            }
+            Verdict::GivenUp { why } => {
+                tracing::warn!(
+                    "task {}: {} for {peer} given up: {why}",
+                    message.task,
+                    message.action
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! The way in: parse, identify, admit, one transaction, answer. Nothing that is refused is stored.
+
+use std::{str, time::Duration};
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    engine::{Answer, Event, Received, Update, What},
+    error::Error,
+    message::Message,
+    model::{
+        InboxKey, InboxRow, Json, NewTask, PeerId, Role, Status, TaskId, TaskKind, TaskState,
+        to_json,
+    },
+    outbox::reached,
+    peer::Frestq,
+    registry::HandlerKind,
+    signals::WakeReason,
+    wire::{
+        BATCH, INTERNAL_QUEUE, UPDATE_TASK,
+        message::{BatchAnswer, Envelope, UpdateData, parse_batch},
+    },
+};
+
+/// How long a message waits for its transaction before its sender is asked to come back. It may
+/// still be stored after that; the sender's next attempt then gets the same answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The most messages in one `frestq.batch`.
+const LONGEST_BATCH: usize = 1000;
+
+/// The answer to a request.
+#[derive(Debug)]
+pub(crate) enum Response {
+    /// 200: stored.
+    Accepted,
+    /// 200 with one answer for each message of a batch.
+    Batch(Vec<BatchAnswer>),
+    /// Anything else, with the words for the sender.
+    Refused(Refusal),
+}
+
+/// Why a message is not taken.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    fn new(status: u16, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+        }
+    }
+}
+
+/// Takes one request for `queue`. `extensions`: its sender shows that it reads ours.
+pub(crate) async fn receive(peer: &Frestq, queue: &str, body: &[u8], extensions: bool) -> Response {
+    match take(peer, queue, body, extensions).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            tracing::debug!(
+                queue,
+                status = refusal.status,
+                "a message was refused: {}",
+                refusal.message
+            );
+            Response::Refused(refusal)
+        }
+    }
+}
+
+async fn take(
+    peer: &Frestq,
+    queue: &str,
+    body: &[u8],
+    extensions: bool,
+) -> Result<Response, Refusal> {
+    let text = str::from_utf8(body)
+        .map_err(|e| Refusal::new(400, format!("the body is not UTF-8: {e}")))?;
+    let envelope = Envelope::parse(text).map_err(|why| Refusal::new(400, why))?;
+    if let Some(full) = peer.0.admission.refuse_message() {
+        return Err(Refusal::new(503, full));
+    }
+    let sender = identify(peer, &envelope, extensions).await?;
+    if queue == INTERNAL_QUEUE && envelope.action == BATCH {
+        return take_batch(peer, sender, &envelope)
+            .await
+            .map(Response::Batch);
+    }
+    let event = understand(peer, sender, queue, text, envelope)?;
+    let answers = commit(peer, vec![event]).await?;
+    match answers.into_iter().next() {
+        Some(answer) => judge(answer).map(|()| Response::Accepted),
+        None => Err(Refusal::new(503, "no answer from the database")),
+    }
+}
+
+/// Each message of a batch is accepted or refused on its own; all that can be are stored together.
+async fn take_batch(
+    peer: &Frestq,
+    sender: PeerId,
+    batch: &Envelope,
+) -> Result<Vec<BatchAnswer>, Refusal> {
+    let entries = parse_batch(&batch.data).map_err(|why| Refusal::new(400, why))?;
+    if entries.len() > LONGEST_BATCH {
+        return Err(Refusal::new(
+            413,
+            format!(
+                "{} messages in a batch; at most {LONGEST_BATCH}",
+                entries.len()
+            ),
+        ));
+    }
+    let (mut events, mut results) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let understood = Envelope::parse(entry.message.get())
+            .map_err(|why| (String::new(), Refusal::new(400, why)));
+        let understood = understood.and_then(|envelope| {
+            let id = envelope.message_id.to_string();
+            if envelope.sender != batch.sender {
+                let why = "field `sender_url` is not the one of the batch";
+                return Err((id, Refusal::new(403, why)));
+            }
+            match understand(peer, sender, &entry.queue, entry.message.get(), envelope) {
+                Ok(event) => Ok((id, event)),
+                Err(refusal) => Err((id, refusal)),
+            }
+        });
+        results.push(match understood {
+            Ok((id, event)) => {
+                events.push(event);
+                (id, Ok(()))
+            }
+            Err((id, refusal)) => (id, Err(refusal)),
+        });
+    }
+    let mut answers = match events.is_empty() {
+        true => Vec::new(),
+        false => commit(peer, events).await?,
+    }
+    .into_iter();
+    let answer = |(message_id, understood): (String, Result<(), Refusal>)| {
+        let result = understood.and_then(|()| match answers.next() {
+            Some(answer) => judge(answer),
+            None => Err(Refusal::new(503, "no answer from the database")),
+        });
+        match result {
+            Ok(()) => BatchAnswer {
+                message_id,
+                status: 200,
+                message: None,
+            },
+            Err(Refusal { status, message }) => BatchAnswer {
+                message_id,
+                status,
+                message: Some(message),
+            },
+        }
+    };
+    Ok(results.into_iter().map(answer).collect())
+}
+
+/// Who sent it. Without configured peers everybody on the loopback is who he says he is.
+async fn identify(peer: &Frestq, envelope: &Envelope, extensions: bool) -> Result<PeerId, Refusal> {
+    let store = &peer.0.store;
+    let found = peer.0.peers.find_or_add(store, &envelope.sender).await;
+    let id = found.map_err(|error| overloaded(&error))?;
+    let was_away = peer
+        .0
+        .peers
+        .by_id(id)
+        .is_some_and(|row| row.health.failures > 0);
+    let noted = peer.0.peers.update(store, id, |health| {
+        health.extensions |= extensions;
+        reached(health);
+    });
+    noted.await.map_err(|error| overloaded(&error))?;
+    if was_away {
+        peer.0.signals.wake_outbox(id, WakeReason::PeerIsBack);
+    }
+    Ok(id)
+}
+
+/// What the message asks for, if it is something that this peer does.
+fn understand(
+    peer: &Frestq,
+    sender: PeerId,
+    queue: &str,
+    text: &str,
+    envelope: Envelope,
+) -> Result<Event, Refusal> {
+    if let Some(destination) = envelope
+        .destination
+        .as_ref()
+        .filter(|url| *url != peer.url())
+    {
+        return Err(Refusal::new(
+            403,
+            format!(
+                "the message is meant for {destination}, and this is {}",
+                peer.url()
+            ),
+        ));
+    }
+    let now = peer.0.clock.now();
+    let mut row = InboxRow {
+        key: InboxKey {
+            peer: sender,
+            message: envelope.message_id.clone(),
+        },
+        hash: hash(queue, text),
+        queue: queue.into(),
+        action: envelope.action.as_str().into(),
+        task: envelope.task_id.clone(),
+        data: Some(envelope.data.clone()),
+        received_at: now,
+    };
+    let what = if queue == INTERNAL_QUEUE {
+        if envelope.action != UPDATE_TASK {
+            let why = format!(
+                "queue {INTERNAL_QUEUE} has no action {:?} for other peers",
+                envelope.action
+            );
+            return Err(Refusal::new(404, why));
+        }
+        let task = envelope
+            .task_id
+            .ok_or_else(|| Refusal::new(400, "field `task_id` is missing"))?;
+        let UpdateData { status, output } =
+            UpdateData::parse(&envelope.data).map_err(|why| Refusal::new(400, why))?;
+        What::Update(Update {
+            task,
+            status,
+            output,
+            rev: envelope.rev,
+        })
+    } else {
+        let handler = peer
+            .0
+            .registry
+            .get(queue, &envelope.action)
+            .filter(|handler| !handler.options.local);
+        let handler = handler.ok_or_else(|| {
+            let why = format!(
+                "queue {queue:?} has no action {:?}; {}",
+                envelope.action,
+                peer.0.registry.describe()
+            );
+            Refusal::new(404, why)
+        })?;
+        if let Some(full) = peer.0.admission.refuse_task(sender) {
+            return Err(Refusal::new(503, full));
+        }
+        let (id, kind, input) = match handler.kind {
+            HandlerKind::Task => {
+                let id = envelope
+                    .task_id
+                    .clone()
+                    .ok_or_else(|| Refusal::new(400, "field `task_id` is missing"))?;
+                row.data = None;
+                (id, TaskKind::Sequential, envelope.data.clone())
+            }
+            HandlerKind::Message => (
+                TaskId::generate(),
+                TaskKind::Message,
+                message_input(queue, &envelope)?,
+            ),
+        };
+        What::Task(Box::new(NewTask {
+            state: TaskState {
+                seq: 0,
+                id,
+                kind,
+                role: Role::Received,
+                peer: sender,
+                queue: queue.into(),
+                action: envelope.action.as_str().into(),
+                status: Status::Created,
+                attempt: 0,
+                failures: 0,
+                epoch: 0,
+                owner: None,
+                rev: 0,
+                run_at: None,
+                expires_at: envelope.expiration_date,
+                modified_at: now,
+            },
+            input,
+            label: None,
+            info: envelope.info.map(Into::into),
+            pingback_at: envelope.pingback_date,
+            created_at: now,
+        }))
+    };
+    Ok(Event::Receive(Box::new(Received { row, what })))
+}
+
+/// A raw message as the input of its handler.
+fn message_input(queue: &str, envelope: &Envelope) -> Result<Json, Refusal> {
+    let message = Message {
+        id: envelope.message_id.clone(),
+        queue: queue.to_owned(),
+        action: envelope.action.clone(),
+        sender: envelope.sender.clone(),
+        task_id: envelope.task_id.clone(),
+        data: envelope.data.clone(),
+        info: envelope.info.clone(),
+        pingback_date: envelope.pingback_date,
+        expiration_date: envelope.expiration_date,
+    };
+    to_json(&message).map_err(|e| Refusal::new(400, e.to_string()))
+}
+
+async fn commit(peer: &Frestq, events: Vec<Event>) -> Result<Vec<Answer>, Refusal> {
+    match tokio::time::timeout(PATIENCE, peer.0.commits.submit_unless_overloaded(events)).await {
+        Ok(answers) => answers.map_err(|error| overloaded(&error)),
+        Err(_) => Err(Refusal::new(503, "the database of this peer is busy")),
+    }
+}
+
+/// Our own troubles are no reason to give up on us.
+fn overloaded(error: &Error) -> Refusal {
+    match error {
+        Error::Overloaded => Refusal::new(503, "too many messages at once"),
+        Error::Stopping => Refusal::new(503, "this peer is stopping"),
+        error => {
+            // The sender learns nothing about our database.
+            tracing::error!(%error, "a message could not be stored");
+            Refusal::new(503, "this peer can't store messages now")
+        }
+    }
+}
+
+fn judge(answer: Answer) -> Result<(), Refusal> {
+    match answer {
+        Answer::Accepted | Answer::Ignored => Ok(()),
+        Answer::Conflict(why) => Err(Refusal::new(409, why)),
+        Answer::UnknownTask => Err(Refusal::new(404, "there is no such task of yours here")),
+    }
+}
+
+/// Tells a repetition from another message under the same id.
+fn hash(queue: &str, text: &str) -> [u8; 16] {
+    let mut hasher = Sha256::new();
+    hasher.update(queue.as_bytes());
+    hasher.update([0]);
+    hasher.update(text.as_bytes());
+    let full: [u8; 32] = hasher.finalize().into();
+    let mut cut = [0; 16];
+    cut.copy_from_slice(&full[..16]);
+    cut
+}

@@ -1,0 +1,73 @@
+//! The breaker of a peer: open after a failure on the way to it, tried by one probe at a time.
+
+use jiff::Timestamp;
+
+use crate::{retry, store::PeerHealth};
+
+/// What may be sent to a peer now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// As much as the limits allow.
+    Open,
+    /// One request, to see whether it is there again.
+    Probe,
+    /// Nothing before then.
+    Closed(Timestamp),
+}
+
+pub(super) fn gate(health: &PeerHealth, now: Timestamp) -> Gate {
+    match health.probe_at {
+        Some(at) if at > now => Gate::Closed(at),
+        _ if health.failures > 0 => Gate::Probe,
+        _ => Gate::Open,
+    }
+}
+
+/// A request got no answer.
+pub(super) fn failed(health: &mut PeerHealth, why: &str, now: Timestamp, luck: f64) {
+    health.failures = health.failures.saturating_add(1);
+    health.probe_at = Some(retry::next_probe(health.failures, now, luck));
+    health.last_error = Some(why.to_owned());
+}
+
+/// The peer answered, whatever it said, or spoke to us.
+pub(crate) fn reached(health: &mut PeerHealth) {
+    health.failures = 0;
+    health.probe_at = None;
+    health.last_error = None;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_failing_peer_gets_one_probe_at_a_time_with_growing_waits() {
+        let (mut health, mut now) = (PeerHealth::default(), Timestamp::UNIX_EPOCH);
+        assert_eq!(gate(&health, now), Gate::Open);
+        let mut waits = Vec::new();
+        for _ in 0..5 {
+            failed(&mut health, "connection refused", now, 1.0);
+            let Gate::Closed(at) = gate(&health, now) else {
+                panic!("not closed after a failure")
+            };
+            waits.push(at.duration_since(now).as_secs());
+            now = at + Duration::from_millis(1);
+            assert_eq!(gate(&health, now), Gate::Probe);
+        }
+        assert_eq!(waits, [1, 5, 30, 60, 60]);
+    }
+
+    #[test]
+    fn an_answer_closes_the_breaker() {
+        let mut health = PeerHealth {
+            failures: 9,
+            probe_at: Some(Timestamp::MAX),
+            ..PeerHealth::default()
+        };
+        reached(&mut health);
+        assert_eq!(gate(&health, Timestamp::UNIX_EPOCH), Gate::Open);
+    }
+}

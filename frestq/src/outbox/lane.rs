@@ -1,0 +1,412 @@
+//! One peer's delivery: reads what is due, keeps a few requests under way, reports what became of
+//! each message.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    Outbox,
+    breaker::{self, Gate},
+};
+use crate::{
+    engine::{Delivery, Event, Verdict},
+    model::{OutboxRow, PeerId},
+    retry,
+    signals::WakeReason,
+    wire::client::{Exchange, Reply},
+};
+
+/// Batches under way to one peer: one travels while the next one gathers.
+const BATCHES: usize = 2;
+
+/// Messages whose fate is not yet on disk. Past this, delivery waits for the database.
+const MOST_UNSETTLED: usize = 4096;
+
+/// What a request reports back to its lane.
+enum Report {
+    /// The request has ended and another may start; a smaller one, if this one was too large.
+    Free { too_large: bool },
+    /// The fate of these messages is on disk, or they are to be tried again.
+    Settled {
+        seqs: Vec<i64>,
+        retry_at: Option<Timestamp>,
+    },
+}
+
+pub(super) struct Lane {
+    outbox: Arc<Outbox>,
+    peer: PeerId,
+    wakes: mpsc::UnboundedReceiver<WakeReason>,
+    stopping: watch::Receiver<bool>,
+    reports: (
+        mpsc::UnboundedSender<Report>,
+        mpsc::UnboundedReceiver<Report>,
+    ),
+    /// Read and not yet sent.
+    ready: VecDeque<Arc<OutboxRow>>,
+    /// Read, and their fate not yet on disk.
+    unsettled: HashSet<i64>,
+    /// Everything up to here has been read, but for what is due later.
+    cursor: i64,
+    /// New rows may stand behind the cursor.
+    more: bool,
+    /// When a row before the cursor is due.
+    retry_at: Option<Timestamp>,
+    requests: usize,
+    batch_bytes: usize,
+}
+
+impl Lane {
+    pub(super) fn new(
+        outbox: Arc<Outbox>,
+        peer: PeerId,
+        wakes: mpsc::UnboundedReceiver<WakeReason>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        let batch_bytes = outbox.batch_bytes;
+        Self {
+            outbox,
+            peer,
+            wakes,
+            stopping,
+            reports: mpsc::unbounded_channel(),
+            ready: VecDeque::new(),
+            unsettled: HashSet::new(),
+            cursor: 0,
+            more: false,
+            retry_at: None,
+            requests: 0,
+            batch_bytes,
+        }
+    }
+
+    /// Delivers until the peer stops.
+    pub(super) async fn run(mut self) {
+        loop {
+            let wait_until = match self.send_what_is_due().await {
+                Ok(until) => until,
+                Err(error) => {
+                    tracing::error!(%error, "the outbox can't be read; trying again");
+                    self.more = true;
+                    Some(self.later(1))
+                }
+            };
+            // Rows that are read but not sent are held back by the breaker; they wait for the next start.
+            let idle = self.requests == 0 && self.unsettled.len() == self.ready.len();
+            if *self.stopping.borrow() && idle {
+                return;
+            }
+            let clock = self.outbox.clock.clone();
+            tokio::select! {
+                Some(report) = self.reports.1.recv() => self.note(report),
+                wake = self.wakes.recv(), if !self.wakes.is_closed() || !self.wakes.is_empty() => match wake {
+                    Some(reason) => self.wake(reason),
+                    None => {}
+                },
+                () = sleep(&clock, wait_until) => {}
+                _ = self.stopping.changed() => {}
+            }
+            // Whatever else has come in meanwhile, before the next look at the database.
+            while let Ok(report) = self.reports.1.try_recv() {
+                self.note(report);
+            }
+            while let Ok(reason) = self.wakes.try_recv() {
+                self.wake(reason);
+            }
+        }
+    }
+
+    fn later(&self, seconds: u64) -> Timestamp {
+        let now = self.outbox.clock.now();
+        now.checked_add(std::time::Duration::from_secs(seconds))
+            .unwrap_or(now)
+    }
+
+    fn wake(&mut self, reason: WakeReason) {
+        match reason {
+            WakeReason::Stored | WakeReason::PeerIsBack => self.more = true,
+            WakeReason::DueAt(at) => self.plan(at),
+            WakeReason::Elsewhere => {
+                self.cursor = 0;
+                self.more = true;
+                self.plan(self.outbox.clock.now());
+            }
+        }
+    }
+
+    fn plan(&mut self, at: Timestamp) {
+        self.retry_at = Some(self.retry_at.map_or(at, |planned| planned.min(at)));
+    }
+
+    fn note(&mut self, report: Report) {
+        match report {
+            Report::Free { too_large } => {
+                self.requests -= 1;
+                if too_large {
+                    self.batch_bytes /= 2;
+                }
+            }
+            Report::Settled { seqs, retry_at } => {
+                for seq in seqs {
+                    self.unsettled.remove(&seq);
+                }
+                if let Some(at) = retry_at {
+                    self.plan(at);
+                }
+                self.more = true;
+            }
+        }
+    }
+
+    /// Starts as many requests as may be under way; gives the moment to look again, if nothing
+    /// else happens.
+    async fn send_what_is_due(&mut self) -> crate::Result<Option<Timestamp>> {
+        let now = self.outbox.clock.now();
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.cursor = 0;
+            self.more = true;
+            self.retry_at = self.outbox.store.next_delivery(self.peer, now).await?;
+        }
+        loop {
+            let Some(peer) = self.outbox.peers.by_id(self.peer) else {
+                return Ok(None);
+            };
+            let gate = breaker::gate(&peer.health, now);
+            let batches = peer.health.extensions && self.outbox.config.batch > 1;
+            let most = match gate {
+                Gate::Closed(at) => return Ok(Some(at)),
+                Gate::Probe => 1,
+                Gate::Open if batches => BATCHES,
+                Gate::Open => self.outbox.config.parallel,
+            };
+            if self.requests >= most {
+                return Ok(None);
+            }
+            if self.ready.is_empty() {
+                self.read(now).await?;
+            }
+            let messages = self.take(if batches && gate == Gate::Open {
+                self.outbox.config.batch
+            } else {
+                1
+            });
+            if messages.is_empty() {
+                return Ok(self.retry_at);
+            }
+            self.requests += 1;
+            self.start(peer.url.clone(), messages);
+        }
+    }
+
+    /// Reads what is due behind the cursor, and gives up what is too old.
+    async fn read(&mut self, now: Timestamp) -> crate::Result<()> {
+        let limit = self.outbox.config.batch.max(64);
+        while self.more && self.ready.is_empty() && self.unsettled.len() < MOST_UNSETTLED {
+            let limit_rows = i64::try_from(limit).unwrap_or(i64::MAX);
+            let rows = self
+                .outbox
+                .store
+                .pending(self.peer, self.cursor, now, limit_rows)
+                .await?;
+            self.more = rows.len() == limit;
+            let mut given_up = Vec::new();
+            for row in rows {
+                self.cursor = row.seq;
+                if !self.unsettled.insert(row.seq) {
+                    continue;
+                }
+                match too_late(&row, now, self.outbox.config.give_up_after) {
+                    Some(why) => given_up.push((Arc::new(row), Verdict::GivenUp { why })),
+                    None => self.ready.push_back(Arc::new(row)),
+                }
+            }
+            if !given_up.is_empty() {
+                tokio::spawn(settle(
+                    self.outbox.clone(),
+                    given_up,
+                    self.reports.0.clone(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Up to `most` messages whose bodies fit into one request.
+    fn take(&mut self, most: usize) -> Vec<Arc<OutboxRow>> {
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        while let Some(next) = self.ready.front() {
+            bytes += next.body.len() + next.queue.len() + 64;
+            if taken.len() >= most || (!taken.is_empty() && bytes > self.batch_bytes) {
+                break;
+            }
+            taken.extend(self.ready.pop_front());
+        }
+        taken
+    }
+
+    fn start(&mut self, url: crate::model::PeerUrl, messages: Vec<Arc<OutboxRow>>) {
+        let (outbox, peer, reports) = (self.outbox.clone(), self.peer, self.reports.0.clone());
+        tokio::spawn(async move {
+            let exchange = match <[_; 1]>::try_from(messages) {
+                Ok([message]) => outbox.client.post(&url, message).await,
+                Err(messages) => {
+                    outbox
+                        .client
+                        .post_batch(&url, &outbox.own_url, messages)
+                        .await
+                }
+            };
+            let too_large = matches!(exchange, Exchange::NoBatch { status: 413, .. });
+            let verdicts = judge(&outbox, peer, exchange).await;
+            // The lane outlives its requests, but for the end of the process.
+            let _ = reports.send(Report::Free { too_large });
+            settle(outbox, verdicts, reports).await;
+        });
+    }
+}
+
+async fn sleep(clock: &crate::clock::Clock, until: Option<Timestamp>) {
+    match until {
+        Some(at) => clock.sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Why a message is not worth another attempt, if so.
+fn too_late(row: &OutboxRow, now: Timestamp, give_up_after: std::time::Duration) -> Option<String> {
+    match row.expires_at {
+        Some(at) if at <= now => Some("not delivered before its expiration date".into()),
+        Some(_) => None,
+        None => {
+            let over = row
+                .created_at
+                .checked_add(give_up_after)
+                .is_ok_and(|at| at <= now);
+            over.then(|| {
+                format!(
+                    "not delivered within {} hours",
+                    give_up_after.as_secs() / 3600
+                )
+            })
+        }
+    }
+}
+
+/// What the exchange means for the peer's breaker and for each message.
+async fn judge(
+    outbox: &Outbox,
+    peer: PeerId,
+    exchange: Exchange,
+) -> Vec<(Arc<OutboxRow>, Verdict)> {
+    let now = outbox.clock.now();
+    let (changed, verdicts) = match exchange {
+        Exchange::Answered {
+            replies,
+            extensions,
+        } => {
+            let changed = outbox.peers.update(&outbox.store, peer, |health| {
+                breaker::reached(health);
+                health.extensions = extensions;
+            });
+            (
+                changed.await,
+                replies
+                    .into_iter()
+                    .map(|(message, reply)| verdict(message, reply, now))
+                    .collect(),
+            )
+        }
+        Exchange::NoBatch { status, messages } => {
+            // It answered, but does not read batches any more, or none of this size.
+            let changed = outbox.peers.update(&outbox.store, peer, |health| {
+                breaker::reached(health);
+                health.extensions &= status == 413;
+            });
+            let why = "the peer does not take batches now";
+            let later = |message| {
+                (
+                    message,
+                    Verdict::Later {
+                        at: now,
+                        status,
+                        why: why.into(),
+                    },
+                )
+            };
+            (changed.await, messages.into_iter().map(later).collect())
+        }
+        Exchange::Failed { messages, why } => {
+            let changed = outbox.peers.update(&outbox.store, peer, |health| {
+                breaker::failed(health, &why, now, fastrand::f64());
+            });
+            // The breaker decides when to come back; the message itself is due as before.
+            let later = |message| {
+                (
+                    message,
+                    Verdict::Later {
+                        at: now,
+                        status: 0,
+                        why: why.clone(),
+                    },
+                )
+            };
+            (changed.await, messages.into_iter().map(later).collect())
+        }
+    };
+    if let Err(error) = changed {
+        tracing::warn!(%error, "what is known of a peer could not be written down");
+    }
+    verdicts
+}
+
+fn verdict(message: Arc<OutboxRow>, reply: Reply, now: Timestamp) -> (Arc<OutboxRow>, Verdict) {
+    let verdict = match reply {
+        Reply::Accepted => Verdict::Delivered,
+        Reply::Refused { status, why } => Verdict::Refused { status, why },
+        Reply::Later {
+            status,
+            why,
+            retry_after,
+        } => {
+            let at = match retry_after {
+                Some(wait) => now.checked_add(wait).unwrap_or(Timestamp::MAX),
+                None => retry::next_attempt(message.attempts + 1, now, fastrand::f64()),
+            };
+            Verdict::Later { at, status, why }
+        }
+    };
+    (message, verdict)
+}
+
+/// Writes down what became of each message, and tells the lane. Until it is written, nothing is
+/// sent again.
+async fn settle(
+    outbox: Arc<Outbox>,
+    verdicts: Vec<(Arc<OutboxRow>, Verdict)>,
+    reports: mpsc::UnboundedSender<Report>,
+) {
+    let seqs = verdicts.iter().map(|(message, _)| message.seq).collect();
+    let retry_at = verdicts.iter().filter_map(|(_, verdict)| match verdict {
+        Verdict::Later { at, .. } => Some(*at),
+        _ => None,
+    });
+    let mut retry_at = retry_at.min();
+    let events = verdicts
+        .into_iter()
+        .map(|(message, verdict)| Event::Delivery(Box::new(Delivery { message, verdict })));
+    if outbox
+        .commits
+        .submit_patiently(events.collect())
+        .await
+        .is_err()
+    {
+        // The rows are as they were: they are sent again, and the peer knows them by their ids.
+        retry_at = Some(outbox.clock.now());
+    }
+    let _ = reports.send(Report::Settled { seqs, retry_at });
+}

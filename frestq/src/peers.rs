@@ -1,0 +1,90 @@
+//! The peers that are known, kept in memory beside their rows.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, RwLock},
+};
+
+use crate::{
+    error::Result,
+    model::{PeerId, PeerUrl},
+    store::{PeerHealth, PeerRow, Store},
+};
+
+/// The rows of `peers`, read once and written through.
+#[derive(Default)]
+pub(crate) struct Peers(RwLock<Known>);
+
+#[derive(Default)]
+struct Known {
+    by_url: HashMap<PeerUrl, PeerId>,
+    by_id: HashMap<PeerId, Arc<PeerRow>>,
+}
+
+impl Peers {
+    pub(crate) async fn load(store: &Store) -> Result<Self> {
+        let peers = Self::default();
+        for row in store.peers().await? {
+            peers.put(row);
+        }
+        Ok(peers)
+    }
+
+    fn put(&self, row: PeerRow) -> Arc<PeerRow> {
+        let row = Arc::new(row);
+        let mut known = self
+            .0
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        known.by_url.insert(row.url.clone(), row.id);
+        known.by_id.insert(row.id, row.clone());
+        row
+    }
+
+    pub(crate) fn by_id(&self, id: PeerId) -> Option<Arc<PeerRow>> {
+        self.read(|known| known.by_id.get(&id).cloned())
+    }
+
+    fn by_url(&self, url: &PeerUrl) -> Option<PeerId> {
+        self.read(|known| known.by_url.get(url).copied())
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
+        look(
+            &self
+                .0
+                .read()
+                .unwrap_or_else(|poisoned| poisoned.into_inner()),
+        )
+    }
+
+    /// The peer with this address. In open mode whoever speaks or is spoken to becomes known.
+    pub(crate) async fn find_or_add(&self, store: &Store, url: &PeerUrl) -> Result<PeerId> {
+        match self.by_url(url) {
+            Some(id) => Ok(id),
+            None => Ok(self.put(store.add_peer(url).await?).id),
+        }
+    }
+
+    /// Changes what is known of a peer's reachability; written only if it differs.
+    pub(crate) async fn update(
+        &self,
+        store: &Store,
+        id: PeerId,
+        change: impl FnOnce(&mut PeerHealth),
+    ) -> Result<()> {
+        let Some(row) = self.by_id(id) else {
+            return Ok(());
+        };
+        let mut health = row.health.clone();
+        change(&mut health);
+        if health != row.health {
+            self.put(PeerRow {
+                health: health.clone(),
+                ..(*row).clone()
+            });
+            store.set_peer_health(id, &health).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,82 @@
+//! What happens without anybody's doing: due dates, heartbeats, the room on the disk.
+
+use std::time::Duration;
+
+use tokio::{task::JoinHandle, time::MissedTickBehavior};
+
+use crate::{engine::Event, error::Result, model::NodeId, peer::Frestq, worker};
+
+/// A lease lasts several of these.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// How many due tasks are handled at once.
+const AT_ONCE: i64 = 500;
+
+/// Starts all of it.
+pub(crate) fn start(peer: Frestq, node: NodeId) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        tokio::join!(keep_time(&peer), keep_alive(&peer, node));
+    })
+}
+
+/// Expires tasks and starts delayed ones, each at its time.
+async fn keep_time(peer: &Frestq) {
+    loop {
+        let next = match due(peer).await {
+            Ok(next) => next,
+            Err(error) => {
+                tracing::error!(%error, "due tasks can't be read; trying again");
+                peer.0.clock.now().checked_add(Duration::from_secs(1)).ok()
+            }
+        };
+        let (clock, timer) = (&peer.0.clock, &peer.0.signals.timer);
+        let next = [next, timer.take()].into_iter().flatten().min();
+        let sleep = async {
+            match next {
+                Some(at) => clock.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = sleep => {}
+            () = timer.changed.notified() => {}
+        }
+    }
+}
+
+/// Handles what is due; gives the time of what comes next.
+async fn due(peer: &Frestq) -> Result<Option<jiff::Timestamp>> {
+    loop {
+        let due = peer.0.store.due(peer.0.clock.now(), AT_ONCE).await?;
+        for queue in due.ready {
+            peer.0.commits.look(queue).await;
+        }
+        if due.expired.is_empty() {
+            return Ok(due.next);
+        }
+        peer.0
+            .commits
+            .submit(due.expired.into_iter().map(Event::Expire).collect())
+            .await?;
+    }
+}
+
+async fn keep_alive(peer: &Frestq, node: NodeId) {
+    let mut ticks = tokio::time::interval(HEARTBEAT);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let admission = &peer.0.admission;
+        admission.set_disk_is_full(!peer.0.store.has_room(admission.free_disk()));
+        match peer.0.store.heartbeat(node).await {
+            Ok(true) => {}
+            Ok(false) => tracing::error!(
+                "another process took over the tasks of this one: is it still needed?"
+            ),
+            Err(error) => tracing::warn!(%error, "the heartbeat failed; trying again"),
+        }
+        if let Err(error) = worker::take_over_orphans(peer).await {
+            tracing::warn!(%error, "tasks of dead processes can't be taken over; trying again");
+        }
+    }
+}

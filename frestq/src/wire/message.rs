@@ -1,0 +1,431 @@
+//! The envelope (`restqp.md`, *The envelope*): read leniently in form, strictly in content; written
+//! once and then frozen.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use jiff::{Timestamp, civil, tz::TimeZone};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::model::{Json, MessageId, Outgoing, PeerUrl, Status, TaskId, null};
+
+/// Payloads may nest this deep.
+const DEEPEST: usize = 64;
+
+/// A message that came in, with every field checked.
+#[derive(Debug)]
+pub(crate) struct Envelope {
+    pub(crate) message_id: MessageId,
+    pub(crate) action: String,
+    pub(crate) sender: PeerUrl,
+    pub(crate) task_id: Option<TaskId>,
+    pub(crate) data: Json,
+    pub(crate) pingback_date: Option<Timestamp>,
+    pub(crate) expiration_date: Option<Timestamp>,
+    pub(crate) info: Option<String>,
+    pub(crate) rev: Option<i64>,
+    pub(crate) destination: Option<PeerUrl>,
+}
+
+/// The members of an envelope as they came. Unknown ones are ignored.
+#[derive(Deserialize)]
+struct Members<'a> {
+    #[serde(borrow)]
+    message_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    action: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sender_url: Option<&'a RawValue>,
+    #[serde(borrow)]
+    task_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    async_data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pingback_date: Option<&'a RawValue>,
+    #[serde(borrow)]
+    expiration_date: Option<&'a RawValue>,
+    #[serde(borrow)]
+    info: Option<&'a RawValue>,
+    // What the original reads, while it writes `info`.
+    #[serde(borrow)]
+    info_text: Option<&'a RawValue>,
+    #[serde(borrow)]
+    ext: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Ext {
+    rev: Option<i64>,
+    destination: Option<String>,
+}
+
+impl Envelope {
+    /// Reads a message. The error names the field and what is wrong with it.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        check_depth(text)?;
+        if !text
+            .trim_start_matches([' ', '\t', '\n', '\r'])
+            .starts_with('{')
+        {
+            // Serde would also take an array for a struct.
+            return Err("a message is a JSON object".into());
+        }
+        let members: Members<'_> =
+            serde_json::from_str(text).map_err(|e| format!("not a JSON object: {e}"))?;
+        let ext: Ext = match present(members.ext) {
+            Some(ext) => {
+                serde_json::from_str(ext.get()).map_err(|e| format!("field `ext`: {e}"))?
+            }
+            None => Ext::default(),
+        };
+        if let Some(async_data) = present(members.async_data) {
+            let _: BTreeMap<String, String> = serde_json::from_str(async_data.get())
+                .map_err(|e| format!("field `async_data` must be an object of name -> URL: {e}"))?;
+        }
+        let sender = required(members.sender_url, "sender_url", 1024)?;
+        let message_id = required(members.message_id, "message_id", 1024)?;
+        if message_id.is_empty() {
+            return Err("field `message_id` is empty".into());
+        }
+        let task_id = optional(members.task_id, "task_id", 128)?;
+        if task_id.as_deref() == Some("") {
+            return Err("field `task_id` is empty".into());
+        }
+        Ok(Self {
+            message_id: message_id.into_owned().into(),
+            action: required(members.action, "action", 1024)?.into_owned(),
+            sender: sender
+                .parse()
+                .map_err(|e| format!("field `sender_url`: {e}"))?,
+            task_id: task_id.map(|id| id.into_owned().into()),
+            data: members.data.map_or_else(null, ToOwned::to_owned),
+            pingback_date: date(members.pingback_date, "pingback_date")?,
+            expiration_date: date(members.expiration_date, "expiration_date")?,
+            info: match optional(members.info, "info", 1024)? {
+                Some(info) => Some(info.into_owned()),
+                None => optional(members.info_text, "info_text", 1024)?.map(Cow::into_owned),
+            },
+            rev: ext.rev,
+            destination: ext
+                .destination
+                .map(|url| url.parse())
+                .transpose()
+                .map_err(|e| format!("field `ext.destination`: {e}"))?,
+        })
+    }
+}
+
+/// JSON `null` counts as absent.
+fn present(value: Option<&RawValue>) -> Option<&RawValue> {
+    value.filter(|value| value.get() != "null")
+}
+
+fn required<'a>(
+    value: Option<&'a RawValue>,
+    field: &str,
+    longest: usize,
+) -> Result<Cow<'a, str>, String> {
+    optional(value, field, longest)?.ok_or_else(|| format!("field `{field}` is missing"))
+}
+
+fn optional<'a>(
+    value: Option<&'a RawValue>,
+    field: &str,
+    longest: usize,
+) -> Result<Option<Cow<'a, str>>, String> {
+    let Some(value) = present(value) else {
+        return Ok(None);
+    };
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    let Text(text) = serde_json::from_str(value.get())
+        .map_err(|_| format!("field `{field}` must be a string, not {}", kind(value)))?;
+    let length = text.chars().count();
+    if length > longest {
+        return Err(format!(
+            "field `{field}` has {length} characters; at most {longest} are allowed"
+        ));
+    }
+    Ok(Some(text))
+}
+
+fn date(value: Option<&RawValue>, field: &str) -> Result<Option<Timestamp>, String> {
+    let Some(text) = optional(value, field, 64)? else {
+        return Ok(None);
+    };
+    parse_date(&text).map(Some).ok_or_else(|| {
+        format!("field `{field}` is no ISO-8601 date such as 2026-11-24T02:50:52.123456 or 2026-11-24T02:50:52Z")
+    })
+}
+
+/// Reads a date; one without an offset is UTC.
+pub(crate) fn parse_date(text: &str) -> Option<Timestamp> {
+    let at = text.parse::<Timestamp>().ok().or_else(|| {
+        let naive: civil::DateTime = text.parse().ok()?;
+        TimeZone::UTC.to_timestamp(naive).ok()
+    })?;
+    Timestamp::from_microsecond(at.as_microsecond()).ok()
+}
+
+/// Writes a date for a peer that reads our extensions, or for an original one.
+fn write_date(at: Timestamp, extensions: bool) -> String {
+    if extensions {
+        at.to_string()
+    } else {
+        TimeZone::UTC.to_datetime(at).to_string()
+    }
+}
+
+fn kind(value: &RawValue) -> &'static str {
+    match value.get().as_bytes().first() {
+        Some(b'"') => "a string with an invalid escape",
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+/// Refuses deep nesting before anything recurses into it.
+fn check_depth(text: &str) -> Result<(), String> {
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for byte in text.bytes() {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > DEEPEST {
+                    return Err(format!("nested deeper than {DEEPEST} levels"));
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The data of `frestq.update_task`.
+#[derive(Debug)]
+pub(crate) struct UpdateData {
+    pub(crate) status: Status,
+    pub(crate) output: Json,
+}
+
+impl UpdateData {
+    pub(crate) fn parse(data: &RawValue) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Members<'a> {
+            #[serde(borrow)]
+            status: Option<&'a RawValue>,
+            #[serde(borrow)]
+            output_data: Option<&'a RawValue>,
+        }
+        let members: Members<'_> = serde_json::from_str(data.get())
+            .map_err(|_| format!("field `data` must be an object, not {}", kind(data)))?;
+        let status = required(members.status, "data.status", 64)?;
+        let status = status
+            .parse::<Status>()
+            .ok()
+            .filter(|status| status.on_the_wire() == *status)
+            .ok_or_else(|| {
+                format!("field `data.status`: {status:?} is no status of a task on the wire")
+            })?;
+        Ok(Self {
+            status,
+            output: members.output_data.map_or_else(null, ToOwned::to_owned),
+        })
+    }
+}
+
+/// One message of a batch: its queue, and its envelope as text.
+#[derive(Debug, Deserialize)]
+pub(crate) struct BatchEntry {
+    pub(crate) queue: String,
+    pub(crate) message: Box<RawValue>,
+}
+
+/// Reads the data of `frestq.batch`.
+pub(crate) fn parse_batch(data: &RawValue) -> Result<Vec<BatchEntry>, String> {
+    serde_json::from_str(data.get())
+        .map_err(|e| format!("field `data` must be a list of {{\"queue\", \"message\"}}: {e}"))
+}
+
+/// The answer to one message of a batch.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct BatchAnswer {
+    pub(crate) message_id: String,
+    pub(crate) status: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) message: Option<String>,
+}
+
+/// What the receiver of a message can read, and is called.
+pub(crate) struct Receiver<'a> {
+    pub(crate) url: &'a PeerUrl,
+    pub(crate) extensions: bool,
+}
+
+/// Writes the body of a message. From here on its bytes don't change.
+pub(crate) fn freeze(
+    message: &Outgoing,
+    id: &MessageId,
+    sender: &PeerUrl,
+    receiver: &Receiver<'_>,
+) -> serde_json::Result<String> {
+    #[derive(Serialize)]
+    struct Out<'a> {
+        message_id: &'a MessageId,
+        action: &'a str,
+        sender_url: &'a PeerUrl,
+        data: &'a RawValue,
+        task_id: &'a TaskId,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pingback_date: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expiration_date: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        info: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ext: Option<OutExt<'a>>,
+    }
+    #[derive(Serialize)]
+    struct OutExt<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rev: Option<i64>,
+        destination: &'a PeerUrl,
+    }
+    serde_json::to_string(&Out {
+        message_id: id,
+        action: &message.action,
+        sender_url: sender,
+        data: &message.data,
+        task_id: &message.task,
+        pingback_date: message
+            .pingback_at
+            .map(|at| write_date(at, receiver.extensions)),
+        expiration_date: message
+            .expires_at
+            .map(|at| write_date(at, receiver.extensions)),
+        info: message.info.as_deref(),
+        ext: receiver.extensions.then_some(OutExt {
+            rev: message.rev,
+            destination: receiver.url,
+        }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn envelope(members: &str) -> Result<Envelope, String> {
+        Envelope::parse(&format!(
+            r#"{{"message_id":"m","action":"a","sender_url":"http://127.0.0.1:5000/api/queues"{members}}}"#
+        ))
+    }
+
+    #[test]
+    fn a_date_without_an_offset_is_utc() {
+        let naive = parse_date("2026-11-24T02:50:52.123456").unwrap();
+        assert_eq!(naive, parse_date("2026-11-24T02:50:52.123456Z").unwrap());
+        assert_eq!(
+            naive,
+            parse_date("2026-11-24T03:50:52.123456+01:00").unwrap()
+        );
+        assert_eq!(
+            parse_date("2026-11-24T02:50:52").unwrap().as_second() % 60,
+            52
+        );
+        assert!(parse_date("yesterday").is_none());
+    }
+
+    #[test]
+    fn an_original_peer_gets_naive_dates() {
+        let at = parse_date("2026-11-24T02:50:52.123456").unwrap();
+        assert_eq!(write_date(at, false), "2026-11-24T02:50:52.123456");
+        assert_eq!(write_date(at, true), "2026-11-24T02:50:52.123456Z");
+        assert_eq!(
+            write_date(parse_date("2026-11-24T02:50:52").unwrap(), false),
+            "2026-11-24T02:50:52"
+        );
+    }
+
+    #[test]
+    fn both_spellings_of_info_are_read() {
+        assert_eq!(
+            envelope(r#","info":"x""#).unwrap().info.as_deref(),
+            Some("x")
+        );
+        assert_eq!(
+            envelope(r#","info_text":"y""#).unwrap().info.as_deref(),
+            Some("y")
+        );
+        assert_eq!(envelope("").unwrap().info, None);
+    }
+
+    #[test]
+    fn a_payload_is_kept_to_the_letter() {
+        let text = r#"{ "z":1.0e5, "a" : 12345678901234567890123, "d":"2026-11-24T02:50:52.123456", "u":"\u00e9" }"#;
+        assert_eq!(
+            envelope(&format!(r#","data":{text}"#)).unwrap().data.get(),
+            text
+        );
+    }
+
+    #[test]
+    fn nesting_is_counted_outside_of_strings_only() {
+        let brackets = "[".repeat(100);
+        assert!(envelope(&format!(r#","data":"{brackets}\"{brackets}""#)).is_ok());
+        let deep = |n: usize| format!(r#","data":{}{}"#, "[".repeat(n), "]".repeat(n));
+        assert!(envelope(&deep(63)).is_ok());
+        assert!(envelope(&deep(64)).unwrap_err().contains("64"));
+    }
+
+    #[test]
+    fn each_wrong_field_is_named() {
+        for (members, field) in [
+            (r#","task_id":5"#, "task_id"),
+            (r#","task_id":"""#, "task_id"),
+            (r#","info":[]"#, "info"),
+            (r#","pingback_date":"soon""#, "pingback_date"),
+            (r#","expiration_date":12"#, "expiration_date"),
+            (r#","async_data":[1]"#, "async_data"),
+            (r#","ext":7"#, "ext"),
+        ] {
+            let error = envelope(members).unwrap_err();
+            assert!(error.contains(&format!("`{field}")), "{members}: {error}");
+        }
+        assert!(Envelope::parse("[]").unwrap_err().contains("object"));
+        assert!(
+            Envelope::parse("{}")
+                .unwrap_err()
+                .contains("`sender_url` is missing")
+        );
+    }
+
+    #[test]
+    fn only_statuses_of_the_wire_are_read_from_it() {
+        let parse = |status: &str| {
+            let data = RawValue::from_string(format!(r#"{{"status":"{status}","output_data":1}}"#))
+                .unwrap();
+            UpdateData::parse(&data)
+        };
+        assert_eq!(parse("finished").unwrap().status, Status::Finished);
+        assert!(parse("cancelled").unwrap_err().contains("data.status"));
+        assert!(parse("done").is_err());
+    }
+}

@@ -1,0 +1,29 @@
+//! RESTQP: messages as they travel, the routes that take them in, the client that sends them.
+
+pub(crate) mod client;
+pub(crate) mod message;
+pub(crate) mod routes;
+
+/// The queue of the internal actions.
+pub(crate) const INTERNAL_QUEUE: &str = "internal.frestq";
+/// `frestq.update_task`
+pub(crate) const UPDATE_TASK: &str = "frestq.update_task";
+/// `frestq.batch`
+pub(crate) const BATCH: &str = "frestq.batch";
+
+/// The header by which a peer says what it reads beyond the original protocol.
+pub(crate) const EXTENSIONS_HEADER: &str = "restqp-extensions";
+/// What we say in it.
+pub(crate) const EXTENSIONS: &str = "batch, ext";
+
+/// Whether a value of that header shows a peer that reads batches and `ext`.
+pub(crate) fn shows_extensions(header: Option<&str>) -> bool {
+    header.is_some_and(|names| {
+        let has = |wanted| {
+            names
+                .split(',')
+                .any(|name| name.trim().eq_ignore_ascii_case(wanted))
+        };
+        has("batch") && has("ext")
+    })
+}

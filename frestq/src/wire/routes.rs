@@ -1,0 +1,71 @@
+//! The HTTP side of the inbox: `POST /api/queues/{queue}`, with and without the last slash.
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, State, rejection::BytesRejection},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER},
+    response::{IntoResponse, Response as HttpResponse},
+    routing::post,
+};
+use serde_json::json;
+
+use super::{EXTENSIONS, EXTENSIONS_HEADER, shows_extensions};
+use crate::{
+    inbox::{self, Refusal, Response},
+    peer::Frestq,
+};
+
+/// What an overloaded peer asks for, in seconds.
+const COME_BACK_IN: u64 = 2;
+
+/// The routes of RESTQP.
+pub(crate) fn routes(body_limit: usize) -> Router<Frestq> {
+    Router::new()
+        .route("/api/queues/{queue}", post(receive))
+        .route("/api/queues/{queue}/", post(receive))
+        .layer(DefaultBodyLimit::max(body_limit))
+        .layer(axum::middleware::map_response(show_extensions))
+}
+
+async fn receive(
+    State(peer): State<Frestq>,
+    Path(queue): Path<String>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> HttpResponse {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return refuse(rejection.status(), &rejection.body_text()),
+    };
+    let shown = headers
+        .get(EXTENSIONS_HEADER)
+        .and_then(|value| value.to_str().ok());
+    match inbox::receive(&peer, &queue, &body, shows_extensions(shown)).await {
+        Response::Accepted => StatusCode::OK.into_response(),
+        Response::Batch(answers) => Json(answers).into_response(),
+        Response::Refused(Refusal { status, message }) => refuse(
+            StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            &message,
+        ),
+    }
+}
+
+fn refuse(status: StatusCode, message: &str) -> HttpResponse {
+    let mut response = (status, Json(json!({ "message": message }))).into_response();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, COME_BACK_IN.into());
+    }
+    response
+}
+
+async fn show_extensions(mut response: HttpResponse) -> HttpResponse {
+    let (name, value) = (
+        HeaderName::from_static(EXTENSIONS_HEADER),
+        HeaderValue::from_static(EXTENSIONS),
+    );
+    response.headers_mut().insert(name, value);
+    response
+}

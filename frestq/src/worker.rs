@@ -1,0 +1,200 @@
+//! Runs handlers, in a runtime of their own: one that panics or blocks its thread holds up neither
+//! the acknowledging of messages nor the leases.
+
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use tokio::{
+    runtime::Runtime,
+    sync::{mpsc, watch},
+};
+
+use crate::{
+    commit::Claimed,
+    context::{Start, Task},
+    engine::Event,
+    error::{Error, Result, TaskError},
+    model::{ActionOptions, Json, NodeId, TaskId, TaskState},
+    peer::Frestq,
+    transaction::Transaction,
+};
+
+/// The handlers that run.
+pub(crate) struct Worker {
+    runtime: Option<Runtime>,
+    running: Arc<watch::Sender<usize>>,
+}
+
+impl Worker {
+    /// Runs whatever is claimed.
+    pub(crate) fn start(
+        peer: Frestq,
+        threads: usize,
+        mut claimed: mpsc::UnboundedReceiver<Claimed>,
+    ) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("frestq-handler")
+            .enable_all()
+            .build()
+            .map_err(|source| Error::Io {
+                what: "starting the threads that run handlers".into(),
+                source,
+            })?;
+        let running = Arc::new(watch::Sender::new(0));
+        let (handle, count) = (runtime.handle().clone(), running.clone());
+        tokio::spawn(async move {
+            while let Some(task) = claimed.recv().await {
+                count.send_modify(|running| *running += 1);
+                let (peer, count) = (peer.clone(), count.clone());
+                handle.spawn(async move {
+                    run(peer, task).await;
+                    count.send_modify(|running| *running -= 1);
+                });
+            }
+        });
+        Ok(Self {
+            runtime: Some(runtime),
+            running,
+        })
+    }
+
+    /// Waits until nothing runs; `false` if the time is up first.
+    pub(crate) async fn drain(&self, longest: Duration) -> bool {
+        let mut running = self.running.subscribe();
+        tokio::time::timeout(longest, running.wait_for(|running| *running == 0))
+            .await
+            .is_ok()
+    }
+
+    /// How many handlers run now.
+    pub(crate) fn running(&self) -> usize {
+        *self.running.borrow()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // A handler that blocks its thread must not hold up the end of the process.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Runs one handler and reports how it ended.
+async fn run(peer: Frestq, claimed: Claimed) {
+    let Claimed { state, input } = claimed;
+    let TaskState {
+        id,
+        queue,
+        action,
+        epoch,
+        attempt,
+        ..
+    } = state;
+    let (outcome, transaction, options) = match peer.0.registry.get(&queue, &action) {
+        Some(handler) => {
+            let sender = peer
+                .0
+                .peers
+                .by_id(state.peer)
+                .map_or_else(|| peer.url().clone(), |row| row.url.clone());
+            let start = Start {
+                id: id.clone(),
+                queue: queue.clone(),
+                action,
+                sender,
+                attempt,
+                input,
+            };
+            let task = Task::new(peer.clone(), start);
+            let outcome = outcome((handler.run)(task.clone()), handler.options.timeout).await;
+            (outcome, task.take_transaction(), handler.options)
+        }
+        None => {
+            let message = format!(
+                "no handler for {queue}/{action}; {}",
+                peer.0.registry.describe()
+            );
+            let error = TaskError::new(TaskError::UNKNOWN_ACTION, message);
+            (Err(error), Transaction::default(), ActionOptions::DEFAULT)
+        }
+    };
+    report(
+        &peer,
+        Event::Completed {
+            id,
+            queue,
+            epoch,
+            outcome,
+            transaction,
+            options,
+        },
+    )
+    .await;
+}
+
+/// Panics and overlong runs are errors like any other.
+async fn outcome(
+    run: impl Future<Output = Result<Json, TaskError>>,
+    timeout: Option<Duration>,
+) -> Result<Json, TaskError> {
+    let caught = AssertUnwindSafe(run).catch_unwind();
+    let ended = match timeout {
+        Some(longest) => tokio::time::timeout(longest, caught).await.map_err(|_| {
+            TaskError::new(
+                TaskError::TIMEOUT,
+                format!("the run took longer than {longest:?}, the most its action allows"),
+            )
+        })?,
+        None => caught.await,
+    };
+    ended.unwrap_or_else(|panic| Err(TaskError::new(TaskError::PANICKED, panic_message(&*panic))))
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "the handler panicked".to_owned())
+}
+
+/// A completion must not be lost while the process lives: it is reported until it is taken.
+async fn report(peer: &Frestq, completed: Event) {
+    let mut wait = Duration::from_millis(100);
+    loop {
+        match peer.0.commits.submit(vec![completed.clone()]).await {
+            Ok(_) | Err(Error::Stopping) => return,
+            Err(error) => {
+                tracing::error!(%error, "a completion could not be stored; trying again");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(Duration::from_secs(5));
+            }
+        }
+    }
+}
+
+/// Puts back what other processes, or an earlier life of this one, left running.
+pub(crate) async fn take_over_orphans(peer: &Frestq) -> Result<()> {
+    const AT_ONCE: i64 = 500;
+    loop {
+        let orphans = peer.0.store.orphans(AT_ONCE).await?;
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        tracing::info!("{} runs were cut off; putting them back", orphans.len());
+        let events = orphans
+            .into_iter()
+            .map(|(id, owner, queue, action)| cut_off(peer, id, owner, &queue, &action));
+        peer.0.commits.submit(events.collect()).await?;
+    }
+}
+
+fn cut_off(peer: &Frestq, id: TaskId, owner: NodeId, queue: &str, action: &str) -> Event {
+    let options = peer
+        .0
+        .registry
+        .get(queue, action)
+        .map_or(ActionOptions::DEFAULT, |handler| handler.options);
+    Event::CutOff { id, owner, options }
+}
