@@ -199,3 +199,20 @@ impl std::fmt::Display for TaskError {
 }
 
 impl std::error::Error for TaskError {}
+
+/// A view that fails with an error of ours answers with a status and a sentence.
+impl axum::response::IntoResponse for Error {
+    fn into_response(self) -> axum::response::Response {
+        use axum::http::StatusCode;
+        let status = match &self {
+            Error::PeerUrl { .. } | Error::Json(_) | Error::Invalid(_) => StatusCode::BAD_REQUEST,
+            Error::UnknownTask(_) => StatusCode::NOT_FOUND,
+            Error::UnknownPeer(_) => StatusCode::FORBIDDEN,
+            Error::Overloaded | Error::Stopping | Error::Storage(_) | Error::Database(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, format!("{self}\n")).into_response()
+    }
+}

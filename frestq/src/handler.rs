@@ -34,7 +34,7 @@ use crate::{
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be an argument of a handler",
     label = "not an extractor",
-    note = "after the input a handler takes extractors: `Task`, `State<T>`, or a type that implements `frestq::FromTask`"
+    note = "the input comes first; all other arguments are extractors: `Task`, `State<T>` of a `T: Clone + Send + Sync + 'static`, or a type that implements `frestq::FromTask`"
 )]
 pub trait FromTask: Sized {
     /// Takes the value from the task.
@@ -54,6 +54,7 @@ impl FromTask for Task {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Clone + Send + Sync + 'static> FromTask for State<T> {
     fn from_task(task: &Task) -> Result<Self> {
         if let Some(peer) = (task.peer() as &dyn Any).downcast_ref::<T>() {
@@ -118,7 +119,7 @@ impl<'a> Requirements<'a> {
 /// A trait, so that aliases such as `anyhow::Result<T>` or your own work.
 #[diagnostic::on_unimplemented(
     message = "a handler returns a `Result`, not `{Self}`",
-    label = "not a `Result<impl Serialize, impl Into<anyhow::Error>>`",
+    label = "not a `Result`",
     note = "return `anyhow::Result<T>` or `Result<T, E>`, where `T: serde::Serialize` is the task's output"
 )]
 pub trait IntoOutcome {
@@ -133,10 +134,32 @@ pub trait IntoOutcome {
     fn into_outcome(self) -> Result<Self::Output, anyhow::Error>;
 }
 
-impl<T: Serialize, E: Into<anyhow::Error>> IntoOutcome for Result<T, E> {
+impl<T: TaskOutput, E: HandlerError> IntoOutcome for Result<T, E> {
     type Output = T;
 
     fn into_outcome(self) -> Result<T, anyhow::Error> {
         self.map_err(Into::into)
     }
 }
+
+/// `Serialize`, for the sake of what rustc says where it is missing.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be the output of a handler: it can't be written as JSON",
+    label = "its output `{Self}` doesn't implement `serde::Serialize`",
+    note = "derive it: #[derive(serde::Serialize)]"
+)]
+pub trait TaskOutput: Serialize {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize> TaskOutput for T {}
+
+/// `Into<anyhow::Error>`, for the sake of what rustc says where it is missing.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be the error of a handler",
+    label = "its error `{Self}` doesn't convert into `anyhow::Error`",
+    note = "return `anyhow::Result<T>`, a `frestq::TaskError`, or an error that implements `std::error::Error + Send + Sync + 'static`"
+)]
+pub trait HandlerError: Into<anyhow::Error> {}
+
+#[diagnostic::do_not_recommend]
+impl<E: Into<anyhow::Error>> HandlerError for E {}

@@ -1,5 +1,9 @@
 //! A federated REST task queue.
 
+// Generated code names this crate `::frestq`, in its own unit tests too.
+#[cfg(test)]
+extern crate self as frestq;
+
 #[doc(hidden)]
 pub mod __private;
 mod admission;
@@ -13,6 +17,7 @@ mod engine;
 mod error;
 mod handler;
 mod inbox;
+mod macros;
 mod message;
 mod model;
 mod outbox;
@@ -34,6 +39,7 @@ pub use config::{Config, DeliveryConfig, Limits, QueueConfig};
 pub use context::Task;
 pub use error::{Error, Result, TaskError};
 pub use handler::{FromTask, IntoOutcome, Requirements};
+pub use macros::{Action, message, task};
 pub use message::Message;
 pub use model::{
     Direction, Json, MessageId, MessageRecord, PeerUrl, Role, Status, TaskId, TaskKind, TaskRecord,

@@ -6,4 +6,4 @@ pub use axum::{
 };
 pub use serde::{Deserialize, Serialize};
 
-pub use crate::{Action, Frestq, FromTask, SimpleTask, Task, TaskError};
+pub use crate::{Action, Frestq, FromTask, Message, SimpleTask, Task, TaskError};

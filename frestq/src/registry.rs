@@ -1,6 +1,6 @@
 //! What `inventory` collected, sorted and checked at start.
 
-use std::{collections::BTreeMap, future::Future, pin::Pin};
+use std::{collections::BTreeMap, future::Future, panic::Location, pin::Pin};
 
 use crate::{
     context::Task,
@@ -11,6 +11,9 @@ use crate::{
 
 /// What a handler's run comes to.
 pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Json, TaskError>> + Send>>;
+
+/// Runs a handler for a task that holds its input.
+pub type Run = fn(Task) -> HandlerFuture;
 
 /// What a handler is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +42,44 @@ pub struct Registration {
     /// See `name`.
     pub line: u32,
     /// Runs it.
-    pub run: fn(Task) -> HandlerFuture,
+    pub run: Run,
     /// Says what its arguments need.
     pub require: fn(&mut Requirements<'_>),
+}
+
+impl Registration {
+    /// A handler that stands where this is called.
+    #[track_caller]
+    pub const fn new(
+        kind: HandlerKind,
+        name: &'static str,
+        address: Address,
+        options: ActionOptions,
+        run: Run,
+        require: fn(&mut Requirements<'_>),
+    ) -> Self {
+        let place = Location::caller();
+        Self {
+            queue: address.queue,
+            action: address.action,
+            kind,
+            options,
+            name,
+            file: place.file(),
+            line: place.line(),
+            run,
+            require,
+        }
+    }
+}
+
+/// Which action of which queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The queue.
+    pub queue: &'static str,
+    /// The action within it.
+    pub action: &'static str,
 }
 
 inventory::collect!(Registration);

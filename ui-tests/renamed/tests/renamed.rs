@@ -1,0 +1,48 @@
+//! Here `Cargo.toml` names frestq `queues`, so nothing may expand to `::frestq`.
+
+use queues::{Action, FromTask, Task};
+use serde::{Deserialize, Serialize};
+
+#[derive(Serialize, Deserialize, Action)]
+#[action(queue = "say_queue", action = "hello_world", crate = queues)]
+struct Hello {
+    username: String,
+}
+
+#[queues::task(crate = queues)]
+async fn hello(input: Hello, _task: Task) -> anyhow::Result<serde_json::Value> {
+    Ok(input.username.into())
+}
+
+struct Sender(String);
+
+impl FromTask for Sender {
+    fn from_task(task: &Task) -> queues::Result<Self> {
+        Ok(Sender(task.sender().to_string()))
+    }
+}
+
+#[queues::task(queue = "say_queue", action = "sender", crate = "queues")]
+async fn sender(Sender(sender): Sender) -> anyhow::Result<String> {
+    Ok(sender)
+}
+
+#[queues::message(queue = "audit", action = "note", crate = ::queues)]
+async fn note(message: queues::Message) -> anyhow::Result<()> {
+    println!("{message:?}");
+    Ok(())
+}
+
+mod peer {
+    queues::main!(|app| app.state(1_u8));
+
+    #[test]
+    fn the_binary_of_a_peer_builds() {
+        let _: fn() -> std::process::ExitCode = main;
+    }
+}
+
+#[test]
+fn the_derive_names_the_action() {
+    assert_eq!((Hello::QUEUE, Hello::ACTION), ("say_queue", "hello_world"));
+}

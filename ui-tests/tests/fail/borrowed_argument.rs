@@ -1,0 +1,28 @@
+use std::borrow::Cow;
+
+use frestq::prelude::*;
+
+#[derive(Deserialize)]
+struct Hello {}
+
+#[frestq::task(queue = "say_queue", action = "text")]
+async fn text(input: &str) -> anyhow::Result<()> {
+    Ok(())
+}
+
+#[frestq::task(queue = "say_queue", action = "hello")]
+async fn hello<'a>(input: &'a Hello, task: &Task) -> anyhow::Result<()> {
+    Ok(())
+}
+
+#[frestq::task(queue = "say_queue", action = "nested")]
+async fn nested(input: Vec<Option<&str>>) -> anyhow::Result<()> {
+    Ok(())
+}
+
+#[frestq::task(queue = "say_queue", action = "lifetime")]
+async fn lifetime(input: Cow<'_, str>) -> anyhow::Result<()> {
+    Ok(())
+}
+
+fn main() {}

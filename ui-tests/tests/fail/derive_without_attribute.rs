@@ -1,0 +1,6 @@
+use frestq::prelude::*;
+
+#[derive(Serialize, Deserialize, Action)]
+struct Hello {}
+
+fn main() {}

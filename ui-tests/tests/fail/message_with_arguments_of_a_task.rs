@@ -1,0 +1,6 @@
+#[frestq::message(queue = "audit", action = "note", retries = 3)]
+async fn note(message: frestq::Message) -> anyhow::Result<()> {
+    Ok(())
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[frestq::message]
+async fn note(message: frestq::Message) -> anyhow::Result<()> {
+    Ok(())
+}
+
+fn main() {}

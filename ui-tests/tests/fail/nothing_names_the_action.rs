@@ -1,0 +1,6 @@
+#[frestq::task]
+async fn tick() -> anyhow::Result<()> {
+    Ok(())
+}
+
+fn main() {}
