@@ -277,7 +277,7 @@ fn count(name: &Ident, input: ParseStream<'_>) -> syn::Result<Count> {
         syn::Error::new_spanned(
             &literal,
             format!(
-                "`{name}` is a whole number from 0 to {}: {example}",
+                "`{name}` is a whole number, not negative and at most {}: {example}",
                 u32::MAX
             ),
         )
@@ -351,7 +351,7 @@ fn skip_to_comma(input: ParseStream<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use quote::quote;
+    use quote::{ToTokens, quote};
 
     use super::*;
 
@@ -359,6 +359,10 @@ mod tests {
         let mut faults = Faults::default();
         let arguments = of_attribute(owner, tokens, &mut faults);
         (arguments, faults.into_compile_errors().to_string())
+    }
+
+    fn shown(path: Option<Path>) -> String {
+        path.to_token_stream().to_string()
     }
 
     #[test]
@@ -403,14 +407,14 @@ mod tests {
         assert_eq!(arguments.retries.unwrap().value, 3);
         assert_eq!(arguments.max_attempts.unwrap().value, 5);
         assert_eq!(arguments.timeout, Some(1_000));
-        assert_eq!(arguments.frestq.unwrap(), syn::parse_quote!(a::b));
+        assert_eq!(shown(arguments.frestq), "a :: b");
     }
 
     #[test]
     fn the_path_of_the_crate_may_be_a_string() {
         let (arguments, faults) = read(Owner::Message, quote!(crate = "::renamed"));
         assert_eq!(faults, "");
-        assert_eq!(arguments.frestq.unwrap(), syn::parse_quote!(::renamed));
+        assert_eq!(shown(arguments.frestq), ":: renamed");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
-use syn::{DeriveInput, Path, Type, parse_quote, spanned::Spanned};
+use syn::{DeriveInput, Type, parse_quote, spanned::Spanned};
 
 use crate::{
     ast::Handler,
@@ -12,25 +12,21 @@ use crate::{
 
 /// Registers a handler.
 pub(crate) fn registration(owner: Owner, handler: &Handler, arguments: &Arguments) -> TokenStream {
-    let private = private(arguments);
+    let private = private(arguments, Span::mixed_site());
     let kind = match owner {
         Owner::Message => quote!(Message),
         Owner::Task | Owner::Derive => quote!(Task),
     };
     let conditions = &handler.conditions;
     let name = handler.signature.ident.to_string();
-    let address = address(&private, handler, arguments);
+    let address = address(handler, arguments);
     let options = options(&private, arguments);
-    let run = run(&private, owner, handler);
-    let require = require(&private, owner, handler);
-    // The place of this call is the one that faults at start name.
-    let register = quote_spanned! {generated(handler.signature.ident.span())=>
-        #private::Registration::new
-    };
+    let run = run(owner, handler, arguments);
+    let require = require(owner, handler, arguments);
     quote! {
         #(#conditions)*
         #private::inventory::submit! {
-            #register(
+            #private::Registration::new(
                 #private::HandlerKind::#kind,
                 #name,
                 #address,
@@ -44,9 +40,9 @@ pub(crate) fn registration(owner: Owner, handler: &Handler, arguments: &Argument
 
 /// The checks of a handler's types alone, for one whose attribute is at fault.
 pub(crate) fn checks(owner: Owner, handler: &Handler, arguments: &Arguments) -> TokenStream {
-    let private = private(arguments);
+    let private = private(arguments, Span::mixed_site());
     let conditions = &handler.conditions;
-    let run = run(&private, owner, handler);
+    let run = run(owner, handler, arguments);
     quote! {
         #(#conditions)*
         const _: #private::Run = #run;
@@ -54,21 +50,21 @@ pub(crate) fn checks(owner: Owner, handler: &Handler, arguments: &Arguments) -> 
 }
 
 /// The closure that runs a handler.
-fn run(private: &TokenStream, owner: Owner, handler: &Handler) -> TokenStream {
+fn run(owner: Owner, handler: &Handler, arguments: &Arguments) -> TokenStream {
     let task = Ident::new("task", Span::mixed_site());
     let mut names = Vec::new();
     let mut takes = Vec::new();
     for (position, argument) in handler.arguments().enumerate() {
         let ty = &argument.ty;
         let name = format_ident!("argument{position}", span = Span::mixed_site());
+        let place = generated(ty.span());
+        let private = private(arguments, place);
         let take = match (position, owner) {
-            (0, Owner::Message) => quote!(message::<#ty>),
-            (0, _) => quote!(Argument::<#ty>::take),
-            _ => quote!(extract::<#ty>),
+            (0, Owner::Message) => quote_spanned!(place=> message::<#ty>),
+            (0, _) => quote_spanned!(place=> Argument::<#ty>::take),
+            _ => quote_spanned!(place=> extract::<#ty>),
         };
-        takes.push(quote_spanned! {generated(ty.span())=>
-            let #name = #private::#take(&#task)?;
-        });
+        takes.push(quote_spanned!(place=> let #name = #private::#take(&#task)?;));
         names.push(name);
     }
     let function = &handler.signature.ident;
@@ -76,8 +72,12 @@ fn run(private: &TokenStream, owner: Owner, handler: &Handler) -> TokenStream {
         Some(ty) if !is_opaque(ty) => ty.to_token_stream(),
         _ => quote!(_),
     };
-    let outcome = quote_spanned! {generated(returns.span())=> #private::outcome::<#returns> };
-    quote_spanned! {generated(function.span())=>
+    let place = generated(returns.span());
+    let located = private(arguments, place);
+    let outcome = quote_spanned!(place=> #located::outcome::<#returns>);
+    let place = generated(function.span());
+    let private = private(arguments, place);
+    quote_spanned! {place=>
         |#task| {
             #[allow(unused_imports)]
             use #private::OtherwiseInput as _;
@@ -90,20 +90,23 @@ fn run(private: &TokenStream, owner: Owner, handler: &Handler) -> TokenStream {
 }
 
 /// The closure that says what a handler needs at start.
-fn require(private: &TokenStream, owner: Owner, handler: &Handler) -> TokenStream {
+fn require(owner: Owner, handler: &Handler, arguments: &Arguments) -> TokenStream {
     let requirements = Ident::new("requirements", Span::mixed_site());
     let needs = handler
         .arguments()
         .enumerate()
         .filter_map(|(position, argument)| {
             let ty = &argument.ty;
+            let place = generated(ty.span());
+            let private = private(arguments, place);
             let require = match (position, owner) {
                 (0, Owner::Message) => return None,
-                (0, _) => quote!(Argument::<#ty>::require),
-                _ => quote!(require::<#ty>),
+                (0, _) => quote_spanned!(place=> Argument::<#ty>::require),
+                _ => quote_spanned!(place=> require::<#ty>),
             };
-            Some(quote_spanned! {generated(ty.span())=> #private::#require(#requirements); })
+            Some(quote_spanned!(place=> #private::#require(#requirements);))
         });
+    let private = private(arguments, Span::mixed_site());
     quote! {
         |#requirements| {
             #[allow(unused_imports)]
@@ -115,18 +118,18 @@ fn require(private: &TokenStream, owner: Owner, handler: &Handler) -> TokenStrea
 }
 
 /// Where the handler's tasks come in.
-fn address(private: &TokenStream, handler: &Handler, arguments: &Arguments) -> TokenStream {
+fn address(handler: &Handler, arguments: &Arguments) -> TokenStream {
     if let (Some(queue), Some(action)) = (&arguments.queue, &arguments.action) {
+        let private = private(arguments, Span::mixed_site());
         return quote!(#private::Address { queue: #queue, action: #action });
     }
     let input = handler.first();
-    let returns = handler.returns().filter(|ty| !is_opaque(ty));
-    match (input, returns) {
-        (Some(input), Some(returns)) => quote_spanned! {generated(input.span())=>
-            #private::address_of::<#input, #returns>()
-        },
+    let place = generated(input.span());
+    let private = private(arguments, place);
+    match handler.returns().filter(|ty| !is_opaque(ty)) {
+        Some(returns) => quote_spanned!(place=> #private::address_of::<#input, #returns>()),
         // An output without a name can't be compared with the declared one.
-        _ => quote!(#private::address_of::<#input, _>()),
+        None => quote_spanned!(place=> #private::address_of::<#input, _>()),
     }
 }
 
@@ -156,8 +159,8 @@ fn options(private: &TokenStream, arguments: &Arguments) -> TokenStream {
 /// Implements `Action`. With empty names if they are at fault, so that uses of the type still
 /// compile.
 pub(crate) fn action(input: &DeriveInput, arguments: &Arguments) -> TokenStream {
-    let frestq = frestq(arguments);
     let name = &input.ident;
+    let frestq = frestq(arguments, generated(name.span()));
     let text = |literal: &Option<syn::LitStr>| {
         literal.as_ref().map(syn::LitStr::value).unwrap_or_default()
     };
@@ -175,32 +178,39 @@ pub(crate) fn action(input: &DeriveInput, arguments: &Arguments) -> TokenStream 
             .push(parse_quote!(Self: #frestq::__private::Serialize));
     }
     let (parameters, types, conditions) = generics.split_for_impl();
-    let str = quote!(#frestq::__private::str);
     let head = quote_spanned! {generated(name.span())=>
         impl #parameters #frestq::Action for #name #types #conditions
     };
     quote! {
         #[automatically_derived]
         #head {
-            const QUEUE: &'static #str = #queue;
-            const ACTION: &'static #str = #action;
+            const QUEUE: &'static str = #queue;
+            const ACTION: &'static str = #action;
             type Output = #output;
         }
     }
 }
 
-/// The path of frestq.
-fn frestq(arguments: &Arguments) -> Path {
-    arguments
-        .frestq
-        .clone()
-        .unwrap_or_else(|| parse_quote!(::frestq))
+/// The path of frestq, for code that stands at a token of the user's: rustc points at the whole
+/// attribute if the tokens of an expression come from different places.
+fn frestq(arguments: &Arguments, place: Span) -> TokenStream {
+    match &arguments.frestq {
+        None => quote_spanned!(place=> ::frestq),
+        Some(path) => path
+            .to_token_stream()
+            .into_iter()
+            .map(|mut token| {
+                token.set_span(token.span().located_at(place));
+                token
+            })
+            .collect(),
+    }
 }
 
 /// The path of what generated code may name.
-fn private(arguments: &Arguments) -> TokenStream {
-    let frestq = frestq(arguments);
-    quote!(#frestq::__private)
+fn private(arguments: &Arguments, place: Span) -> TokenStream {
+    let frestq = frestq(arguments, place);
+    quote_spanned!(place=> #frestq::__private)
 }
 
 /// The place of the user's own token, marked as generated so that lints leave it alone.

@@ -1,9 +1,9 @@
 //! The attributes and derives of frestq.
 //!
 //! They are documented where frestq re-exports them. The work goes in steps, each a module: the
-//! attribute's arguments ([`attr`]) and the user's item ([`ast`]) are parsed, faults are rejected
-//! ([`valid`]), and code is made of the rest ([`expand`]), or, if there are faults, just enough
-//! ([`fallback`]) that a build shows them all and nothing that merely follows from them.
+//! attribute's arguments (`attr`) and the user's item (`ast`) are parsed, faults are rejected
+//! (`valid`), and code is made of the rest (`expand`), or, if there are faults, just enough
+//! (`fallback`) that a build shows them all and nothing that merely follows from them.
 
 mod ast;
 mod attr;

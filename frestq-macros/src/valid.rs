@@ -186,7 +186,7 @@ pub(crate) fn signature(owner: Owner, handler: &Handler, faults: &mut Faults) ->
             "a handler is registered once, so it can't be generic: name the types that it takes",
         );
     }
-    if signature.output == syn::ReturnType::Default {
+    if handler.returns().is_none() {
         faults.at(
             name,
             format!("a handler returns a `Result`, and `{name}` returns nothing: add `-> anyhow::Result<()>`"),

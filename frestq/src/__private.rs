@@ -8,7 +8,6 @@ use std::{future::Future, marker::PhantomData, time::Duration};
 
 use serde::de::DeserializeOwned;
 
-pub use core::primitive::str;
 pub use inventory;
 pub use serde::Serialize;
 pub use serde_json::Value;
@@ -24,7 +23,7 @@ use crate::{
 pub use crate::{
     handler::{HandlerError, TaskOutput},
     model::ActionOptions,
-    registry::{Address, HandlerFuture, HandlerKind, Registration, Run},
+    registry::{Address, HandlerFuture, HandlerKind, Registration, Require, Run},
 };
 
 /// What `frestq::main!` calls.
@@ -115,25 +114,29 @@ impl<T: DeserializeOwned> Input for T {}
 
 /// Reads the input.
 fn input<T: DeserializeOwned>(task: &Task) -> Result<T, TaskError> {
-    task.input().map_err(|error| {
-        // Only a failure pays for the path: reading once more with a record of where one is.
-        let path = task.input::<Json>().ok().and_then(|json| {
-            let reader = &mut serde_json::Deserializer::from_str(json.get());
-            let error = serde_path_to_error::deserialize::<_, T>(reader).err()?;
-            Some(error.path().to_string()).filter(|path| path != ".")
-        });
-        let problem = match error {
-            Error::Json(error) => error.to_string(),
-            error => error.to_string(),
-        };
-        TaskError::new(
-            TaskError::INVALID_INPUT,
-            match path {
-                Some(path) => format!("{path}: {problem}"),
-                None => problem,
-            },
-        )
+    task.input().map_err(|error| match error {
+        // Only a failure pays for a second reading, which keeps a record of where it is.
+        Error::Json(error) => task.input::<Json>().map_or_else(
+            |_| invalid_input(&error, None),
+            |json| invalid_input(&error, path_of_fault::<T>(&json)),
+        ),
+        error => TaskError::from_handler(error.into()),
     })
+}
+
+/// Which field can't be read.
+fn path_of_fault<T: DeserializeOwned>(json: &Json) -> Option<String> {
+    let reader = &mut serde_json::Deserializer::from_str(json.get());
+    let error = serde_path_to_error::deserialize::<_, T>(reader).err()?;
+    Some(error.path().to_string()).filter(|path| path != ".")
+}
+
+fn invalid_input(problem: &serde_json::Error, path: Option<String>) -> TaskError {
+    let message = match path {
+        Some(path) => format!("{path}: {problem}"),
+        None => problem.to_string(),
+    };
+    TaskError::new(TaskError::INVALID_INPUT, message)
 }
 
 /// Takes an argument as an extractor.
@@ -181,22 +184,10 @@ where
     Box::pin(future)
 }
 
-/// A type that says which action it is the input of.
-#[diagnostic::on_unimplemented(
-    message = "nothing says which action this handler serves: `{Self}` names none",
-    label = "no `Action`",
-    note = "name it in the attribute: #[frestq::task(queue = \"...\", action = \"...\")]",
-    note = "or on the input: #[derive(Serialize, Deserialize, Action)] #[action(queue = \"...\", action = \"...\", output = ...)]"
-)]
-pub trait NamesAction: Action {}
-
-#[diagnostic::do_not_recommend]
-impl<T: Action> NamesAction for T {}
-
 /// Where `A` goes, if the handler returns what it declares.
 pub const fn address_of<A, R>() -> Address
 where
-    A: NamesAction,
+    A: Action,
     R: IntoOutcome,
     R::Output: DeclaredOutput<A::Output, A>,
 {
@@ -219,4 +210,82 @@ impl<T, A> DeclaredOutput<T, A> for T {}
 /// A time limit.
 pub const fn timeout(milliseconds: u64) -> Option<Duration> {
     Some(Duration::from_millis(milliseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Hello {
+        #[allow(dead_code, reason = "only its reading is of interest")]
+        users: Vec<User>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct User {
+        #[allow(dead_code, reason = "only its reading is of interest")]
+        name: String,
+    }
+
+    fn refusal<T: DeserializeOwned + std::fmt::Debug>(text: &str) -> TaskError {
+        let json: Json = serde_json::from_str(text).unwrap();
+        let problem = serde_json::from_str::<T>(text).unwrap_err();
+        invalid_input(&problem, path_of_fault::<T>(&json))
+    }
+
+    #[test]
+    fn an_invalid_input_names_the_field() {
+        let error = refusal::<Hello>(r#"{"users": [{"name": "ada"}, {"name": 3}]}"#);
+        assert_eq!(error.code(), "invalid input");
+        assert!(
+            error
+                .message()
+                .starts_with("users[1].name: invalid type: integer `3`, expected a string"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_input_that_is_invalid_as_a_whole_names_no_field() {
+        let error = refusal::<Hello>("null");
+        assert!(error.message().starts_with("invalid type: null"), "{error}");
+        let error = refusal::<Hello>("{}");
+        assert!(
+            error.message().starts_with("missing field `users`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_message_survives_its_own_json_with_what_it_carries_untouched() {
+        let text = r#"{"id":"m","queue":"q","action":"a","sender":"http://a/api/queues","task_id":"t","data":{"b": 1.50, "a":null},"info":null,"pingback_date":null,"expiration_date":null}"#;
+        let message: Message = serde_json::from_str(text).unwrap();
+        assert_eq!(message.data.get(), r#"{"b": 1.50, "a":null}"#);
+        assert_eq!(serde_json::to_string(&message).unwrap(), text);
+        let error = refusal::<Message>(r#"{"id":"m","queue":"q","action":3}"#);
+        assert!(error.message().starts_with("action: "), "{error}");
+    }
+
+    #[test]
+    fn an_output_becomes_json_and_an_error_a_task_error() {
+        assert_eq!(outcome(anyhow::Ok(vec![1, 2])).unwrap().get(), "[1,2]");
+        let own = TaskError::new("no_votes", "the ballot box is empty");
+        assert_eq!(outcome(Err::<(), _>(own.clone())).unwrap_err(), own);
+        let chained = anyhow::anyhow!("disk full").context("can't count");
+        let error = outcome(Err::<(), _>(chained)).unwrap_err();
+        assert_eq!(
+            (error.code(), error.message()),
+            ("failed", "can't count: disk full")
+        );
+    }
+
+    #[test]
+    fn an_output_that_json_cannot_hold_is_an_error() {
+        let keyed_by_lists = std::collections::BTreeMap::from([(vec![1], 2)]);
+        let error = outcome(anyhow::Ok(keyed_by_lists)).unwrap_err();
+        assert!(error.message().starts_with("the output can't be written"));
+    }
 }

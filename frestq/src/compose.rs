@@ -30,7 +30,8 @@ use crate::{
 /// `#[frestq::task]`, and its output is checked against `output` at compile time.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` names no action",
-    note = "derive it: #[derive(Serialize, Deserialize, Action)] #[action(queue = \"...\", action = \"...\", output = ...)]"
+    note = "derive it: #[derive(Serialize, Deserialize, Action)] #[action(queue = \"...\", action = \"...\", output = ...)]",
+    note = "a handler of an input without it names its own: #[frestq::task(queue = \"...\", action = \"...\")]"
 )]
 pub trait Action: Serialize {
     /// The queue of the receiving peer.

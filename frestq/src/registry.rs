@@ -15,6 +15,9 @@ pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Json, TaskError>> + 
 /// Runs a handler for a task that holds its input.
 pub type Run = fn(Task) -> HandlerFuture;
 
+/// Says what the arguments of a handler need.
+pub type Require = fn(&mut Requirements<'_>);
+
 /// What a handler is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandlerKind {
@@ -35,7 +38,7 @@ pub struct Registration {
     pub kind: HandlerKind,
     /// Its declared options.
     pub options: ActionOptions,
-    /// The function's name, with the file and line it stands at.
+    /// The function's name, with the file and line of its attribute.
     pub name: &'static str,
     /// See `name`.
     pub file: &'static str,
@@ -44,7 +47,7 @@ pub struct Registration {
     /// Runs it.
     pub run: Run,
     /// Says what its arguments need.
-    pub require: fn(&mut Requirements<'_>),
+    pub require: Require,
 }
 
 impl Registration {
@@ -56,7 +59,7 @@ impl Registration {
         address: Address,
         options: ActionOptions,
         run: Run,
-        require: fn(&mut Requirements<'_>),
+        require: Require,
     ) -> Self {
         let place = Location::caller();
         Self {
@@ -70,6 +73,11 @@ impl Registration {
             run,
             require,
         }
+    }
+
+    /// Its function, for people.
+    fn place(&self) -> String {
+        format!("`{}` at {}:{}", self.name, self.file, self.line)
     }
 }
 
@@ -108,15 +116,11 @@ impl Registry {
             let slot = registry.handlers.entry(handler.queue).or_default();
             if let Some(first) = slot.get(handler.action) {
                 registry.faults.push(format!(
-                    "  two handlers for action {:?} of queue {:?}: `{}` at {}:{} and `{}` at {}:{}; rename or remove one",
+                    "  two handlers for action {:?} of queue {:?}: {} and {}; rename or remove one",
                     handler.action,
                     handler.queue,
-                    first.name,
-                    first.file,
-                    first.line,
-                    handler.name,
-                    handler.file,
-                    handler.line,
+                    first.place(),
+                    handler.place(),
                 ));
             } else {
                 slot.insert(handler.action, handler);
@@ -155,7 +159,8 @@ impl Registry {
         }
     }
 
-    /// Every fault at once: doubles, missing states, configured queues that nobody serves.
+    /// Every fault at once: doubles, empty names, missing states, configured queues that nobody
+    /// serves.
     pub(crate) fn check<'a>(
         &self,
         states: &States,
@@ -163,23 +168,170 @@ impl Registry {
     ) -> Result<()> {
         let mut faults = self.faults.clone();
         for handler in self.iter() {
-            let mut requirements = Requirements::new(states);
-            (handler.require)(&mut requirements);
-            for missing in requirements.missing() {
+            let place = handler.place();
+            // The macros refuse these; an `Action` written by hand gets here.
+            if handler.queue.is_empty() || handler.action.is_empty() {
                 faults.push(format!(
-                    "  `{}` at {}:{} takes State<{missing}>, which nobody provides; add `.state(...)` in frestq::main!",
-                    handler.name, handler.file, handler.line
+                    "  {place} serves action {:?} of queue {:?}; neither name may be empty",
+                    handler.action, handler.queue
                 ));
             }
+            let mut requirements = Requirements::new(states);
+            (handler.require)(&mut requirements);
+            faults.extend(requirements.missing().into_iter().map(|missing| {
+                format!("  {place} takes State<{missing}>, which nobody provides; add `.state(...)` in frestq::main!")
+            }));
         }
-        for queue in configured.filter(|queue| !self.handlers.contains_key(queue)) {
-            let known: Vec<_> = self.queues().collect();
-            faults.push(format!("  the configuration has [queues.{queue}], which no handler serves; queues here: {}", known.join(", ")));
-        }
+        let unserved = configured.filter(|queue| !self.handlers.contains_key(queue));
+        faults.extend(unserved.map(|queue| self.unserved(queue)));
         if faults.is_empty() {
             Ok(())
         } else {
             Err(Error::Handlers(faults))
         }
+    }
+
+    /// What to say of a configured queue without handlers.
+    fn unserved(&self, queue: &str) -> String {
+        let nearest = self
+            .queues()
+            .map(|known| (strsim::damerau_levenshtein(known, queue), known))
+            .min()
+            .filter(|(distance, _)| *distance <= 2);
+        let hint = match nearest {
+            Some((_, known)) => format!("did you mean [queues.{known}]?"),
+            None if self.handlers.is_empty() => "there are no handlers here".to_owned(),
+            None => format!(
+                "queues here: {}",
+                self.queues().collect::<Vec<_>>().join(", ")
+            ),
+        };
+        format!("  the configuration has [queues.{queue}], which no handler serves; {hint}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELLO: Address = Address {
+        queue: "say_queue",
+        action: "hello_world",
+    };
+
+    #[track_caller]
+    fn registered(name: &'static str, address: Address, require: Require) -> &'static Registration {
+        Box::leak(Box::new(Registration::new(
+            HandlerKind::Task,
+            name,
+            address,
+            ActionOptions::DEFAULT,
+            |_| Box::pin(async { Ok(crate::model::null()) }),
+            require,
+        )))
+    }
+
+    fn faults(registry: &Registry, states: &States, configured: &[&str]) -> Vec<String> {
+        match registry.check(states, configured.iter().copied()) {
+            Err(Error::Handlers(faults)) => faults,
+            Err(error) => vec![error.to_string()],
+            Ok(()) => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_handler_is_found_by_queue_and_action() {
+        let registry = Registry::new([registered("hello", HELLO, |_| {})]);
+        let found = registry.get("say_queue", "hello_world").unwrap();
+        assert_eq!((found.name, found.kind), ("hello", HandlerKind::Task));
+        assert!(registry.get("say_queue", "hello").is_none());
+        assert!(registry.get("hello_world", "say_queue").is_none());
+    }
+
+    #[test]
+    fn a_registration_knows_where_it_stands() {
+        let handler = registered("hello", HELLO, |_| {});
+        assert_eq!((handler.file, handler.line), (file!(), line!() - 1));
+    }
+
+    #[test]
+    fn every_fault_is_listed_at_once_with_file_and_line() {
+        let first = registered("first", HELLO, |r| r.state::<u8>());
+        let second = registered("second", HELLO, |_| {});
+        let registry = Registry::new([second, first]);
+        let faults = faults(
+            &registry,
+            &States::default(),
+            &["say_queue", "sayqueue", "other"],
+        );
+        let (file, line) = (file!(), first.line);
+        assert_eq!(
+            faults,
+            [
+                format!(
+                    "  two handlers for action \"hello_world\" of queue \"say_queue\": \
+                     `first` at {file}:{line} and `second` at {file}:{}; rename or remove one",
+                    second.line
+                ),
+                format!(
+                    "  `first` at {file}:{line} takes State<u8>, which nobody provides; \
+                     add `.state(...)` in frestq::main!"
+                ),
+                "  the configuration has [queues.sayqueue], which no handler serves; \
+                 did you mean [queues.say_queue]?"
+                    .to_owned(),
+                "  the configuration has [queues.other], which no handler serves; \
+                 queues here: say_queue"
+                    .to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn faults_read_the_same_in_any_order_of_registration() {
+        let some: Vec<_> = (0..3).map(|_| registered("same", HELLO, |_| {})).collect();
+        let forwards = Registry::new(some.iter().copied());
+        let backwards = Registry::new(some.iter().rev().copied());
+        assert_eq!(forwards.faults.len(), 2);
+        assert_eq!(forwards.faults, backwards.faults);
+    }
+
+    #[test]
+    fn a_provided_state_and_the_peer_itself_are_no_fault() {
+        let mut states = States::default();
+        states.insert(7_u8);
+        let registry = Registry::new([registered("hello", HELLO, |requirements| {
+            requirements.state::<u8>();
+            requirements.state::<crate::Frestq>();
+        })]);
+        assert!(faults(&registry, &states, &["say_queue"]).is_empty());
+    }
+
+    #[test]
+    fn an_action_written_by_hand_may_not_be_nameless() {
+        let nameless = Address {
+            queue: "",
+            action: "hello_world",
+        };
+        let registry = Registry::new([registered("hello", nameless, |_| {})]);
+        let faults = faults(&registry, &States::default(), &[]);
+        assert!(
+            faults[0].contains("neither name may be empty"),
+            "{faults:?}"
+        );
+    }
+
+    #[test]
+    fn an_unknown_action_is_answered_with_what_there_is() {
+        let registry = Registry::new([registered("hello", HELLO, |_| {})]);
+        assert_eq!(
+            registry.describe(),
+            "registered here: say_queue/hello_world"
+        );
+        assert!(
+            Registry::new([])
+                .describe()
+                .contains("use my_handlers as _;")
+        );
     }
 }

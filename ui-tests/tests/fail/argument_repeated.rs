@@ -1,4 +1,10 @@
-#[frestq::task(queue = "say_queue", action = "hello_world", local, queue = "other", local)]
+#[frestq::task(
+    queue = "say_queue",
+    action = "hello_world",
+    local,
+    queue = "other",
+    local
+)]
 async fn hello(input: u8) -> anyhow::Result<u8> {
     Ok(input)
 }

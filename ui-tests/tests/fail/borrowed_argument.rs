@@ -6,22 +6,22 @@ use frestq::prelude::*;
 struct Hello {}
 
 #[frestq::task(queue = "say_queue", action = "text")]
-async fn text(input: &str) -> anyhow::Result<()> {
+async fn text(_input: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
 #[frestq::task(queue = "say_queue", action = "hello")]
-async fn hello<'a>(input: &'a Hello, task: &Task) -> anyhow::Result<()> {
+async fn hello<'a>(_input: &'a Hello, _task: &Task) -> anyhow::Result<()> {
     Ok(())
 }
 
 #[frestq::task(queue = "say_queue", action = "nested")]
-async fn nested(input: Vec<Option<&str>>) -> anyhow::Result<()> {
+async fn nested(_input: Vec<Option<&str>>) -> anyhow::Result<()> {
     Ok(())
 }
 
 #[frestq::task(queue = "say_queue", action = "lifetime")]
-async fn lifetime(input: Cow<'_, str>) -> anyhow::Result<()> {
+async fn lifetime(_input: Cow<'_, str>) -> anyhow::Result<()> {
     Ok(())
 }
 

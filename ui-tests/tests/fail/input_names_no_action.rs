@@ -4,12 +4,12 @@ use frestq::prelude::*;
 struct Hello {}
 
 #[frestq::task]
-async fn hello(input: Hello) -> anyhow::Result<()> {
+async fn hello(_input: Hello) -> anyhow::Result<()> {
     Ok(())
 }
 
 #[frestq::task(local)]
-async fn tick(task: Task) -> anyhow::Result<()> {
+async fn tick(_task: Task) -> anyhow::Result<()> {
     Ok(())
 }
 

@@ -10,7 +10,7 @@ async fn hello(input: Hello) -> anyhow::Result<String> {
 }
 
 #[frestq::task(queue = "say_queue", action = "hello_all")]
-async fn hello_all(input: Vec<Hello>, task: Task) -> anyhow::Result<usize> {
+async fn hello_all(input: Vec<Hello>, _task: Task) -> anyhow::Result<usize> {
     Ok(input.len())
 }
 

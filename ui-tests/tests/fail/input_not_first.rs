@@ -6,7 +6,7 @@ struct Hello {
 }
 
 #[frestq::task(queue = "say_queue", action = "hello_world")]
-async fn hello(task: Task, input: Hello) -> anyhow::Result<String> {
+async fn hello(_task: Task, input: Hello) -> anyhow::Result<String> {
     Ok(input.username)
 }
 

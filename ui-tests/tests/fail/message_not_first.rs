@@ -1,7 +1,7 @@
-use frestq::prelude::*;
+use frestq::Task;
 
 #[frestq::message(queue = "audit", action = "note")]
-async fn note(task: Task, message: Message) -> anyhow::Result<()> {
+async fn note(_task: Task, message: Message) -> anyhow::Result<()> {
     Ok(())
 }
 

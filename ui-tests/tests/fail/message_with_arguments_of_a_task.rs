@@ -1,5 +1,5 @@
 #[frestq::message(queue = "audit", action = "note", retries = 3)]
-async fn note(message: frestq::Message) -> anyhow::Result<()> {
+async fn note(_message: frestq::Message) -> anyhow::Result<()> {
     Ok(())
 }
 

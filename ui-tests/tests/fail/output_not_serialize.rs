@@ -6,7 +6,7 @@ async fn tally(votes: Vec<u64>) -> anyhow::Result<Tally> {
 }
 
 #[frestq::task(queue = "election", action = "tallies")]
-async fn tallies(votes: Vec<u64>) -> Result<Vec<Tally>, frestq::Error> {
+async fn tallies(_votes: Vec<u64>) -> Result<Vec<Tally>, frestq::Error> {
     Ok(vec![])
 }
 

@@ -1,4 +1,4 @@
 #[frestq::task(queue = "say_queue", action = "hello_world")]
-async fn hello(input: u8) {}
+async fn hello(_input: u8) {}
 
 fn main() {}

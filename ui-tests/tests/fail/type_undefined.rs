@@ -1,5 +1,5 @@
 #[frestq::task(queue = "say_queue", action = "hello_world")]
-async fn hello(input: Hello) -> anyhow::Result<u8> {
+async fn hello(_input: Hello) -> anyhow::Result<u8> {
     Ok(1)
 }
 

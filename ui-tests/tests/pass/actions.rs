@@ -44,7 +44,11 @@ async fn renamed(input: Hello) -> anyhow::Result<String> {
 }
 
 fn main() {
-    let task: frestq::SimpleTask<()> = Borrowed { text: "a", value: 1 }.to("http://127.0.0.1:5001/api/queues");
+    let task: frestq::SimpleTask<()> = Borrowed {
+        text: "a",
+        value: 1,
+    }
+    .to("http://127.0.0.1:5001/api/queues");
     drop(task);
     drop([Anything::One, Anything::Two(2)]);
     assert_eq!(Hello::ACTION, "hello_world");

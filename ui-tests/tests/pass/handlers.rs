@@ -47,7 +47,13 @@ async fn destructured(
     Ok(format!("{username}{number}"))
 }
 
-#[frestq::task(queue = "say_queue", action = "no_input", retries = 3, max_attempts = 5, timeout = "500ms")]
+#[frestq::task(
+    queue = "say_queue",
+    action = "no_input",
+    retries = 3,
+    max_attempts = 5,
+    timeout = "500ms"
+)]
 async fn no_input(task: Task) -> frestq::Result<String> {
     Ok(task.id().to_string())
 }

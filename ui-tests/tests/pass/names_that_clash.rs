@@ -9,7 +9,6 @@ struct Result;
 struct Option;
 struct Registration;
 struct Argument;
-struct str;
 mod core {}
 mod std {}
 mod frestq_macros {}

@@ -21,5 +21,4 @@ mod peer {
     ::frestq::main!();
 }
 
-fn main() {
-}
+fn main() {}

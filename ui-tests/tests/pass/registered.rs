@@ -1,0 +1,53 @@
+//! What a handler declares is what is registered, at the line of the attribute.
+
+use std::time::Duration;
+
+use frestq::__private::{ActionOptions, HandlerKind, Registration, inventory};
+
+const HELLO_LINE: u32 = line!() + 1;
+#[frestq::task(
+    queue = "say_queue",
+    action = "hello_world",
+    local,
+    retries = 3,
+    max_attempts = 5,
+    timeout = "30s"
+)]
+/// Says hello.
+async fn hello(input: String) -> anyhow::Result<String> {
+    Ok(input)
+}
+
+#[frestq::message(queue = "audit", action = "note")]
+async fn note(message: frestq::Message) -> anyhow::Result<()> {
+    drop(message);
+    Ok(())
+}
+
+fn main() {
+    let mut all: Vec<_> = inventory::iter::<Registration>().collect();
+    all.sort_by_key(|registration| registration.name);
+    let [hello, note] = all[..] else {
+        panic!("{all:?}");
+    };
+    assert_eq!(
+        (hello.queue, hello.action, hello.name),
+        ("say_queue", "hello_world", "hello")
+    );
+    assert_eq!(hello.kind, HandlerKind::Task);
+    assert_eq!(hello.line, HELLO_LINE);
+    assert!(hello.file.ends_with("registered.rs"));
+    let declared = ActionOptions {
+        local: true,
+        retries: 3,
+        max_attempts: 5,
+        timeout: Some(Duration::from_secs(30)),
+        at_most_once: false,
+    };
+    assert_eq!(hello.options, declared);
+    assert_eq!(
+        (note.queue, note.action, note.kind),
+        ("audit", "note", HandlerKind::Message)
+    );
+    assert_eq!(note.options, ActionOptions::DEFAULT);
+}
