@@ -26,46 +26,6 @@ pub use crate::{
     registry::{Address, HandlerFuture, HandlerKind, Registration, Require, Run},
 };
 
-/// What `frestq::main!` calls.
-pub fn main(configure: impl FnOnce(crate::App) -> crate::App) -> std::process::ExitCode {
-    tracing_subscriber::fmt()
-        .with_max_level(
-            std::env::var("FRESTQ_LOG")
-                .ok()
-                .and_then(|l| l.parse().ok())
-                .unwrap_or(tracing::Level::INFO),
-        )
-        .with_writer(std::io::stderr)
-        .init();
-    let mut app = configure(crate::App::new());
-    if let Ok(d) = std::env::var("FRESTQ_DATABASE") {
-        app.config.database = Some(d);
-    }
-    if let Ok(p) = std::env::var("FRESTQ_PORT") {
-        app.config.port = p.parse().unwrap();
-    }
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(async {
-            let r = if std::env::args().any(|a| a == "--createdb") {
-                crate::store::Store::open(&app.config.database(), crate::store::Purpose::Create)
-                    .await
-                    .map(|_| ())
-            } else {
-                app.serve().await
-            };
-            match r {
-                Ok(()) => std::process::ExitCode::SUCCESS,
-                Err(e) => {
-                    eprintln!("error: {e}");
-                    std::process::ExitCode::FAILURE
-                }
-            }
-        })
-}
-
 /// The first argument of a task's handler, which is an extractor or the input.
 ///
 /// `Argument::<T>::take` is the function below if `T` is an extractor, since inherent functions come
