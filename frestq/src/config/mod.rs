@@ -1,4 +1,17 @@
-//! The configuration: compiled defaults < file < environment < flags.
+//! The configuration: what there is to set, its defaults, and what can't work.
+//!
+//! `load` reads it from its layers, compiled defaults < file < environment < flags.
+
+mod keys;
+mod layers;
+mod load;
+mod secrets;
+mod suggest;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use load::{Entry, Loaded, Surroundings};
+pub(crate) use secrets::masked_address;
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -169,26 +182,37 @@ impl Config {
 
     /// Refuses what can't work.
     pub(crate) fn validate(&self) -> Result<()> {
-        let refuse = |what: &str| Err(Error::Config(what.to_owned()));
-        self.root_url()?;
+        match self.faults() {
+            faults if faults.is_empty() => Ok(()),
+            faults => Err(Error::Config(faults.join("\n  "))),
+        }
+    }
+
+    /// Everything that can't work.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if let Err(error) = self.root_url() {
+            faults.push(format!("root_url: {error}"));
+        }
         // Nobody has an identity yet that could be checked, so nobody but this machine may come in.
         if !self.bind().ip().is_loopback() {
-            return refuse(
-                "without peers and [tls] this peer serves the loopback only; set bind = \"127.0.0.1:PORT\" (FRESTQ_BIND)",
-            );
+            faults.push("without peers and [tls] this peer serves the loopback only; set bind = \"127.0.0.1:PORT\" (FRESTQ_BIND)".to_owned());
         }
-        if self.delivery.parallel == 0 || self.delivery.batch == 0 || self.handler_threads == 0 {
-            return refuse(
-                "delivery.parallel, delivery.batch and handler_threads must be at least 1",
-            );
+        let at_least_one = [
+            ("delivery.parallel", self.delivery.parallel),
+            ("delivery.batch", self.delivery.batch),
+            ("handler_threads", self.handler_threads),
+        ];
+        for (key, value) in at_least_one {
+            if value == 0 {
+                faults.push(format!("{key} must be at least 1"));
+            }
         }
-        if let Some((queue, _)) = self
-            .queues
-            .iter()
-            .find(|(_, options)| options.concurrency == 0)
-        {
-            return refuse(&format!("queues.{queue}.concurrency must be at least 1"));
+        for (queue, options) in &self.queues {
+            if options.concurrency == 0 {
+                faults.push(format!("queues.{queue}.concurrency must be at least 1"));
+            }
         }
-        Ok(())
+        faults
     }
 }
