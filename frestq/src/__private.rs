@@ -4,6 +4,7 @@
 pub use inventory;
 
 pub use crate::{
+    cli::main,
     model::ActionOptions,
     registry::{HandlerFuture, HandlerKind, Registration},
 };

@@ -3,6 +3,7 @@
 #[doc(hidden)]
 pub mod __private;
 mod app;
+mod cli;
 mod clock;
 mod compose;
 mod config;
@@ -10,6 +11,7 @@ mod context;
 mod engine;
 mod error;
 mod handler;
+mod logging;
 mod model;
 mod peer;
 pub mod prelude;
