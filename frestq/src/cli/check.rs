@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     Stop, output,
-    table::{cut, render, whole},
+    table::{Long, cut, render, whole},
 };
 use crate::{
     app::App,
@@ -153,7 +153,7 @@ fn write(findings: &Findings, width: Option<u16>, out: &mut dyn Write) -> Result
         })
         .collect();
     let columns = [whole("key", 0), cut("value", 1), cut("source", 2)];
-    output::line(out, &render(&columns, &settings, width))?;
+    output::line(out, &render(&columns, &settings, width, Long::Wrapped))?;
     output::line(out, "")?;
     if findings.handlers.is_empty() {
         let hint = "no handlers; a crate of handlers that nothing names is not linked in: `use my_handlers as _;`";
@@ -181,7 +181,7 @@ fn write(findings: &Findings, width: Option<u16>, out: &mut dyn Write) -> Result
             cut("options", 3),
             cut("at", 2),
         ];
-        output::line(out, &render(&columns, &handlers, width))?;
+        output::line(out, &render(&columns, &handlers, width, Long::Wrapped))?;
     }
     let database = &findings.database;
     let state = match database.ready {
@@ -192,7 +192,11 @@ fn write(findings: &Findings, width: Option<u16>, out: &mut dyn Write) -> Result
     if findings.faults.is_empty() {
         return output::line(out, "no faults");
     }
-    output::line(out, &format!("\n{} faults:", findings.faults.len()))?;
+    let count = match findings.faults.len() {
+        1 => "one fault".to_owned(),
+        count => format!("{count} faults"),
+    };
+    output::line(out, &format!("\n{count}:"))?;
     for fault in &findings.faults {
         output::line(out, &format!("  {}", output::harmless(fault)))?;
     }

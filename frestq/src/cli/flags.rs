@@ -62,7 +62,7 @@ pub(super) struct Flags {
     /// Where to listen, such as 127.0.0.1:5000
     #[arg(long, value_name = "ADDRESS")]
     bind: Option<SocketAddr>,
-    /// This peer's address and name on the wire, such as https://auth1.example.org:5000/api/queues
+    /// This peer's address and name on the wire, such as `https://auth1.example.org:5000/api/queues`
     #[arg(long, value_name = "URL")]
     root_url: Option<String>,
     /// sqlite:PATH or postgres://USER@HOST/NAME

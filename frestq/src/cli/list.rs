@@ -8,7 +8,7 @@ use super::{
     Stop, find,
     flags::Flags,
     output,
-    table::{Column, cut, render, whole},
+    table::{Column, Long, cut, render, whole},
 };
 use crate::{
     model::{MessageRecord, TaskRecord},
@@ -45,7 +45,7 @@ pub(super) fn filters(flags: &Flags) -> Result<Filters, Stop> {
         true => MESSAGE_FIELDS,
         false => TASK_FIELDS,
     };
-    Filters::new(fields, &flags.filters).map_err(Stop::Usage)
+    Filters::new(fields, &flags.filters).map_err(|error| Stop::Usage(Box::new(error)))
 }
 
 pub(super) async fn tasks(
@@ -68,7 +68,7 @@ pub(super) async fn tasks(
         None => usize::MAX,
     };
     let rows: Vec<_> = tasks.iter().map(|task| task_row(task, length)).collect();
-    output::line(out, &render(TASK_COLUMNS, &rows, width))
+    output::line(out, &render(TASK_COLUMNS, &rows, width, Long::Cut))
 }
 
 fn task_row(task: &TaskRecord, length: usize) -> Vec<String> {
@@ -109,7 +109,7 @@ pub(super) async fn messages(
         find::distinct(messages.iter().map(|message| message.id.as_str()))
     });
     let rows: Vec<_> = messages.iter().map(|m| message_row(m, length)).collect();
-    output::line(out, &render(MESSAGE_COLUMNS, &rows, width))
+    output::line(out, &render(MESSAGE_COLUMNS, &rows, width, Long::Cut))
 }
 
 fn message_row(message: &MessageRecord, length: usize) -> Vec<String> {

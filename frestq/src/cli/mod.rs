@@ -33,15 +33,15 @@ use crate::{
 #[derive(Debug)]
 enum Stop {
     /// It was asked for wrongly.
-    Usage(Error),
-    Failed(Error),
+    Usage(Box<Error>),
+    Failed(Box<Error>),
     /// Standard output takes no more.
     Output(io::Error),
 }
 
 impl<E: Into<Error>> From<E> for Stop {
     fn from(error: E) -> Self {
-        Stop::Failed(error.into())
+        Stop::Failed(Box::new(error.into()))
     }
 }
 
@@ -90,7 +90,7 @@ fn log_level(flags: &Flags, surroundings: &Surroundings) -> Result<logging::LogL
     match surroundings.variable("FRESTQ_LOG").map(str::parse) {
         None => Ok(logging::LogLevel::default()),
         Some(level) => {
-            level.map_err(|why: String| Stop::Failed(Error::Config(format!("FRESTQ_LOG: {why}"))))
+            level.map_err(|why: String| Error::Config(format!("FRESTQ_LOG: {why}")).into())
         }
     }
 }

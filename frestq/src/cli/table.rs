@@ -1,4 +1,4 @@
-//! Tables that fit the terminal: one line a row, long cells cut, the least telling columns left out.
+//! Tables that fit the terminal: long cells are cut or wrapped, the least telling columns left out.
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, Width};
 
@@ -37,6 +37,15 @@ pub(super) const fn whole(name: &'static str, rank: u8) -> Column {
     }
 }
 
+/// What becomes of a cell that is too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Long {
+    /// It is cut, so that a row is a line.
+    Cut,
+    /// It goes on in the next line, so that nothing is lost.
+    Wrapped,
+}
+
 /// The width of the terminal that standard output is; `None` if it is a file or a pipe, where
 /// nothing is cut.
 pub(super) fn terminal_width() -> Option<u16> {
@@ -45,7 +54,12 @@ pub(super) fn terminal_width() -> Option<u16> {
 }
 
 /// The table as text, without a newline at its end. Columns that are empty in every row are left out.
-pub(super) fn render(columns: &[Column], rows: &[Vec<String>], width: Option<u16>) -> String {
+pub(super) fn render(
+    columns: &[Column],
+    rows: &[Vec<String>],
+    width: Option<u16>,
+    long: Long,
+) -> String {
     let rows: Vec<Vec<String>> = rows
         .iter()
         .map(|row| row.iter().map(|cell| one_line(cell)).collect())
@@ -53,7 +67,9 @@ pub(super) fn render(columns: &[Column], rows: &[Vec<String>], width: Option<u16
     let shown = choose(columns, &rows, width.map(usize::from));
     let pick = |row: &[String]| -> Row {
         let mut row = Row::from(shown.iter().map(|&i| row[i].clone()).collect::<Vec<_>>());
-        row.max_height(1);
+        if long == Long::Cut {
+            row.max_height(1);
+        }
         row
     };
     let mut table = Table::new();
@@ -152,7 +168,7 @@ mod tests {
     #[test]
     fn a_table_fits_the_width_whatever_it_is() {
         for width in [20, 30, 40, 60, 80, 100, 120, 200] {
-            let table = render(COLUMNS, &rows(), Some(width));
+            let table = render(COLUMNS, &rows(), Some(width), Long::Cut);
             for line in table.lines() {
                 assert!(line.chars().count() <= width.into(), "{width}:\n{table}");
             }
@@ -163,9 +179,9 @@ mod tests {
 
     #[test]
     fn long_cells_are_cut_before_columns_are_left_out() {
-        let table = render(COLUMNS, &rows(), Some(80));
+        let table = render(COLUMNS, &rows(), Some(80), Long::Cut);
         assert!(table.contains('…') && table.contains("peer"), "{table}");
-        let table = render(COLUMNS, &rows(), Some(40));
+        let table = render(COLUMNS, &rows(), Some(40), Long::Cut);
         assert!(
             table.contains("action") && !table.contains("peer"),
             "{table}"
@@ -174,7 +190,7 @@ mod tests {
 
     #[test]
     fn in_a_pipe_nothing_is_cut() {
-        let table = render(COLUMNS, &rows(), None);
+        let table = render(COLUMNS, &rows(), None, Long::Cut);
         assert!(
             table.contains("https://auth1.example.org:5000/api/queues"),
             "{table}"
@@ -184,6 +200,16 @@ mod tests {
 
     #[test]
     fn an_empty_column_takes_no_room() {
-        assert!(!render(COLUMNS, &rows(), None).contains("label"));
+        assert!(!render(COLUMNS, &rows(), None, Long::Cut).contains("label"));
+    }
+
+    #[test]
+    fn a_wrapped_table_loses_nothing() {
+        let table = render(COLUMNS, &rows(), Some(60), Long::Wrapped);
+        assert!(!table.contains('…') && table.lines().count() > 3, "{table}");
+        assert!(
+            table.lines().all(|line| line.chars().count() <= 60),
+            "{table}"
+        );
     }
 }

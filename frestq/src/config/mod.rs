@@ -23,12 +23,17 @@ use crate::{
 };
 
 /// What can be configured. [`App::configure`](crate::App::configure) sets a peer's own defaults;
-/// `frestq.toml`, the environment (`FRESTQ_ROOT_URL`, ...) and flags override them.
+/// `frestq.toml`, the environment and flags override them, in this order.
+///
+/// In the environment a key is `FRESTQ_` and its name in capitals; two underscores part nested
+/// names: `FRESTQ_ROOT_URL`, `FRESTQ_DELIVERY__TIMEOUT`, `FRESTQ_QUEUES__say_queue__CONCURRENCY`.
+/// Durations are written `"30s"`, `"2min"`, `"7days"`. `--check` shows what is in effect, and where
+/// each value comes from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
-    /// The port that `root_url` and `bind` have unless they are given.
+    /// The port that `root_url` and `bind` have unless they are given; 5000 by default.
     pub port: u16,
     /// This peer's address, and its name on the wire; `http://127.0.0.1:PORT/api/queues` by default.
     pub root_url: Option<String>,
@@ -36,18 +41,18 @@ pub struct Config {
     pub bind: Option<SocketAddr>,
     /// `sqlite:PATH` or `postgres://...`; `sqlite:NAME-OF-THE-BINARY.sqlite` by default.
     pub database: Option<String>,
-    /// The name of this process among those that share one Postgres database.
+    /// The name of this process among those that share one Postgres database; none by default.
     pub node: Option<String>,
-    /// The largest body of a request, in bytes.
+    /// The largest body of a request, in bytes; 1 MiB by default.
     pub body_limit: usize,
-    /// How many threads run handlers.
+    /// How many threads run handlers, at least 1; by default one for each core, and at least 4.
     pub handler_threads: usize,
-    /// Whether payloads are written to the log.
+    /// Whether payloads are written to the log; not by default.
     pub log_payloads: bool,
-    /// How long a stopping peer waits for running handlers.
+    /// How long a stopping peer waits for running handlers; 30 s by default.
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
-    /// Options by queue.
+    /// Options by queue; each must be one that a handler serves.
     pub queues: BTreeMap<String, QueueConfig>,
     /// How much may wait here.
     pub limits: Limits,
@@ -60,7 +65,7 @@ pub struct Config {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct QueueConfig {
-    /// How many tasks of the queue run at the same time in one process.
+    /// How many tasks of the queue run at the same time in one process, at least 1; 100 by default.
     pub concurrency: usize,
 }
 
@@ -69,11 +74,11 @@ pub struct QueueConfig {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Received tasks that have not ended, in all.
+    /// Received tasks that have not ended, in all; 1,000,000 by default.
     pub open_tasks: i64,
-    /// Received tasks that have not ended, from one peer.
+    /// Received tasks that have not ended, from one peer; 250,000 by default.
     pub open_tasks_per_peer: i64,
-    /// Bytes that must stay free on the disk of an SQLite database.
+    /// Bytes that must stay free on the disk of an SQLite database; 64 MiB by default.
     pub free_disk: u64,
 }
 
@@ -82,17 +87,18 @@ pub struct Limits {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DeliveryConfig {
-    /// How long a connection may take to be made.
+    /// How long a connection may take to be made; 5 s by default.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// How long a request may take in all.
+    /// How long a request may take in all; 30 s by default.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// Requests under way to one peer at the same time.
+    /// Requests under way to one peer at the same time, at least 1; 32 by default.
     pub parallel: usize,
-    /// Messages in one `frestq.batch`, for peers that read it; 1 sends each alone.
+    /// Messages in one `frestq.batch`, for peers that read it; 1 sends each alone, 256 is the
+    /// default.
     pub batch: usize,
-    /// How long a message without an expiration date is tried.
+    /// How long a message without an expiration date is tried; 7 days by default.
     #[serde(with = "humantime_serde")]
     pub give_up_after: Duration,
 }
