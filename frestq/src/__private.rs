@@ -12,6 +12,12 @@ pub use inventory;
 pub use serde::Serialize;
 pub use serde_json::Value;
 
+pub use crate::{
+    cli::main,
+    handler::{HandlerError, TaskOutput},
+    model::ActionOptions,
+    registry::{Address, HandlerFuture, HandlerKind, Registration, Require, Run},
+};
 use crate::{
     compose::Action,
     context::Task,
@@ -19,11 +25,6 @@ use crate::{
     handler::{FromTask, IntoOutcome, Requirements},
     message::Message,
     model::{Json, to_json},
-};
-pub use crate::{
-    handler::{HandlerError, TaskOutput},
-    model::ActionOptions,
-    registry::{Address, HandlerFuture, HandlerKind, Registration, Require, Run},
 };
 
 /// The first argument of a task's handler, which is an extractor or the input.

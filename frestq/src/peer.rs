@@ -84,7 +84,10 @@ impl Frestq {
         let id = new.state.id.clone();
         // Watched from before it exists, so that waiting for its output costs no look at the database.
         let watch = self.0.signals.watchers.watch(&id);
-        self.0.commits.submit(vec![Event::Send(Box::new(new))]).await?;
+        self.0
+            .commits
+            .submit(vec![Event::Send(Box::new(new))])
+            .await?;
         Ok(TaskHandle {
             peer: self.clone(),
             id,
@@ -257,7 +260,7 @@ impl<T> TaskHandle<T> {
             Status::Finished => Ok(serde_json::from_str(output.get())?),
             _ => Err(Error::Task {
                 id: self.id.clone(),
-                error: TaskError::from_output(&output),
+                error: Box::new(TaskError::from_output(&output)),
             }),
         }
     }
