@@ -10,7 +10,7 @@ mod write;
 use std::{fmt, str::FromStr, sync::LazyLock, time::Duration};
 
 use sqlx::{
-    AssertSqlSafe, Connection, Encode, Executor, PgConnection, PgPool, SqlSafeStr, Type,
+    AssertSqlSafe, Connection, Encode, PgConnection, PgPool, SqlSafeStr, Type,
     encode::IsNull,
     error::BoxDynError,
     migrate::Migrator,
@@ -180,11 +180,11 @@ async fn prepare(connection: &mut PgConnection, purpose: Purpose) -> Result<(), 
     if purpose == Purpose::Create {
         // Under an advisory lock of sqlx: of two that do it at once, one finds it done.
         MIGRATIONS
-            .run(&mut *connection)
+            .run_direct(None, &mut *connection, false)
             .await
             .map_err(|e| format!("its tables can't be made: {e}"))?;
-        connection
-            .execute("INSERT INTO peers (id, url) VALUES (0, '') ON CONFLICT DO NOTHING")
+        sqlx::query("INSERT INTO peers (id, url) VALUES (0, '') ON CONFLICT DO NOTHING")
+            .execute(connection)
             .await
             .map_err(|e| e.to_string())?;
     }
@@ -199,7 +199,10 @@ async fn create_database(options: &PgConnectOptions) -> sqlx::Result<()> {
         name.replace('"', "\"\"")
     );
     let mut connection = connect(&options.clone().database("postgres")).await?;
-    match connection.execute(AssertSqlSafe(statement)).await {
+    match sqlx::query(AssertSqlSafe(statement))
+        .execute(&mut connection)
+        .await
+    {
         // Somebody else was faster.
         Err(error) if has_code(&error, "42P04") || has_code(&error, "23505") => {}
         other => drop(other?),

@@ -120,26 +120,20 @@ impl PgWriter {
             let Err(error) = self.fetch(query).await else {
                 continue;
             };
-            match &error {
-                // The handler's own mistake. A unique violation of its tables is one too.
+            let why = match &error {
+                // The handler's own mistake; so is a row of its tables that is there already.
                 Error::Database(sqlx::Error::Database(why)) if !is_transient(&error) => {
-                    let why = why.to_string();
-                    // What failed is undone with it, and the rest of the transaction is sound.
-                    self.sound = true;
-                    self.fetch(sqlx::query("ROLLBACK TO handler")).await?;
-                    self.fetch(sqlx::query("RELEASE handler")).await?;
-                    return Ok(Err(why));
+                    why.to_string()
                 }
                 // A value that can't be sent.
-                Error::Database(sqlx::Error::Encode(why)) => {
-                    let why = why.to_string();
-                    self.sound = true;
-                    self.fetch(sqlx::query("ROLLBACK TO handler")).await?;
-                    self.fetch(sqlx::query("RELEASE handler")).await?;
-                    return Ok(Err(why));
-                }
+                Error::Database(sqlx::Error::Encode(why)) => why.to_string(),
                 _ => return Err(error),
-            }
+            };
+            // What failed is undone with all the handler did; what came before it is sound.
+            self.sound = true;
+            self.fetch(sqlx::query("ROLLBACK TO handler")).await?;
+            self.fetch(sqlx::query("RELEASE handler")).await?;
+            return Ok(Err(why));
         }
         self.fetch(sqlx::query("RELEASE handler")).await?;
         Ok(Ok(()))

@@ -99,7 +99,9 @@ impl Sqlite {
     async fn create(&self) -> Result<(), sqlx::migrate::MigrateError> {
         let mut connection = self.pool.acquire().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        MIGRATIONS.run(&mut *transaction).await?;
+        MIGRATIONS
+            .run_direct(None, &mut *transaction, false)
+            .await?;
         sqlx::query("INSERT INTO peers (id, url) VALUES (0, '') ON CONFLICT DO NOTHING")
             .execute(&mut *transaction)
             .await?;
