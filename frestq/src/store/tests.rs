@@ -32,25 +32,3 @@ mod processes;
 mod records;
 mod tasks;
 mod wakes;
-fn s<T: Send>(_: T) {}
-#[allow(unused)]
-fn x(st: &crate::store::Store, w: &mut crate::store::Writer, t: &crate::transaction::Transaction, wr: &crate::store::Writes<'_>) {
-    use crate::store::*;
-    s(Store::open("x", Purpose::Create));
-    s(st.run_schema(&["x"]));
-    s(st.peers());
-    s(st.orphans(1));
-    s(st.wakes());
-    s(w.begin());
-    s(w.commit());
-    s(w.rollback());
-    s(w.run(t));
-    s(w.save(wr));
-    s(w.load_tasks(&[]));
-    s(w.load_inbox(&[]));
-    s(w.waiting("", 1, jiff::Timestamp::MAX));
-    s(st.tasks(&Default::default(), 1));
-    s(st.due(jiff::Timestamp::MAX, 1));
-    s(st.join("", jiff::Timestamp::MAX));
-    s(st.claim_delivery(crate::model::PeerId(1), crate::model::NodeId(1)));
-}
