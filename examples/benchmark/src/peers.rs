@@ -85,7 +85,6 @@ impl Peers {
                     "FRESTQ_DELIVERY__BATCH",
                     if mode == Mode::Batch { "256" } else { "1" },
                 )
-                .env("FRESTQ_QUEUES__BENCHMARK__CONCURRENCY", "1024")
                 .env("FRESTQ_LOG", "warn")
                 .env(
                     "BENCHMARK_PEER_B",

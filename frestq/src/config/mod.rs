@@ -151,6 +151,11 @@ impl Default for DeliveryConfig {
 }
 
 impl Config {
+    /// The options of a queue, to be changed.
+    pub fn queue(&mut self, name: &str) -> &mut QueueConfig {
+        self.queues.entry(name.to_owned()).or_default()
+    }
+
     /// This peer's address.
     pub(crate) fn root_url(&self) -> Result<PeerUrl> {
         match &self.root_url {

@@ -5,4 +5,7 @@ async fn echo(number: u64) -> anyhow::Result<u64> {
     Ok(number)
 }
 
-frestq::main!(|app| app.configure(|c| c.port = 5001));
+frestq::main!(|app| app.configure(|c| {
+    c.port = 5001;
+    c.queue("benchmark").concurrency = 1024;
+}));
