@@ -199,15 +199,14 @@ async fn create_database(options: &PgConnectOptions) -> sqlx::Result<()> {
         name.replace('"', "\"\"")
     );
     let mut connection = connect(&options.clone().database("postgres")).await?;
-    match sqlx::query(AssertSqlSafe(statement))
+    let made = sqlx::query(AssertSqlSafe(statement))
         .execute(&mut connection)
-        .await
-    {
-        // Somebody else was faster.
-        Err(error) if has_code(&error, "42P04") || has_code(&error, "23505") => {}
-        other => drop(other?),
+        .await;
+    match made {
+        // Unless somebody else was faster.
+        Err(error) if !has_code(&error, "42P04") && !has_code(&error, "23505") => Err(error),
+        _ => connection.close().await,
     }
-    connection.close().await
 }
 
 fn is_unknown_database(error: &sqlx::Error) -> bool {
