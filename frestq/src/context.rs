@@ -126,8 +126,8 @@ impl Task {
     ///
     /// The statements run after the handler has returned `Ok`, in order, in the transaction that
     /// sets the task `finished`. If one of them fails, none has happened and the task ends in error.
-    /// They are for this peer's own database ([`Frestq::database`](crate::Frestq::database)), in which
-    /// your tables are made by [`App::schema`](crate::App::schema).
+    /// They run in this peer's own database ([`Config::database`](crate::Config::database)), in which
+    /// [`App::schema`](crate::App::schema) makes your tables.
     pub fn transaction(&self, add: impl FnOnce(&mut Transaction)) {
         add(&mut self
             .0

@@ -138,8 +138,9 @@ fn stop(process: &mut Child) -> anyhow::Result<f64> {
         .context("no VmHWM")?;
     let peak: f64 = peak.trim().trim_end_matches(" kB").parse()?;
     ensure!(
-        Command::new("kill")
-            .arg(process.id().to_string())
+        // The shell's own, since not every system has the program.
+        Command::new("sh")
+            .args(["-c", &format!("kill {}", process.id())])
             .status()?
             .success(),
         "kill failed"

@@ -4,15 +4,14 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// The id of a task: the same on the peer that sent it and on the peer that runs it
-/// (`restqp.md`, *A simple task*).
+/// The id of a task: the same on the peer that sent it and on the peer that runs it.
 ///
 /// Ours are time-ordered UUIDs; a foreign peer may send any text of up to 128 characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TaskId(Box<str>);
 
-/// The id of one message, chosen by its sender (`restqp.md`, *The envelope*).
+/// The id of one message, chosen by its sender.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MessageId(Box<str>);
@@ -75,8 +74,7 @@ impl PeerId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct NodeId(pub(crate) i64);
 
-/// The root queues URL of a peer: its address, and its name on the wire
-/// (`restqp.md`, *Addresses*).
+/// The root queues URL of a peer: its address, and its name on the wire.
 ///
 /// Kept in one normal form, without the trailing slash, so that equal addresses are equal values.
 ///

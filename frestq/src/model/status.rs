@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// How far a task is (`restqp.md`, *Internal actions*).
+/// How far a task is.
 ///
 /// The last five are terminal: they never change. `expired`, `cancelled` and `undeliverable` go to
 /// other peers as `error`, with the reason in the output.

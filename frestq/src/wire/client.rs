@@ -98,7 +98,7 @@ impl Client {
         }
     }
 
-    /// Posts many messages in one request (`restqp.md`, *Going beyond it*).
+    /// Posts many messages in one request, `frestq.batch`.
     pub(crate) async fn post_batch(
         &self,
         peer: &PeerUrl,

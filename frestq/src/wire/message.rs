@@ -1,5 +1,4 @@
-//! The envelope (`restqp.md`, *The envelope*): read leniently in form, strictly in content; written
-//! once and then frozen.
+//! The envelope: read leniently in form, strictly in content; written once and then frozen.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
