@@ -126,8 +126,7 @@ impl Task {
     ///
     /// The statements run after the handler has returned `Ok`, in order, in the transaction that
     /// sets the task `finished`. If one of them fails, none has happened and the task ends in error.
-    /// They run in this peer's own database ([`Config::database`](crate::Config::database)), in which
-    /// [`App::schema`](crate::App::schema) makes your tables.
+    /// They run in this peer's own database, where [`App::schema`](crate::App::schema) makes your tables.
     pub fn transaction(&self, add: impl FnOnce(&mut Transaction)) {
         add(&mut self
             .0

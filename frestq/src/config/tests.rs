@@ -69,9 +69,11 @@ fn each_layer_wins_over_the_one_below() {
         "layers",
         "port = 2\nnode = \"file\"\nbody_limit = 7\n[delivery]\nbatch = 9\nparallel = 9\n",
     );
-    let mut compiled = Config::default();
-    compiled.port = 1;
-    compiled.node = Some("binary".into());
+    let mut compiled = Config {
+        port: 1,
+        node: Some("binary".into()),
+        ..Config::default()
+    };
     compiled.delivery.timeout = Duration::from_secs(1);
     let surroundings = Surroundings {
         variables: variables(&[("FRESTQ_NODE", "variable"), ("FRESTQ_DELIVERY__BATCH", "5")]),
@@ -279,9 +281,11 @@ fn text_that_is_no_toml_names_the_line() {
 
 #[test]
 fn all_that_cannot_work_is_listed() {
-    let mut config = Config::default();
-    config.root_url = Some("ftp://x".into());
-    config.bind = Some(([0, 0, 0, 0], 1).into());
+    let mut config = Config {
+        root_url: Some("ftp://x".into()),
+        bind: Some(([0, 0, 0, 0], 1).into()),
+        ..Config::default()
+    };
     config.delivery.batch = 0;
     assert_eq!(config.faults().len(), 3);
 }
