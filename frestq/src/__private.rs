@@ -44,15 +44,42 @@ pub fn main(configure: impl FnOnce(crate::App) -> crate::App) -> std::process::E
     if let Ok(p) = std::env::var("FRESTQ_PORT") {
         app.config.port = p.parse().unwrap();
     }
+    let var = |key: &str| std::env::var(key).ok();
+    let time = |v: String| std::time::Duration::from_millis(v.trim_end_matches("ms").parse().unwrap());
+    if let Some(v) = var("FRESTQ_DELIVERY__TIMEOUT") {
+        app.config.delivery.timeout = time(v);
+    }
+    if let Some(v) = var("FRESTQ_DELIVERY__BATCH") {
+        app.config.delivery.batch = v.parse().unwrap();
+    }
+    if let Some(v) = var("FRESTQ_SHUTDOWN_TIMEOUT") {
+        app.config.shutdown_timeout = time(v);
+    }
+    if let Some(v) = var("FRESTQ_BODY_LIMIT") {
+        app.config.body_limit = v.parse().unwrap();
+    }
+    if let Some(v) = var("FRESTQ_HANDLER_THREADS") {
+        app.config.handler_threads = v.parse().unwrap();
+    }
+    if let Some(v) = var("FRESTQ_LIMITS__OPEN_TASKS_PER_PEER") {
+        app.config.limits.open_tasks_per_peer = v.parse().unwrap();
+    }
+    if let Some(v) = var("FRESTQ_QUEUES__NARROW__CONCURRENCY") {
+        app.config.queues.entry("narrow".into()).or_default().concurrency = v.parse().unwrap();
+    }
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .unwrap()
         .block_on(async {
             let r = if std::env::args().any(|a| a == "--createdb") {
-                crate::store::Store::open(&app.config.database(), crate::store::Purpose::Create)
-                    .await
-                    .map(|_| ())
+                async {
+                    crate::store::Store::open(&app.config.database(), crate::store::Purpose::Create)
+                        .await?
+                        .run_schema(&app.schema)
+                        .await
+                }
+                .await
             } else {
                 app.serve().await
             };
