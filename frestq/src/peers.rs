@@ -45,7 +45,8 @@ impl Peers {
         self.read(|known| known.by_id.get(&id).cloned())
     }
 
-    fn by_url(&self, url: &PeerUrl) -> Option<PeerId> {
+    /// The peer with this address, if it is known.
+    pub(crate) fn by_url(&self, url: &PeerUrl) -> Option<PeerId> {
         self.read(|known| known.by_url.get(url).copied())
     }
 
