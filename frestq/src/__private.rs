@@ -45,7 +45,8 @@ pub fn main(configure: impl FnOnce(crate::App) -> crate::App) -> std::process::E
         app.config.port = p.parse().unwrap();
     }
     let var = |key: &str| std::env::var(key).ok();
-    let time = |v: String| std::time::Duration::from_millis(v.trim_end_matches("ms").parse().unwrap());
+    let time =
+        |v: String| std::time::Duration::from_millis(v.trim_end_matches("ms").parse().unwrap());
     if let Some(v) = var("FRESTQ_DELIVERY__TIMEOUT") {
         app.config.delivery.timeout = time(v);
     }
@@ -65,7 +66,11 @@ pub fn main(configure: impl FnOnce(crate::App) -> crate::App) -> std::process::E
         app.config.limits.open_tasks_per_peer = v.parse().unwrap();
     }
     if let Some(v) = var("FRESTQ_QUEUES__NARROW__CONCURRENCY") {
-        app.config.queues.entry("narrow".into()).or_default().concurrency = v.parse().unwrap();
+        app.config
+            .queues
+            .entry("narrow".into())
+            .or_default()
+            .concurrency = v.parse().unwrap();
     }
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

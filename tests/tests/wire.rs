@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Fake, Peer, Reply, id, text, update};
+use crate::harness::{Fake, Peer, Reply, id, message, text, update};
 
 /// The three messages of the recording: the task, and the update that came twice.
 fn recorded() -> [Value; 3] {
@@ -17,7 +17,12 @@ fn recorded() -> [Value; 3] {
 
 /// The members' names.
 fn members(message: &Value) -> Vec<&str> {
-    let mut names: Vec<_> = message.as_object().unwrap().keys().map(String::as_str).collect();
+    let mut names: Vec<_> = message
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
     names.sort_unstable();
     names
 }
@@ -107,18 +112,30 @@ on_each_store! {
         assert_eq!(a.task(&task).await, before);
     }
 
+    /// What a request showed is forgotten when the next one does not.
     async fn only_a_peer_that_shows_extensions_is_spoken_to_with_them(store) {
         let (b, a) = (Peer::start(&store, "b").await, Fake::new().await);
-        for (shown, header) in [(true, Some("batch, ext")), (false, None), (false, Some("tea"))] {
-            let task = crate::harness::message(&a.url, "hello_world", json!({"username": "ada"}));
-            let mut request = b.http.post(format!("{}/say_queue/", b.url)).body(task.to_string());
+        let deliver = async |header: Option<&str>, action: &str, data: Value| {
+            let task = message(&a.url, action, data);
+            let mut request = b.http.post(format!("{}/work/", b.url)).body(task.to_string());
             if let Some(header) = header {
                 request = request.header("RESTQP-Extensions", header);
             }
             let answer = b.ask(request).await.unwrap();
             assert_eq!(answer.status, 200);
             assert!(answer.headers.contains_key("RESTQP-Extensions"));
-            let update = a.sees_task(text(&task, "task_id")).await.json();
+            text(&task, "task_id").to_owned()
+        };
+        for (header, shown) in [
+            (None, false),
+            (Some("batch, ext"), true),
+            (Some("tea"), false),
+            (Some("Ext,Batch"), true),
+        ] {
+            // Nothing is sent to A for it, so that only its requests tell what it reads.
+            deliver(Some("batch, ext"), "wait", json!({"gate": "never"})).await;
+            let task = deliver(header, "echo", json!("ada")).await;
+            let update = a.sees_task(&task).await.json();
             assert_eq!(update.get("ext").is_some(), shown, "{header:?}: {update}");
         }
     }

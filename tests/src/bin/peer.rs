@@ -281,7 +281,8 @@ async fn ready() -> &'static str {
     "ready"
 }
 
-frestq::main!(|app| app
+frestq::main!(|app| {
+    app
     .schema("CREATE TABLE IF NOT EXISTS counted (task TEXT NOT NULL, n BIGINT NOT NULL)")
     .schema(
         "CREATE TABLE IF NOT EXISTS noted (message TEXT NOT NULL, sender TEXT NOT NULL, text TEXT NOT NULL)"
@@ -290,4 +291,5 @@ frestq::main!(|app| app
     .route("/send", post(send))
     .route("/call", post(call))
     .route("/task/{id}", get(task))
-    .route("/most_running", get(most_running)));
+    .route("/most_running", get(most_running))
+});

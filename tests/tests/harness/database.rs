@@ -113,8 +113,7 @@ impl Database {
 
     /// The first number of the first row.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
-        let (number,): (i64,) =
-            query!(self, sql.to_owned(), sql => |connection| sqlx::query_as(sql).fetch_one(connection));
+        let (number,): (i64,) = query!(self, sql.to_owned(), sql => |connection| sqlx::query_as(sql).fetch_one(connection));
         number
     }
 

@@ -189,7 +189,10 @@ async fn peek(stream: &mut TcpStream) -> Option<(Seen, usize)> {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
         last = length;
-        let Some(head) = buffer[..length].windows(4).position(|end| end == b"\r\n\r\n") else {
+        let Some(head) = buffer[..length]
+            .windows(4)
+            .position(|end| end == b"\r\n\r\n")
+        else {
             continue;
         };
         let text = String::from_utf8_lossy(&buffer[..head]).to_ascii_lowercase();

@@ -359,7 +359,10 @@ impl Drop for Peer {
         if std::thread::panicking() {
             let log = self.log();
             let tail: Vec<_> = log.lines().rev().take(40).collect();
-            eprintln!("--- peer {} (running: {running}), end of its log", self.name);
+            eprintln!(
+                "--- peer {} (running: {running}), end of its log",
+                self.name
+            );
             for line in tail.iter().rev() {
                 eprintln!("{line}");
             }
