@@ -164,7 +164,7 @@ pub(super) fn end(
 }
 
 /// `frestq.update_task` (`restqp.md`, *Internal actions*).
-fn update_message(task: &TaskState, output: &Json) -> Outgoing {
+pub(super) fn update_message(task: &TaskState, output: &Json) -> Outgoing {
     #[derive(serde::Serialize)]
     struct UpdateData<'a> {
         output_data: &'a Json,
