@@ -328,7 +328,11 @@ impl Committer {
         if transaction.statements.is_empty() || *answer != Answer::Accepted {
             return Ok(None);
         }
-        Ok(self.writer.run(transaction).await?.err().map(|why| {
+        let failed = match transaction.meddling() {
+            Some(sql) => Some(format!("a handler can't begin or end transactions: {sql}")),
+            None => self.writer.run(transaction).await?.err(),
+        };
+        Ok(failed.map(|why| {
             let mut failed = event.clone();
             if let Event::Completed { outcome, .. } = &mut failed {
                 *outcome = Err(TaskError::new(
