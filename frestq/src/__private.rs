@@ -50,6 +50,9 @@ pub fn main(configure: impl FnOnce(crate::App) -> crate::App) -> std::process::E
     if let Some(v) = var("FRESTQ_DELIVERY__TIMEOUT") {
         app.config.delivery.timeout = time(v);
     }
+    if let Some(v) = var("FRESTQ_DELIVERY__GIVE_UP_AFTER") {
+        app.config.delivery.give_up_after = time(v);
+    }
     if let Some(v) = var("FRESTQ_DELIVERY__BATCH") {
         app.config.delivery.batch = v.parse().unwrap();
     }

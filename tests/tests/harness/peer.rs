@@ -124,6 +124,7 @@ impl Peer {
             .env("FRESTQ_DATABASE", self.database.url())
             .env("FRESTQ_PORT", self.port.to_string())
             .env("TEST_DIR", &**self.folder)
+            .env("NO_COLOR", "1")
             .envs(self.settings.iter().cloned())
             .stdin(Stdio::null());
         command
@@ -358,13 +359,13 @@ impl Drop for Peer {
         }
         if std::thread::panicking() {
             let log = self.log();
-            let tail: Vec<_> = log.lines().rev().take(40).collect();
+            let tail: Vec<_> = log.lines().rev().take(25).collect();
             eprintln!(
                 "--- peer {} (running: {running}), end of its log",
                 self.name
             );
             for line in tail.iter().rev() {
-                eprintln!("{line}");
+                eprintln!("{}", line.chars().take(300).collect::<String>());
             }
         }
     }
