@@ -12,6 +12,12 @@ pub use inventory;
 pub use serde::Serialize;
 pub use serde_json::Value;
 
+pub use crate::{
+    cli::main,
+    handler::{HandlerError, TaskOutput},
+    model::ActionOptions,
+    registry::{Address, HandlerFuture, HandlerKind, Registration, Require, Run},
+};
 use crate::{
     compose::Action,
     context::Task,
@@ -20,86 +26,6 @@ use crate::{
     message::Message,
     model::{Json, to_json},
 };
-pub use crate::{
-    handler::{HandlerError, TaskOutput},
-    model::ActionOptions,
-    registry::{Address, HandlerFuture, HandlerKind, Registration, Require, Run},
-};
-
-/// What `frestq::main!` calls.
-pub fn main(configure: impl FnOnce(crate::App) -> crate::App) -> std::process::ExitCode {
-    tracing_subscriber::fmt()
-        .with_max_level(
-            std::env::var("FRESTQ_LOG")
-                .ok()
-                .and_then(|l| l.parse().ok())
-                .unwrap_or(tracing::Level::INFO),
-        )
-        .with_writer(std::io::stderr)
-        .init();
-    let mut app = configure(crate::App::new());
-    if let Ok(d) = std::env::var("FRESTQ_DATABASE") {
-        app.config.database = Some(d);
-    }
-    if let Ok(p) = std::env::var("FRESTQ_PORT") {
-        app.config.port = p.parse().unwrap();
-    }
-    let var = |key: &str| std::env::var(key).ok();
-    let time =
-        |v: String| std::time::Duration::from_millis(v.trim_end_matches("ms").parse().unwrap());
-    if let Some(v) = var("FRESTQ_DELIVERY__TIMEOUT") {
-        app.config.delivery.timeout = time(v);
-    }
-    if let Some(v) = var("FRESTQ_DELIVERY__GIVE_UP_AFTER") {
-        app.config.delivery.give_up_after = time(v);
-    }
-    if let Some(v) = var("FRESTQ_DELIVERY__BATCH") {
-        app.config.delivery.batch = v.parse().unwrap();
-    }
-    if let Some(v) = var("FRESTQ_SHUTDOWN_TIMEOUT") {
-        app.config.shutdown_timeout = time(v);
-    }
-    if let Some(v) = var("FRESTQ_BODY_LIMIT") {
-        app.config.body_limit = v.parse().unwrap();
-    }
-    if let Some(v) = var("FRESTQ_HANDLER_THREADS") {
-        app.config.handler_threads = v.parse().unwrap();
-    }
-    if let Some(v) = var("FRESTQ_LIMITS__OPEN_TASKS_PER_PEER") {
-        app.config.limits.open_tasks_per_peer = v.parse().unwrap();
-    }
-    if let Some(v) = var("FRESTQ_QUEUES__NARROW__CONCURRENCY") {
-        app.config
-            .queues
-            .entry("narrow".into())
-            .or_default()
-            .concurrency = v.parse().unwrap();
-    }
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(async {
-            let r = if std::env::args().any(|a| a == "--createdb") {
-                async {
-                    crate::store::Store::open(&app.config.database(), crate::store::Purpose::Create)
-                        .await?
-                        .run_schema(&app.schema)
-                        .await
-                }
-                .await
-            } else {
-                app.serve().await
-            };
-            match r {
-                Ok(()) => std::process::ExitCode::SUCCESS,
-                Err(e) => {
-                    eprintln!("error: {e}");
-                    std::process::ExitCode::FAILURE
-                }
-            }
-        })
-}
 
 /// The first argument of a task's handler, which is an extractor or the input.
 ///

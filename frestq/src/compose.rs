@@ -46,7 +46,7 @@ pub trait Action: Serialize {
     where
         Self: Sized,
     {
-        SimpleTask::new(peer, Self::QUEUE, Self::ACTION).data(self)
+        SimpleTask::draft(peer, Self::QUEUE, Self::ACTION).data(self)
     }
 }
 
@@ -103,9 +103,16 @@ impl When {
     }
 }
 
-impl<T> SimpleTask<T> {
-    /// A task for `action` of `queue` on the peer with the given root queues URL.
+impl SimpleTask {
+    /// A task for `action` of `queue` on the peer with the given root queues URL, with any JSON as its
+    /// output. An [`Action`] gives a typed one.
     pub fn new(peer: impl AsRef<str>, queue: impl Into<String>, action: impl Into<String>) -> Self {
+        Self::draft(peer, queue, action)
+    }
+}
+
+impl<T> SimpleTask<T> {
+    fn draft(peer: impl AsRef<str>, queue: impl Into<String>, action: impl Into<String>) -> Self {
         Self {
             draft: Draft {
                 peer: peer.as_ref().parse(),

@@ -73,7 +73,7 @@ pub enum Error {
         /// The task.
         id: TaskId,
         /// What it failed with.
-        error: TaskError,
+        error: Box<TaskError>,
     },
     /// A value is outside what the protocol allows.
     #[error("{0}")]

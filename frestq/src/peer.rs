@@ -1,6 +1,10 @@
 //! The handle to the running peer, for views, handlers and tests.
 
-use std::{marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    marker::PhantomData,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use serde::de::DeserializeOwned;
 
@@ -16,7 +20,7 @@ use crate::{
     model::{NewTask, PeerId, PeerUrl, Role, Status, TaskId, TaskKind, TaskRecord, TaskState},
     peers::Peers,
     registry::Registry,
-    signals::{Ended, Signals},
+    signals::{Ended, Signals, Watch},
     store::Store,
 };
 
@@ -78,6 +82,8 @@ impl Frestq {
     pub async fn send<T>(&self, task: SimpleTask<T>) -> Result<TaskHandle<T>> {
         let new = self.admit(task.draft).await?;
         let id = new.state.id.clone();
+        // Watched from before it exists, so that waiting for its output costs no look at the database.
+        let watch = self.0.signals.watchers.watch(&id);
         self.0
             .commits
             .submit(vec![Event::Send(Box::new(new))])
@@ -85,6 +91,7 @@ impl Frestq {
         Ok(TaskHandle {
             peer: self.clone(),
             id,
+            watch: Mutex::new(Some(watch)),
             output: PhantomData,
         })
     }
@@ -179,9 +186,14 @@ impl Frestq {
     }
 
     /// Waits until the task has ended, however long that takes, and gives its output.
-    async fn ended(&self, id: &TaskId) -> Result<Ended> {
+    async fn ended(&self, id: &TaskId, mut watch: Option<Watch>) -> Result<Ended> {
         loop {
-            let mut watch = self.0.signals.watchers.watch(id);
+            if let Some(mut watch) = watch.take()
+                && let Ok(Some(ended)) = tokio::time::timeout(LOOK_AGAIN, watch.ended()).await
+            {
+                return Ok(ended);
+            }
+            let next = self.0.signals.watchers.watch(id);
             let task = self.task(id).await?;
             if task.status.is_terminal() {
                 return Ok(Ended {
@@ -189,9 +201,7 @@ impl Frestq {
                     output: task.output_data,
                 });
             }
-            if let Ok(Some(ended)) = tokio::time::timeout(LOOK_AGAIN, watch.ended()).await {
-                return Ok(ended);
-            }
+            watch = Some(next);
         }
     }
 }
@@ -205,10 +215,12 @@ impl std::fmt::Debug for Frestq {
 }
 
 /// A task that was sent: its id, and its result when it comes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct TaskHandle<T = serde_json::Value> {
     peer: Frestq,
     id: TaskId,
+    /// Taken by the first wait; later ones begin with a look at the row.
+    watch: Mutex<Option<Watch>>,
     output: PhantomData<fn() -> T>,
 }
 
@@ -238,12 +250,17 @@ impl<T> TaskHandle<T> {
     where
         T: DeserializeOwned,
     {
-        let Ended { status, output } = self.peer.ended(&self.id).await?;
+        let watch = self
+            .watch
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .take();
+        let Ended { status, output } = self.peer.ended(&self.id, watch).await?;
         match status {
             Status::Finished => Ok(serde_json::from_str(output.get())?),
             _ => Err(Error::Task {
                 id: self.id.clone(),
-                error: TaskError::from_output(&output),
+                error: Box::new(TaskError::from_output(&output)),
             }),
         }
     }

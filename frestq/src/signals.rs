@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ pub(crate) struct Ended {
 }
 
 /// Who waits for the end of which task.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Watchers(Mutex<HashMap<TaskId, Vec<oneshot::Sender<Ended>>>>);
 
 impl Watchers {
@@ -29,11 +29,11 @@ impl Watchers {
     }
 
     /// Waits for the end of a task. Look at its row after this call and before waiting.
-    pub(crate) fn watch(&self, id: &TaskId) -> Watch<'_> {
+    pub(crate) fn watch(self: &Arc<Self>, id: &TaskId) -> Watch {
         let (sender, receiver) = oneshot::channel();
         self.map().entry(id.clone()).or_default().push(sender);
         Watch {
-            watchers: self,
+            watchers: self.clone(),
             id: id.clone(),
             receiver,
         }
@@ -63,20 +63,21 @@ impl Watchers {
 }
 
 /// One wait for the end of a task.
-pub(crate) struct Watch<'a> {
-    watchers: &'a Watchers,
+#[derive(Debug)]
+pub(crate) struct Watch {
+    watchers: Arc<Watchers>,
     id: TaskId,
     receiver: oneshot::Receiver<Ended>,
 }
 
-impl Watch<'_> {
+impl Watch {
     /// The end; `None`: look at the row again.
     pub(crate) async fn ended(&mut self) -> Option<Ended> {
         (&mut self.receiver).await.ok()
     }
 }
 
-impl Drop for Watch<'_> {
+impl Drop for Watch {
     fn drop(&mut self) {
         self.receiver.close();
         let mut map = self.watchers.map();
@@ -140,7 +141,7 @@ pub(crate) enum WakeReason {
 
 /// Everything the committer signals.
 pub(crate) struct Signals {
-    pub(crate) watchers: Watchers,
+    pub(crate) watchers: Arc<Watchers>,
     pub(crate) timer: Timer,
     outbox: mpsc::UnboundedSender<Wake>,
 }
@@ -150,7 +151,7 @@ impl Signals {
         let (outbox, wakes) = mpsc::unbounded_channel();
         (
             Self {
-                watchers: Watchers::default(),
+                watchers: Arc::default(),
                 timer: Timer::default(),
                 outbox,
             },

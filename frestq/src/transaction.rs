@@ -90,6 +90,9 @@ pub struct Transaction {
 
 impl Transaction {
     /// Adds one statement. Placeholders are `$1`, `$2`, ... on SQLite and on Postgres.
+    ///
+    /// On Postgres, values are `bigint`, `double precision`, `text`, `bytea` and `boolean`; a column
+    /// of another type may want a cast, as in `$1::jsonb` or `$1::timestamptz`. NULL fits anywhere.
     pub fn execute(&mut self, sql: impl Into<String>, params: impl Params) {
         self.statements.push((sql.into(), params.into_params()));
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Result},
-    model::{Role, Status, TaskKind},
+    model::{Status, TaskKind},
 };
 
 /// A field that can be filtered by: its name, its SQL expression, how its value is read.
@@ -180,11 +180,6 @@ impl Filters {
         }
         sql
     }
-}
-
-/// Reads a role code; here, since listings derive two columns from it.
-pub(super) fn role_flags(role: Role) -> (bool, bool) {
-    (role == Role::Received, role == Role::Local)
 }
 
 #[cfg(test)]

@@ -3,22 +3,35 @@
 //! [`Writer`] is the one connection through which a process changes tasks and messages, a batch a
 //! transaction, a statement a table and not a row. [`Store`] reads beside it, and keeps the few rows
 //! that are not part of a task's story: peers and nodes.
+//!
+//! What both databases are asked in the same words is in `read`, what they answer in `rows`; the rest,
+//! where each has its own best way, in a module of its own.
 
 mod filter;
+mod postgres;
+mod read;
+mod rows;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use filter::{Filter, Filters, MESSAGE_FIELDS, TASK_FIELDS};
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 
 use crate::{
     error::{Error, Result},
     model::{
-        InboxKey, InboxRow, Json, MessageId, MessageRecord, NewTask, NodeId, OutboxRow, PeerId,
-        PeerUrl, TaskId, TaskRecord, TaskState,
+        InboxKey, InboxRow, Json, NewTask, NodeId, OutboxRow, PeerId, PeerUrl, TaskId, TaskState,
     },
     transaction::Transaction,
 };
+
+/// How long a process counts as alive after its last heartbeat, where several share a database.
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
 /// What opening a database is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,10 +116,24 @@ pub(crate) struct Due {
     pub(crate) next: Option<Timestamp>,
 }
 
+/// What another process on the same database has just committed: look there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// Tasks of this queue wait for a slot, or will at some later moment.
+    Queue(String),
+    /// There are messages for this peer.
+    Outbox(PeerId),
+    /// This task has ended.
+    Ended(TaskId),
+    /// Words may have been lost: look everywhere.
+    Everything,
+}
+
 macro_rules! on_either {
     ($value:expr, $inner:ident => $call:expr) => {
         match $value {
             Self::Sqlite($inner) => $call,
+            Self::Postgres($inner) => $call,
         }
     };
 }
@@ -115,51 +142,37 @@ macro_rules! on_either {
 #[derive(Debug)]
 pub(crate) enum Store {
     Sqlite(sqlite::Sqlite),
+    Postgres(postgres::Postgres),
 }
 
 impl Store {
     /// Opens the database at `sqlite:PATH` or `postgres://...`.
     pub(crate) async fn open(url: &str, purpose: Purpose) -> Result<Self> {
-        match url.strip_prefix("sqlite:") {
-            Some(path) => Ok(Self::Sqlite(
-                sqlite::Sqlite::open(path.trim_start_matches("//"), purpose).await?,
-            )),
-            None => Err(Error::Config(format!(
-                "database {:?} is neither sqlite:PATH nor postgres://USER@HOST/NAME",
-                url.split(':').next().unwrap_or_default()
-            ))),
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = path.trim_start_matches("//");
+            return Ok(Self::Sqlite(sqlite::Sqlite::open(path, purpose).await?));
         }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let store = postgres::Postgres::open(url, purpose).await?;
+            return Ok(Self::Postgres(store));
+        }
+        Err(Error::Config(format!(
+            "database {:?} is neither sqlite:PATH nor postgres://USER@HOST/NAME",
+            url.split(':').next().unwrap_or_default()
+        )))
     }
 
     /// The connection that writes.
     pub(crate) async fn writer(&self) -> Result<Writer> {
         Ok(match self {
             Self::Sqlite(store) => Writer::Sqlite(store.writer().await?),
+            Self::Postgres(store) => Writer::Postgres(store.writer().await?),
         })
     }
 
     /// Runs the application's own statements for making tables.
     pub(crate) async fn run_schema(&self, statements: &[&str]) -> Result<()> {
         on_either!(self, store => store.run_schema(statements).await)
-    }
-
-    /// Writes down this peer's own address, in row 0 of the peers.
-    pub(crate) async fn set_own_url(&self, url: &PeerUrl) -> Result<()> {
-        on_either!(self, store => store.set_own_url(url).await)
-    }
-
-    /// Every known peer.
-    pub(crate) async fn peers(&self) -> Result<Vec<PeerRow>> {
-        on_either!(self, store => store.peers().await)
-    }
-
-    /// The row of the peer with this address, made if there is none.
-    pub(crate) async fn add_peer(&self, url: &PeerUrl) -> Result<PeerRow> {
-        on_either!(self, store => store.add_peer(url).await)
-    }
-
-    pub(crate) async fn set_peer_health(&self, peer: PeerId, health: &PeerHealth) -> Result<()> {
-        on_either!(self, store => store.set_peer_health(peer, health).await)
     }
 
     /// Enters this process among the nodes, in the place of an earlier one of that name.
@@ -177,73 +190,23 @@ impl Store {
         on_either!(self, store => store.leave(node).await)
     }
 
-    /// Running tasks whose process is gone, up to `limit`: id, owner, queue, action.
-    pub(crate) async fn orphans(
-        &self,
-        limit: i64,
-    ) -> Result<Vec<(TaskId, NodeId, String, String)>> {
-        on_either!(self, store => store.orphans(limit).await)
+    /// Makes `node` the one process that delivers to `peer`, if no other live one does. To be asked
+    /// again before every pass: `false` says that another one has taken over, or must have.
+    pub(crate) async fn claim_delivery(&self, peer: PeerId, node: NodeId) -> Result<bool> {
+        match self {
+            Self::Sqlite(_) => Ok(true),
+            Self::Postgres(store) => store.claim_delivery(peer, node).await,
+        }
     }
 
-    /// What is due by now, and when to look again.
-    pub(crate) async fn due(&self, now: Timestamp, limit: i64) -> Result<Due> {
-        on_either!(self, store => store.due(now, limit).await)
-    }
-
-    /// How many received tasks have not ended, by peer.
-    pub(crate) async fn open_tasks(&self) -> Result<Vec<(PeerId, i64)>> {
-        on_either!(self, store => store.open_tasks().await)
-    }
-
-    /// Messages for `peer` that are due, in order, after a place in the outbox.
-    pub(crate) async fn pending(
-        &self,
-        peer: PeerId,
-        after: i64,
-        now: Timestamp,
-        limit: i64,
-    ) -> Result<Vec<OutboxRow>> {
-        on_either!(self, store => store.pending(peer, after, now, limit).await)
-    }
-
-    /// When the next message for `peer` is due after `now`.
-    pub(crate) async fn next_delivery(
-        &self,
-        peer: PeerId,
-        now: Timestamp,
-    ) -> Result<Option<Timestamp>> {
-        on_either!(self, store => store.next_delivery(peer, now).await)
-    }
-
-    /// Peers with pending messages, each with the moment its first one is due.
-    pub(crate) async fn backlog(&self) -> Result<Vec<(PeerId, Timestamp)>> {
-        on_either!(self, store => store.backlog().await)
-    }
-
-    /// The tasks that match, newest first.
-    pub(crate) async fn tasks(&self, filters: &Filters, limit: i64) -> Result<Vec<TaskRecord>> {
-        on_either!(self, store => store.tasks(filters, limit).await)
-    }
-
-    /// The task of this id.
-    pub(crate) async fn task(&self, id: &TaskId) -> Result<Option<TaskRecord>> {
-        let filters = Filters::exactly("t.id", id.as_str());
-        Ok(self.tasks(&filters, 1).await?.pop())
-    }
-
-    /// The messages that match, newest first.
-    pub(crate) async fn messages(
-        &self,
-        filters: &Filters,
-        limit: i64,
-    ) -> Result<Vec<MessageRecord>> {
-        on_either!(self, store => store.messages(filters, limit).await)
-    }
-
-    /// The tasks whose id starts like this, at most `limit`.
-    pub(crate) async fn find_tasks(&self, prefix: &str, limit: i64) -> Result<Vec<TaskRecord>> {
-        let filters = Filters::new(TASK_FIELDS, &[format!("id={prefix}*")])?;
-        self.tasks(&filters, limit).await
+    /// What other processes on this database commit from now on; `None`: there can't be any.
+    ///
+    /// Whoever listens looks at everything once, after this call.
+    pub(crate) async fn wakes(&self) -> Result<Option<mpsc::Receiver<Wake>>> {
+        match self {
+            Self::Sqlite(_) => Ok(None),
+            Self::Postgres(store) => store.wakes().await.map(Some),
+        }
     }
 
     /// Whether the file system that holds the database has at least this much room. Always, where
@@ -251,6 +214,7 @@ impl Store {
     pub(crate) fn has_room(&self, bytes: u64) -> bool {
         match self {
             Self::Sqlite(store) => store.has_room(bytes),
+            Self::Postgres(_) => true,
         }
     }
 
@@ -262,6 +226,7 @@ impl Store {
 /// The connection through which this process writes. One transaction at a time.
 pub(crate) enum Writer {
     Sqlite(sqlite::SqliteWriter),
+    Postgres(postgres::PgWriter),
 }
 
 impl Writer {
@@ -312,47 +277,49 @@ impl Writer {
     }
 }
 
-/// Whether the same transaction may succeed when it is run again, from loading on: it lost a race
-/// against another process.
-pub(crate) fn is_transient(_error: &Error) -> bool {
-    false
-}
-
-/// Reads a column that holds JSON we wrote.
-fn json(text: Option<String>) -> Result<Json> {
-    match text {
-        Some(text) => Ok(serde_json::value::RawValue::from_string(text)?),
-        None => Ok(crate::model::null()),
+/// Whether a transaction lost to another one and may succeed when all of it is done again, from
+/// loading on: two processes took the same message or task, or wanted each other's rows.
+///
+/// A lost connection is not among these: whether its commit came through is not known.
+pub(crate) fn is_transient(error: &Error) -> bool {
+    let Error::Database(sqlx::Error::Database(error)) = error else {
+        return false;
+    };
+    match error.code().as_deref() {
+        // Postgres: serialization failure, deadlock.
+        Some("40001" | "40P01") => true,
+        // Postgres: the row is there by now. SQLite has one writer, so there it is no race.
+        Some("23505") => matches!(error.table(), Some("inbox" | "tasks")),
+        // SQLite: another process holds the file, busy or with a newer snapshot.
+        Some("5" | "517") => true,
+        _ => false,
     }
 }
 
-/// Reads a column that holds a moment.
-fn moment(microseconds: i64) -> Result<Timestamp> {
-    Timestamp::from_microsecond(microseconds).map_err(|_| {
-        Error::Invalid(format!(
-            "the database holds a moment out of range: {microseconds}"
-        ))
-    })
+/// Text for people, without the one character that Postgres can't store.
+fn printable(text: &str) -> String {
+    text.replace('\0', "\u{FFFD}")
 }
 
-/// Reads a column that holds a code of ours.
-fn code<T>(value: Option<T>, column: &str, code: i64) -> Result<T> {
-    value.ok_or_else(|| {
-        Error::Invalid(format!(
-            "the database holds an unknown {column}: {code}; was it written by a newer version?"
-        ))
-    })
-}
+/// The table in which applied migrations are written down: not sqlx's usual one, which belongs to the
+/// application, whose tables may be in the same database.
+const MIGRATIONS_TABLE: &str = "_frestq_migrations";
 
-/// Whether the database has just the migrations of this version; if not, what to do.
-fn check_migrations(ours: &sqlx::migrate::Migrator, applied: &[(i64,)]) -> Result<(), String> {
-    let newest = |versions: &mut dyn Iterator<Item = i64>| versions.max().unwrap_or(0);
-    let (have, want) = (
-        newest(&mut applied.iter().map(|v| v.0)),
-        newest(&mut ours.iter().map(|m| m.version)),
-    );
+/// Which migrations a database has.
+const APPLIED: &str = "SELECT version FROM _frestq_migrations WHERE success";
+
+/// Whether the database has just the migrations of this version; if not, what to do. To create is to
+/// add what is missing.
+fn check_migrations(
+    ours: &sqlx::migrate::Migrator,
+    applied: &[(i64,)],
+    purpose: Purpose,
+) -> Result<(), String> {
+    let have = applied.iter().map(|v| v.0).max().unwrap_or(0);
+    let want = ours.iter().map(|m| m.version).max().unwrap_or(0);
     match have.cmp(&want) {
         std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Less if purpose == Purpose::Create => Ok(()),
         std::cmp::Ordering::Less if have == 0 => {
             Err("it has no tables of frestq yet; run this binary with --createdb".into())
         }
@@ -363,8 +330,4 @@ fn check_migrations(ours: &sqlx::migrate::Migrator, applied: &[(i64,)]) -> Resul
             "its tables are of version {have}, this binary knows {want}; run the newer binary that made them"
         )),
     }
-}
-
-fn message_id(text: String) -> MessageId {
-    text.into()
 }

@@ -1,27 +1,38 @@
 //! SQLite: WAL, a full sync at every commit, one serving process.
 
-mod read;
+mod nodes;
 mod write;
 
 use std::{
     fs::File,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::LazyLock,
     time::Duration,
 };
 
 use sqlx::{
-    SqlitePool,
+    Connection, SqlSafeStr, SqlitePool,
     migrate::Migrator,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{
+        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions,
+        SqliteSynchronous,
+    },
 };
 
 pub(crate) use write::SqliteWriter;
 
-use super::Purpose;
-use crate::error::{Error, Result};
+use super::{Purpose, rows::Row};
+use crate::{
+    error::{Error, Result},
+    transaction::Param,
+};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrations = sqlx::migrate!("migrations/sqlite");
+    migrations.dangerous_set_table_name(super::MIGRATIONS_TABLE);
+    migrations
+});
 
 /// An open SQLite database.
 #[derive(Debug)]
@@ -74,28 +85,42 @@ impl Sqlite {
             pool,
             _lock: lock,
         };
+        store.check_version(purpose).await?;
         if purpose == Purpose::Create {
-            MIGRATIONS
-                .run(&store.pool)
+            store
+                .create()
                 .await
                 .map_err(|e| schema(&store.path, &format!("its tables can't be made: {e}")))?;
-            sqlx::query("INSERT INTO peers (id, url) VALUES (0, '') ON CONFLICT DO NOTHING")
-                .execute(&store.pool)
-                .await?;
-        } else {
-            store.check_version().await?;
         }
         Ok(store)
     }
 
+    /// Makes what is missing, under the write lock: of two that do it at once, one finds it done.
+    async fn create(&self) -> Result<(), sqlx::migrate::MigrateError> {
+        let mut connection = self.pool.acquire().await?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        MIGRATIONS
+            .run_direct(None, &mut *transaction, false)
+            .await?;
+        sqlx::query("INSERT INTO peers (id, url) VALUES (0, '') ON CONFLICT DO NOTHING")
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
     /// Refuses a database without tables, or with those of another version.
-    async fn check_version(&self) -> Result<()> {
+    async fn check_version(&self, purpose: Purpose) -> Result<()> {
         let applied: Result<Vec<(i64,)>, _> =
-            sqlx::query_as("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version")
-                .fetch_all(&self.pool)
-                .await;
+            sqlx::query_as(super::APPLIED).fetch_all(&self.pool).await;
         let applied = applied.unwrap_or_default();
-        super::check_migrations(&MIGRATIONS, &applied).map_err(|why| schema(&self.path, &why))
+        super::check_migrations(&MIGRATIONS, &applied, purpose)
+            .map_err(|why| schema(&self.path, &why))
+    }
+
+    pub(super) async fn fetch(&self, sql: impl SqlSafeStr, values: Vec<Param>) -> Result<Vec<Row>> {
+        let rows = query(sql, values).fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(Row::from).collect())
     }
 
     pub(super) async fn writer(&self) -> Result<SqliteWriter> {
@@ -124,6 +149,23 @@ impl Sqlite {
     pub(super) async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// A statement with its values.
+fn query(
+    sql: impl SqlSafeStr,
+    values: impl IntoIterator<Item = Param>,
+) -> sqlx::query::Query<'static, sqlx::Sqlite, SqliteArguments> {
+    values
+        .into_iter()
+        .fold(sqlx::query(sql), |query, value| match value {
+            Param::Null => query.bind(None::<i64>),
+            Param::Integer(v) => query.bind(v),
+            Param::Real(v) => query.bind(v),
+            Param::Text(v) => query.bind(v),
+            Param::Bytes(v) => query.bind(v),
+            Param::Bool(v) => query.bind(v),
+        })
 }
 
 /// Takes the lock that makes this the one serving process.

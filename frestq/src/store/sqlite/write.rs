@@ -1,32 +1,20 @@
 //! The writing connection: whole batches as JSON, unfolded by `json_each`.
 
+use jiff::Timestamp;
 use serde::{Serialize, Serializer, ser::SerializeTuple};
 use sqlx::{
-    ConnectOptions, Connection, Row, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteRow},
+    AssertSqlSafe, ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions,
 };
 
-use super::super::{Writes, code, json, moment};
+use super::super::{
+    Writes,
+    rows::{self, Row, select_state},
+};
 use crate::{
     error::Result,
-    model::{
-        InboxKey, Json, MessageId, NewTask, NodeId, PeerId, Role, Status, TaskId, TaskKind,
-        TaskState,
-    },
+    model::{InboxKey, Json, NewTask, TaskId, TaskState},
     transaction::{Param, Transaction},
 };
-use jiff::Timestamp;
-
-/// Selects the columns of a [`TaskState`], in the order in which [`state`] reads them.
-macro_rules! select_state {
-    ($rest:literal) => {
-        concat!(
-            "SELECT t.seq, t.id, t.kind, t.role, t.peer, t.queue, t.action, t.status, t.attempt, t.failures, t.epoch, ",
-            "t.owner, t.rev, t.run_at, t.expires_at, t.modified_at",
-            $rest
-        )
-    };
-}
 
 /// The connection of this process that writes.
 pub(crate) struct SqliteWriter {
@@ -75,11 +63,8 @@ impl SqliteWriter {
     pub(crate) async fn load_tasks(&mut self, ids: &[&TaskId]) -> Result<Vec<TaskState>> {
         const SQL: &str =
             select_state!(" FROM json_each(?1) v CROSS JOIN tasks t ON t.id = v.value");
-        let rows = sqlx::query(SQL)
-            .bind(serde_json::to_string(ids)?)
-            .fetch_all(&mut self.connection)
-            .await?;
-        rows.iter().map(state).collect()
+        self.fetch(SQL, vec![serde_json::to_string(ids)?.into()], rows::state)
+            .await
     }
 
     pub(crate) async fn load_inbox(
@@ -90,24 +75,14 @@ impl SqliteWriter {
             .iter()
             .map(|key| (key.peer.0, key.message.as_str()))
             .collect();
-        let rows = sqlx::query(
+        let keys = serde_json::to_string(&keys)?;
+        self.fetch(
             "SELECT i.peer, i.message, i.hash FROM json_each(?1) v \
              CROSS JOIN inbox i ON i.peer = v.value->>0 AND i.message = v.value->>1",
+            vec![keys.into()],
+            rows::accepted,
         )
-        .bind(serde_json::to_string(&keys)?)
-        .fetch_all(&mut self.connection)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                let key = InboxKey {
-                    peer: PeerId(row.try_get(0)?),
-                    message: MessageId::from(row.try_get::<String, _>(1)?),
-                };
-                let hash: Vec<u8> = row.try_get(2)?;
-                // A hash of another length equals none of ours.
-                Ok((key, hash.try_into().unwrap_or_default()))
-            })
-            .collect()
+        .await
     }
 
     pub(crate) async fn run(&mut self, transaction: &Transaction) -> Result<Result<(), String>> {
@@ -115,17 +90,7 @@ impl SqliteWriter {
             .execute(&mut self.connection)
             .await?;
         for (sql, params) in &transaction.statements {
-            let mut query = sqlx::query(sqlx::AssertSqlSafe(sql.as_str()));
-            for param in params {
-                query = match param.clone() {
-                    Param::Null => query.bind(None::<i64>),
-                    Param::Integer(v) => query.bind(v),
-                    Param::Real(v) => query.bind(v),
-                    Param::Text(v) => query.bind(v),
-                    Param::Bytes(v) => query.bind(v),
-                    Param::Bool(v) => query.bind(v),
-                };
-            }
+            let query = super::query(AssertSqlSafe(sql.as_str()), params.iter().cloned());
             if let Err(error) = query.execute(&mut self.connection).await {
                 sqlx::raw_sql("ROLLBACK TO handler; RELEASE handler")
                     .execute(&mut self.connection)
@@ -258,15 +223,20 @@ impl SqliteWriter {
             ", t.input FROM tasks t WHERE t.queue = ?1 AND t.status = 0 AND t.role <> 0 \
              AND (t.run_at IS NULL OR t.run_at <= ?2) ORDER BY t.seq LIMIT ?3"
         );
-        let rows = sqlx::query(SQL)
-            .bind(queue)
-            .bind(now.as_microsecond())
-            .bind(limit)
+        let values = vec![queue.into(), now.as_microsecond().into(), limit.into()];
+        self.fetch(SQL, values, rows::waiting).await
+    }
+
+    async fn fetch<T>(
+        &mut self,
+        sql: &'static str,
+        values: Vec<Param>,
+        read: fn(&Row) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let rows = super::query(sql, values)
             .fetch_all(&mut self.connection)
             .await?;
-        rows.iter()
-            .map(|row| Ok((state(row)?, json(row.try_get(16)?)?)))
-            .collect()
+        rows.into_iter().map(|row| read(&row.into())).collect()
     }
 
     async fn execute<T: Serialize>(&mut self, sql: &'static str, rows: &[T]) -> Result<()> {
@@ -276,33 +246,6 @@ impl SqliteWriter {
             .await?;
         Ok(())
     }
-}
-
-fn state(row: &SqliteRow) -> Result<TaskState> {
-    let at = |index| -> Result<Option<Timestamp>> {
-        row.try_get::<Option<i64>, _>(index)?
-            .map(moment)
-            .transpose()
-    };
-    let (kind, role, status) = (row.try_get(2)?, row.try_get(3)?, row.try_get(7)?);
-    Ok(TaskState {
-        seq: row.try_get(0)?,
-        id: TaskId::from(row.try_get::<String, _>(1)?),
-        kind: code(TaskKind::from_code(kind), "kind", kind)?,
-        role: code(Role::from_code(role), "role", role)?,
-        peer: PeerId(row.try_get(4)?),
-        queue: row.try_get::<String, _>(5)?.into(),
-        action: row.try_get::<String, _>(6)?.into(),
-        status: code(Status::from_code(status), "status", status)?,
-        attempt: row.try_get(8)?,
-        failures: row.try_get(9)?,
-        epoch: row.try_get(10)?,
-        owner: row.try_get::<Option<i64>, _>(11)?.map(NodeId),
-        rev: row.try_get(12)?,
-        run_at: at(13)?,
-        expires_at: at(14)?,
-        modified_at: moment(row.try_get(15)?)?,
-    })
 }
 
 /// A new task as the array that the `INSERT` unfolds.

@@ -1,4 +1,17 @@
-//! The configuration: compiled defaults < file < environment < flags.
+//! The configuration: what there is to set, its defaults, and what can't work.
+//!
+//! `load` reads it from its layers, compiled defaults < file < environment < flags.
+
+mod keys;
+mod layers;
+mod load;
+mod secrets;
+mod suggest;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use load::{Entry, Loaded, Surroundings};
+pub(crate) use secrets::masked_address;
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -10,12 +23,17 @@ use crate::{
 };
 
 /// What can be configured. [`App::configure`](crate::App::configure) sets a peer's own defaults;
-/// `frestq.toml`, the environment (`FRESTQ_ROOT_URL`, ...) and flags override them.
+/// `frestq.toml`, the environment and flags override them, in this order.
+///
+/// In the environment a key is `FRESTQ_` and its name in capitals; two underscores part nested
+/// names: `FRESTQ_ROOT_URL`, `FRESTQ_DELIVERY__TIMEOUT`, `FRESTQ_QUEUES__say_queue__CONCURRENCY`.
+/// Durations are written `"30s"`, `"2min"`, `"7days"`. `--check` shows what is in effect, and where
+/// each value comes from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
-    /// The port that `root_url` and `bind` have unless they are given.
+    /// The port that `root_url` and `bind` have unless they are given; 5000 by default.
     pub port: u16,
     /// This peer's address, and its name on the wire; `http://127.0.0.1:PORT/api/queues` by default.
     pub root_url: Option<String>,
@@ -23,18 +41,18 @@ pub struct Config {
     pub bind: Option<SocketAddr>,
     /// `sqlite:PATH` or `postgres://...`; `sqlite:NAME-OF-THE-BINARY.sqlite` by default.
     pub database: Option<String>,
-    /// The name of this process among those that share one Postgres database.
+    /// The name of this process among those that share one Postgres database; none by default.
     pub node: Option<String>,
-    /// The largest body of a request, in bytes.
+    /// The largest body of a request, in bytes; 1 MiB by default.
     pub body_limit: usize,
-    /// How many threads run handlers.
+    /// How many threads run handlers, at least 1; by default one for each core, and at least 4.
     pub handler_threads: usize,
-    /// Whether payloads are written to the log.
+    /// Whether payloads are written to the log; not by default.
     pub log_payloads: bool,
-    /// How long a stopping peer waits for running handlers.
+    /// How long a stopping peer waits for running handlers; 30 s by default.
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
-    /// Options by queue.
+    /// Options by queue; each must be one that a handler serves.
     pub queues: BTreeMap<String, QueueConfig>,
     /// How much may wait here.
     pub limits: Limits,
@@ -47,7 +65,7 @@ pub struct Config {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct QueueConfig {
-    /// How many tasks of the queue run at the same time in one process.
+    /// How many tasks of the queue run at the same time in one process, at least 1; 100 by default.
     pub concurrency: usize,
 }
 
@@ -56,11 +74,11 @@ pub struct QueueConfig {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Received tasks that have not ended, in all.
+    /// Received tasks that have not ended, in all; 1,000,000 by default.
     pub open_tasks: i64,
-    /// Received tasks that have not ended, from one peer.
+    /// Received tasks that have not ended, from one peer; 250,000 by default.
     pub open_tasks_per_peer: i64,
-    /// Bytes that must stay free on the disk of an SQLite database.
+    /// Bytes that must stay free on the disk of an SQLite database; 64 MiB by default.
     pub free_disk: u64,
 }
 
@@ -69,17 +87,18 @@ pub struct Limits {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DeliveryConfig {
-    /// How long a connection may take to be made.
+    /// How long a connection may take to be made; 5 s by default.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// How long a request may take in all.
+    /// How long a request may take in all; 30 s by default.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// Requests under way to one peer at the same time.
+    /// Requests under way to one peer at the same time, at least 1; 32 by default.
     pub parallel: usize,
-    /// Messages in one `frestq.batch`, for peers that read it; 1 sends each alone.
+    /// Messages in one `frestq.batch`, for peers that read it; 1 sends each alone, 256 is the
+    /// default.
     pub batch: usize,
-    /// How long a message without an expiration date is tried.
+    /// How long a message without an expiration date is tried; 7 days by default.
     #[serde(with = "humantime_serde")]
     pub give_up_after: Duration,
 }
@@ -132,6 +151,11 @@ impl Default for DeliveryConfig {
 }
 
 impl Config {
+    /// The options of a queue, to be changed.
+    pub fn queue(&mut self, name: &str) -> &mut QueueConfig {
+        self.queues.entry(name.to_owned()).or_default()
+    }
+
     /// This peer's address.
     pub(crate) fn root_url(&self) -> Result<PeerUrl> {
         match &self.root_url {
@@ -174,26 +198,37 @@ impl Config {
 
     /// Refuses what can't work.
     pub(crate) fn validate(&self) -> Result<()> {
-        let refuse = |what: &str| Err(Error::Config(what.to_owned()));
-        self.root_url()?;
+        match self.faults() {
+            faults if faults.is_empty() => Ok(()),
+            faults => Err(Error::Config(faults.join("\n  "))),
+        }
+    }
+
+    /// Everything that can't work.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if let Err(error) = self.root_url() {
+            faults.push(format!("root_url: {error}"));
+        }
         // Nobody has an identity yet that could be checked, so nobody but this machine may come in.
         if !self.bind().ip().is_loopback() {
-            return refuse(
-                "without peers and [tls] this peer serves the loopback only; set bind = \"127.0.0.1:PORT\" (FRESTQ_BIND)",
-            );
+            faults.push("without peers and [tls] this peer serves the loopback only; set bind = \"127.0.0.1:PORT\" (FRESTQ_BIND)".to_owned());
         }
-        if self.delivery.parallel == 0 || self.delivery.batch == 0 || self.handler_threads == 0 {
-            return refuse(
-                "delivery.parallel, delivery.batch and handler_threads must be at least 1",
-            );
+        let at_least_one = [
+            ("delivery.parallel", self.delivery.parallel),
+            ("delivery.batch", self.delivery.batch),
+            ("handler_threads", self.handler_threads),
+        ];
+        for (key, value) in at_least_one {
+            if value == 0 {
+                faults.push(format!("{key} must be at least 1"));
+            }
         }
-        if let Some((queue, _)) = self
-            .queues
-            .iter()
-            .find(|(_, options)| options.concurrency == 0)
-        {
-            return refuse(&format!("queues.{queue}.concurrency must be at least 1"));
+        for (queue, options) in &self.queues {
+            if options.concurrency == 0 {
+                faults.push(format!("queues.{queue}.concurrency must be at least 1"));
+            }
         }
-        Ok(())
+        faults
     }
 }

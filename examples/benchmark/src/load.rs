@@ -1,0 +1,105 @@
+//! The load: as little work as can be, since the driver shares the machine with the peers.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use anyhow::{Context, bail};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Semaphore,
+};
+
+/// A kept-alive connection that posts empty bodies.
+pub struct Connection {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Connection {
+    pub async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            read: Vec::with_capacity(1024),
+        })
+    }
+
+    /// Posts, and gives the body of the answer, which must be 200.
+    pub async fn post(&mut self, path: &str) -> anyhow::Result<String> {
+        let request = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
+        self.stream.write_all(request.as_bytes()).await?;
+        self.read.clear();
+        loop {
+            if self.stream.read_buf(&mut self.read).await? == 0 {
+                bail!("the peer closed the connection");
+            }
+            let text = std::str::from_utf8(&self.read)?;
+            let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                continue;
+            };
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "));
+            let length: usize = length.context("an answer without a length")?.parse()?;
+            if body.len() < length {
+                continue;
+            }
+            if !head.starts_with("HTTP/1.1 200") {
+                bail!("{path}: {text}");
+            }
+            return Ok(body.to_owned());
+        }
+    }
+}
+
+/// Lets so many tasks be in flight.
+#[derive(Clone)]
+pub struct Window {
+    free: Arc<Semaphore>,
+    posted: Arc<AtomicU64>,
+    finished: Arc<AtomicU64>,
+}
+
+impl Window {
+    pub fn new(size: u64) -> Self {
+        let free = Arc::new(Semaphore::new(size as usize));
+        Self {
+            free,
+            posted: Arc::default(),
+            finished: Arc::default(),
+        }
+    }
+
+    /// Waits for a place; `false`: there will be none any more.
+    pub async fn enter(&self) -> bool {
+        match self.free.acquire().await {
+            Ok(permit) => {
+                permit.forget();
+                self.posted.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// So many have come back in all.
+    pub fn finished(&self, count: u64) {
+        let before = self.finished.swap(count, Ordering::Relaxed);
+        self.free.add_permits((count - before) as usize);
+    }
+
+    pub fn posted(&self) -> u64 {
+        self.posted.load(Ordering::Relaxed)
+    }
+
+    pub fn close(&self) {
+        self.free.close();
+    }
+}

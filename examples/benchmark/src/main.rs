@@ -1,0 +1,160 @@
+//! `cargo run --release -p benchmark`: round trips between two peers, as ratios to what this machine
+//! does raw, all in one run. Load driver, A and B are three processes; SQLite syncs at every commit.
+
+mod load;
+mod peers;
+mod raw;
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use load::Connection;
+use peers::{Mode, Peers};
+
+/// Tasks that are kept in flight.
+const IN_FLIGHT: u64 = 10_000;
+
+/// Connections that post them.
+const POSTERS: usize = 64;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let seconds = std::env::args()
+        .nth(1)
+        .map_or(Ok(15), |text| text.parse())
+        .context("usage: benchmark [SECONDS]")?;
+    let duration = Duration::from_secs(seconds);
+    peers::build()?;
+    let folder = peers::scratch()?;
+    println!("raw figures of this machine");
+    let commits = raw::single_commits(&folder).await?;
+    println!(
+        "  single commits     {commits:>9.0} /s   ({:.2} ms each)",
+        1000.0 / commits
+    );
+    let rows = raw::batched_rows(&folder).await?;
+    println!("  rows in batches    {rows:>9.0} /s");
+    for mode in [Mode::Batch, Mode::OneByOne] {
+        let peers = Peers::start(&folder, mode).await?;
+        if mode == Mode::Batch {
+            let requests = http_requests(&peers, Duration::from_secs(3)).await?;
+            println!("  HTTP requests      {requests:>9.0} /s   ({POSTERS} connections)");
+        }
+        println!("{mode}");
+        let mut latencies = idle(&peers).await?;
+        latencies.sort_unstable();
+        let at = |percent: usize| {
+            latencies[(latencies.len() - 1) * percent / 100].as_secs_f64() * 1000.0
+        };
+        let (p50, p99) = (at(50), at(99));
+        println!(
+            "  idle p50           {p50:>9.2} ms   = {:.1} single commits",
+            p50 / 1000.0 * commits
+        );
+        println!(
+            "  idle p99           {p99:>9.2} ms   = {:.1} single commits",
+            p99 / 1000.0 * commits
+        );
+        let rate = round_trips(&peers, duration).await?;
+        println!(
+            "  round trips        {rate:>9.0} /s   = {:.2} single commits each",
+            commits / rate
+        );
+        let (a, b) = peers.stop().await?;
+        println!("  memory at most     {a:>6.0} MiB (A), {b:.0} MiB (B)");
+    }
+    std::fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
+/// One task at a time.
+async fn idle(peers: &Peers) -> anyhow::Result<Vec<Duration>> {
+    let mut connection = Connection::open(peers.a).await?;
+    let mut latencies = Vec::new();
+    for number in 0..600u64 {
+        let start = Instant::now();
+        connection.post(&format!("/round-trip/{number}")).await?;
+        // The first ones warm up connections and caches.
+        if number >= 100 {
+            latencies.push(start.elapsed());
+        }
+    }
+    Ok(latencies)
+}
+
+async fn http_requests(peers: &Peers, duration: Duration) -> anyhow::Result<f64> {
+    let start = Instant::now();
+    let mut posters = tokio::task::JoinSet::new();
+    for _ in 0..POSTERS {
+        let mut connection = Connection::open(peers.a).await?;
+        posters.spawn(async move {
+            let mut done = 0u64;
+            while start.elapsed() < duration {
+                connection.post("/nothing").await?;
+                done += 1;
+            }
+            anyhow::Ok(done)
+        });
+    }
+    let mut done = 0;
+    while let Some(poster) = posters.join_next().await {
+        done += poster??;
+    }
+    Ok(done as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Keeps tasks in flight and counts those that come back.
+async fn round_trips(peers: &Peers, duration: Duration) -> anyhow::Result<f64> {
+    let window = load::Window::new(IN_FLIGHT);
+    let mut posters = tokio::task::JoinSet::new();
+    for poster in 0..POSTERS as u64 {
+        let mut connection = Connection::open(peers.a).await?;
+        let window = window.clone();
+        posters.spawn(async move {
+            let mut number = poster << 32;
+            while window.enter().await {
+                connection.post(&format!("/send/{number}")).await?;
+                number += 1;
+            }
+            anyhow::Ok(())
+        });
+    }
+    let mut counter = Connection::open(peers.a).await?;
+    let mut finished =
+        async || -> anyhow::Result<u64> { Ok(counter.post("/finished").await?.parse()?) };
+    let before = finished().await?;
+    // The window fills, and the peers settle.
+    let warm = Instant::now() + duration / 5;
+    let end = warm + duration;
+    let mut from = None;
+    let (rate, in_flight) = loop {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let now = finished().await? - before;
+        window.finished(now);
+        let instant = Instant::now();
+        if from.is_none() && instant >= warm {
+            from = Some((instant, now));
+        }
+        if let (Some((start, first)), true) = (from, instant >= end) {
+            break (
+                (now - first) as f64 / (instant - start).as_secs_f64(),
+                window.posted() - now,
+            );
+        }
+    };
+    window.close();
+    while let Some(poster) = posters.join_next().await {
+        poster??;
+    }
+    println!("  in flight          {in_flight:>9}");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while finished().await? - before < window.posted() {
+        anyhow::ensure!(
+            Instant::now() < deadline,
+            "{} tasks never came back",
+            window.posted() - (finished().await? - before)
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(rate)
+}

@@ -1,0 +1,204 @@
+//! `--check`: all that serving would need, without serving.
+
+use std::io::Write;
+
+use serde::Serialize;
+
+use super::{
+    Stop, output,
+    table::{Long, cut, render, whole},
+};
+use crate::{
+    app::App,
+    config::{Entry, Loaded, masked_address},
+    error::{Error, Result},
+    model::ActionOptions,
+    registry::{HandlerKind, Registration, Registry},
+    store::{Purpose, Store},
+};
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Findings {
+    configuration: Vec<Setting>,
+    handlers: Vec<Handler>,
+    database: Database,
+    faults: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Setting {
+    key: String,
+    value: serde_json::Value,
+    source: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Handler {
+    queue: &'static str,
+    action: &'static str,
+    kind: &'static str,
+    name: &'static str,
+    options: Vec<String>,
+    at: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Database {
+    address: String,
+    /// Whether its tables are those of this version.
+    ready: bool,
+}
+
+/// Writes all that there is to know. Returns whether there is no fault.
+pub(super) async fn run(
+    app: &App,
+    loaded: &Loaded,
+    json: bool,
+    width: Option<u16>,
+    out: &mut dyn Write,
+) -> Result<bool, Stop> {
+    let findings = look(app, loaded, &Registry::collect()).await?;
+    match json {
+        true => output::pretty(out, &findings)?,
+        false => write(&findings, width, out)?,
+    }
+    Ok(findings.faults.is_empty())
+}
+
+async fn look(app: &App, loaded: &Loaded, registry: &Registry) -> Result<Findings> {
+    let config = &loaded.config;
+    let mut faults = loaded.faults.clone();
+    faults.extend(config.faults());
+    match registry.check(&app.states, config.queues.keys().map(String::as_str)) {
+        Ok(()) => {}
+        Err(Error::Handlers(found)) => {
+            faults.extend(found.iter().map(|fault| fault.trim().to_owned()));
+        }
+        Err(other) => faults.push(other.to_string()),
+    }
+    let address = config.database();
+    let opened = Store::open(&address, Purpose::Look).await;
+    let ready = opened.is_ok();
+    match opened {
+        Ok(store) => store.close().await,
+        Err(error) => faults.push(error.to_string()),
+    }
+    Ok(Findings {
+        configuration: loaded.entries()?.into_iter().map(setting).collect(),
+        handlers: registry.iter().map(handler).collect(),
+        database: Database {
+            address: masked_address(&address),
+            ready,
+        },
+        faults,
+    })
+}
+
+fn setting(entry: Entry) -> Setting {
+    Setting {
+        key: entry.key,
+        value: entry.value,
+        source: entry.source.to_string(),
+    }
+}
+
+fn handler(registration: &'static Registration) -> Handler {
+    Handler {
+        queue: registration.queue,
+        action: registration.action,
+        kind: match registration.kind {
+            HandlerKind::Task => "task",
+            HandlerKind::Message => "message",
+        },
+        name: registration.name,
+        options: options(&registration.options),
+        at: format!("{}:{}", registration.file, registration.line),
+    }
+}
+
+/// What differs from the defaults.
+fn options(options: &ActionOptions) -> Vec<String> {
+    let default = ActionOptions::DEFAULT;
+    let mut words = Vec::new();
+    if options.local {
+        words.push("local".to_owned());
+    }
+    if options.retries != default.retries {
+        words.push(format!("retries = {}", options.retries));
+    }
+    if options.max_attempts != default.max_attempts {
+        words.push(format!("max_attempts = {}", options.max_attempts));
+    }
+    if let Some(timeout) = options.timeout {
+        words.push(format!("timeout = {timeout:?}"));
+    }
+    if options.at_most_once {
+        words.push("at_most_once".to_owned());
+    }
+    words
+}
+
+fn write(findings: &Findings, width: Option<u16>, out: &mut dyn Write) -> Result<(), Stop> {
+    let settings: Vec<_> = findings
+        .configuration
+        .iter()
+        .map(|setting| {
+            let value = match &setting.value {
+                serde_json::Value::Null => "not set".to_owned(),
+                serde_json::Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            vec![setting.key.clone(), value, setting.source.clone()]
+        })
+        .collect();
+    let columns = [whole("key", 0), cut("value", 1), cut("source", 2)];
+    output::line(out, &render(&columns, &settings, width, Long::Wrapped))?;
+    output::line(out, "")?;
+    if findings.handlers.is_empty() {
+        let hint = "no handlers; a crate of handlers that nothing names is not linked in: `use my_handlers as _;`";
+        output::line(out, hint)?;
+    } else {
+        let handlers: Vec<_> = findings
+            .handlers
+            .iter()
+            .map(|handler| {
+                vec![
+                    handler.queue.to_owned(),
+                    handler.action.to_owned(),
+                    handler.kind.to_owned(),
+                    handler.name.to_owned(),
+                    handler.options.join(", "),
+                    handler.at.clone(),
+                ]
+            })
+            .collect();
+        let columns = [
+            cut("queue", 0),
+            cut("action", 1),
+            whole("kind", 5),
+            cut("handler", 4),
+            cut("options", 3),
+            cut("at", 2),
+        ];
+        output::line(out, &render(&columns, &handlers, width, Long::Wrapped))?;
+    }
+    let database = &findings.database;
+    let state = match database.ready {
+        true => "ready, its tables are of this version",
+        false => "not ready",
+    };
+    output::line(out, &format!("\ndatabase {}: {state}", database.address))?;
+    if findings.faults.is_empty() {
+        return output::line(out, "no faults");
+    }
+    let count = match findings.faults.len() {
+        1 => "one fault".to_owned(),
+        count => format!("{count} faults"),
+    };
+    output::line(out, &format!("\n{count}:"))?;
+    for fault in &findings.faults {
+        output::line(out, &format!("  {}", output::harmless(fault)))?;
+    }
+    Ok(())
+}

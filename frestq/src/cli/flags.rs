@@ -1,0 +1,198 @@
+//! The flags, spelled like those of the original.
+
+use std::{ffi::OsString, net::SocketAddr};
+
+use clap::{ArgGroup, Parser};
+
+use crate::logging::LogLevel;
+
+/// How many rows a listing has unless `--limit` says otherwise.
+const LIMIT: u32 = 20;
+
+/// A peer of a federated task queue. Without a flag that does something else it serves, until
+/// SIGTERM or Ctrl-C.
+#[derive(Clone, Debug, Default, Parser)]
+#[command(
+    version,
+    disable_help_subcommand = true,
+    group(ArgGroup::new("what").args(["createdb", "tasks", "messages", "show_task", "show_message", "watch", "check"])),
+    group(ArgGroup::new("listing").args(["tasks", "messages"])),
+    group(ArgGroup::new("reading").args(["tasks", "messages", "show_task", "show_message", "watch", "check"])),
+    after_help = "Ids may be cut short as long as they stay unique. Every key of frestq.toml can also be set in the \
+        environment, as FRESTQ_ and its name in capitals; --check shows what is in effect."
+)]
+pub(super) struct Flags {
+    /// Make the database, or bring its tables up to date, and exit; safe to repeat
+    #[arg(long)]
+    pub(super) createdb: bool,
+    /// List tasks, newest first
+    #[arg(long)]
+    pub(super) tasks: bool,
+    /// List messages, newest first
+    #[arg(long)]
+    pub(super) messages: bool,
+    /// Only rows with these fields, such as status=error; a value that ends in * is a prefix
+    #[arg(long, value_name = "KEY=VALUE", num_args = 1.., requires = "listing")]
+    pub(super) filters: Vec<String>,
+    /// How many rows to list at most [default: 20]
+    #[arg(long, short = 'n', value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..), requires = "listing")]
+    limit: Option<u32>,
+    /// Show all of one task
+    #[arg(long, value_name = "ID", value_parser = id)]
+    pub(super) show_task: Option<String>,
+    /// Show all of one message
+    #[arg(long, value_name = "ID", value_parser = id)]
+    pub(super) show_message: Option<String>,
+    /// Follow a task until it ends; exits with 0 if it finished and with 1 if it did not
+    #[arg(long, value_name = "ID", value_parser = id)]
+    pub(super) watch: Option<String>,
+    /// Check configuration, handlers and database without serving; exits with 1 on any fault
+    #[arg(long)]
+    pub(super) check: bool,
+    /// Write JSON
+    #[arg(long, requires = "reading")]
+    pub(super) json: bool,
+    /// What to log: DEBUG, INFO, WARNING, ERROR, CRITICAL, or directives such as frestq=debug;
+    /// also -ll, and FRESTQ_LOG [default: INFO]
+    #[arg(long, value_name = "LEVEL")]
+    pub(super) log_level: Option<LogLevel>,
+    /// The port of root URL and listener, unless those are set
+    #[arg(long)]
+    port: Option<u16>,
+    /// Where to listen, such as 127.0.0.1:5000
+    #[arg(long, value_name = "ADDRESS")]
+    bind: Option<SocketAddr>,
+    /// This peer's address and name on the wire, such as `https://auth1.example.org:5000/api/queues`
+    #[arg(long, value_name = "URL")]
+    root_url: Option<String>,
+    /// sqlite:PATH or postgres://USER@HOST/NAME
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+}
+
+impl Flags {
+    /// Reads the arguments of the process, the first of which is its name.
+    pub(super) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(spelled_out(arguments))
+    }
+
+    /// Whether no flag asks for anything else.
+    pub(super) fn serves(&self) -> bool {
+        let reads = self.tasks || self.messages || self.check;
+        let ids = [&self.show_task, &self.show_message, &self.watch];
+        !reads && !self.createdb && ids.iter().all(|id| id.is_none())
+    }
+
+    /// How many rows to list.
+    pub(super) fn limit(&self) -> i64 {
+        self.limit.unwrap_or(LIMIT).into()
+    }
+
+    /// The keys of the configuration that flags set.
+    pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
+        [
+            ("port", self.port.map(|port| port.to_string())),
+            ("bind", self.bind.map(|address| address.to_string())),
+            ("root_url", self.root_url.clone()),
+            ("database", self.database.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+        .collect()
+    }
+}
+
+/// The original has `-ll`, a short flag of two letters, which clap does not know.
+fn spelled_out(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let spell = |argument: OsString| match argument.to_str() {
+        Some("-ll") => "--log-level".into(),
+        Some(text) => match text.strip_prefix("-ll=") {
+            Some(level) => format!("--log-level={level}").into(),
+            None => argument,
+        },
+        None => argument,
+    };
+    arguments.into_iter().map(spell).collect()
+}
+
+fn id(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("an id is needed, or the beginning of one".to_owned()),
+        text if text.contains('*') => Err("give the beginning of the id, without a *".to_owned()),
+        text => Ok(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Flags, clap::Error> {
+        let arguments = ["peer"].iter().chain(arguments);
+        Flags::read(arguments.map(OsString::from))
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn the_short_flag_of_two_letters_sets_the_log_level() {
+        for arguments in [
+            &["-ll", "DEBUG"][..],
+            &["-ll=DEBUG"],
+            &["--log-level", "debug"],
+        ] {
+            let flags = read(arguments).unwrap();
+            assert_eq!(flags.log_level, Some("debug".parse().unwrap()));
+        }
+        assert_eq!(read(&["-ll", "loud"]).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn filters_take_several_values_up_to_the_next_flag() {
+        let flags = read(&[
+            "--tasks",
+            "--filters",
+            "status=error",
+            "label=a=b",
+            "-n",
+            "5",
+        ])
+        .unwrap();
+        assert_eq!(flags.filters, ["status=error", "label=a=b"]);
+        assert_eq!(flags.limit(), 5);
+        assert_eq!(read(&["--tasks"]).unwrap().limit(), 20);
+    }
+
+    #[test]
+    fn flags_that_contradict_each_other_are_refused() {
+        for arguments in [
+            &["--tasks", "--messages"][..],
+            &["--createdb", "--check"],
+            &["--show-task", "1", "--watch", "1"],
+            &["--filters", "a=b"],
+            &["--limit", "3", "--check"],
+            &["--json"],
+            &["--json", "--createdb"],
+            &["--tasks", "-n", "0"],
+            &["--watch", ""],
+        ] {
+            let error = read(arguments).expect_err(&arguments.join(" "));
+            assert_eq!(error.exit_code(), 2, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn flags_set_keys_of_the_configuration() {
+        let flags = read(&["--port", "5001", "--database", "sqlite:x"]).unwrap();
+        let expected = vec![
+            ("port", "5001".to_owned()),
+            ("database", "sqlite:x".to_owned()),
+        ];
+        assert_eq!(flags.settings(), expected);
+    }
+}

@@ -1,0 +1,347 @@
+//! Commands against a database of their own, from the arguments to what is written.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::{
+    model::{Json, NewTask, PeerId, Role, TaskId, TaskKind, TaskState, to_json},
+    store::Writes,
+};
+
+/// A database in a folder of its own, removed with it.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("frestq-cli-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn url(&self) -> String {
+        format!("sqlite:{}", self.0.join("peer.sqlite").display())
+    }
+
+    /// What the command writes, at a width of 80, and its exit code.
+    async fn run(&self, arguments: &[&str]) -> Result<(u8, String), Stop> {
+        self.run_with(arguments, App::new(), Some(80)).await
+    }
+
+    async fn run_with(
+        &self,
+        arguments: &[&str],
+        app: App,
+        width: Option<u16>,
+    ) -> Result<(u8, String), Stop> {
+        let url = self.url();
+        let all = ["peer", "--database", &url].into_iter();
+        let all = all.chain(arguments.iter().copied()).map(OsString::from);
+        let flags = Flags::read(all).unwrap();
+        let surroundings = Surroundings {
+            directory: self.0.clone(),
+            flags: flags.settings(),
+            ..Surroundings::default()
+        };
+        let loaded = Loaded::read(&app.config, &surroundings).unwrap();
+        let mut out = Vec::new();
+        let code = run(&flags, &app, loaded, width, &mut out).await?;
+        Ok((code, String::from_utf8(out).unwrap()))
+    }
+
+    async fn ok(&self, arguments: &[&str]) -> String {
+        self.run(arguments).await.unwrap().1
+    }
+
+    async fn refused(&self, arguments: &[&str]) -> String {
+        match self.run(arguments).await.unwrap_err() {
+            Stop::Failed(error) | Stop::Usage(error) => error.to_string(),
+            Stop::Output(error) => panic!("{error}"),
+        }
+    }
+
+    /// A database with these tasks.
+    async fn with_tasks(name: &str, tasks: &[(&str, Status)]) -> Self {
+        let place = Self::new(name);
+        place.ok(&["--createdb"]).await;
+        for (id, status) in tasks {
+            place.write(&task(id, *status), true, None).await;
+        }
+        place
+    }
+
+    async fn write(&self, task: &NewTask, new: bool, output: Option<&Json>) {
+        let store = Store::open(&self.url(), Purpose::Look).await.unwrap();
+        let mut writer = store.writer().await.unwrap();
+        writer.begin().await.unwrap();
+        let mut writes = Writes::default();
+        if new {
+            writes.created.push((task, &task.state, output));
+            writer.save(&writes).await.unwrap();
+        } else {
+            let state = writer
+                .load_tasks(&[&task.state.id])
+                .await
+                .unwrap()
+                .remove(0);
+            let state = TaskState {
+                seq: state.seq,
+                ..task.state.clone()
+            };
+            writes.changed.push((&state, output));
+            writer.save(&writes).await.unwrap();
+        }
+        writer.commit().await.unwrap();
+        store.close().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn task(id: &str, status: Status) -> NewTask {
+    let at = Timestamp::from_second(1_800_000_000).unwrap();
+    NewTask {
+        state: TaskState {
+            seq: 0,
+            id: TaskId::from(id),
+            kind: TaskKind::Sequential,
+            role: Role::Local,
+            peer: PeerId::SELF,
+            queue: "say_queue".into(),
+            action: "hello_world".into(),
+            status,
+            attempt: 0,
+            failures: 0,
+            epoch: 0,
+            owner: None,
+            rev: 0,
+            run_at: None,
+            expires_at: None,
+            modified_at: at,
+        },
+        input: to_json(&serde_json::json!({"username": "ada"})).unwrap(),
+        label: Some("greeting\u{1b}[2J".into()),
+        info: None,
+        pingback_at: None,
+        created_at: at,
+    }
+}
+
+#[tokio::test]
+async fn createdb_says_what_it_made_and_may_be_repeated() {
+    let place = Place::new("createdb");
+    let app = || App::new().schema("CREATE TABLE IF NOT EXISTS votes (id INTEGER)");
+    let (code, first) = place.run_with(&["--createdb"], app(), None).await.unwrap();
+    assert_eq!((code, first.lines().count()), (0, 1));
+    assert!(
+        first.contains("are made; ran the application's own statement"),
+        "{first}"
+    );
+    let (_, again) = place.run_with(&["--createdb"], app(), None).await.unwrap();
+    assert!(again.contains("are up to date"), "{again}");
+}
+
+#[tokio::test]
+async fn nothing_but_createdb_makes_a_database() {
+    let place = Place::new("absent");
+    for arguments in [&["--tasks"][..], &["--messages"], &["--watch", "1"]] {
+        let error = place.refused(arguments).await;
+        assert!(error.contains("--createdb"), "{error}");
+    }
+    place.run(&["--check"]).await.unwrap();
+    assert!(!place.0.join("peer.sqlite").exists());
+}
+
+#[tokio::test]
+async fn empty_listings_say_so() {
+    let place = Place::with_tasks("empty", &[]).await;
+    assert_eq!(place.ok(&["--tasks"]).await, "no tasks match\n");
+    assert_eq!(place.ok(&["--messages"]).await, "no messages match\n");
+    assert_eq!(place.ok(&["--tasks", "--json"]).await, "[]\n");
+}
+
+#[tokio::test]
+async fn a_listing_shows_short_ids_on_a_terminal_and_whole_ones_in_a_pipe() {
+    let ids = [
+        ("0198c0de-1111-7aaa-long", Status::Error),
+        ("0198c0de-1122-7bbb-long", Status::Finished),
+    ];
+    let place = Place::with_tasks("short", &ids).await;
+    // The other task is not in the listing, but in the database.
+    let arguments = ["--tasks", "--filters", "status=error"];
+    let table = place.ok(&arguments).await;
+    assert!(table.contains("0198c0de-111 "), "{table}");
+    assert!(
+        !table.contains("1122") && !table.contains('\u{1b}'),
+        "{table}"
+    );
+    let (_, piped) = place.run_with(&arguments, App::new(), None).await.unwrap();
+    assert!(piped.contains("0198c0de-1111-7aaa-long"), "{piped}");
+}
+
+#[tokio::test]
+async fn json_has_the_names_of_the_original() {
+    let place = Place::with_tasks(
+        "json",
+        &[("abc", Status::Finished), ("abd", Status::Created)],
+    )
+    .await;
+    let listing: serde_json::Value =
+        serde_json::from_str(&place.ok(&["--tasks", "--json", "-n", "1"]).await).unwrap();
+    assert_eq!(listing.as_array().unwrap().len(), 1);
+    for name in [
+        "id",
+        "task_type",
+        "queue_name",
+        "status",
+        "input_data",
+        "created_date",
+    ] {
+        assert!(listing[0].get(name).is_some(), "{name}");
+    }
+    assert_eq!(listing[0]["input_data"]["username"], "ada");
+}
+
+#[tokio::test]
+async fn a_wrong_filter_is_a_matter_of_usage() {
+    let place = Place::new("filter");
+    let stop = place
+        .run(&["--tasks", "--filters", "colour=red"])
+        .await
+        .unwrap_err();
+    assert!(matches!(&stop, Stop::Usage(error) if error.to_string().contains("queue_name")));
+    assert_eq!(report(&stop), 2);
+}
+
+#[tokio::test]
+async fn ids_are_cut_short_as_long_as_they_are_unique() {
+    let tasks = [
+        ("abc1", Status::Created),
+        ("abc2", Status::Error),
+        ("abc", Status::Finished),
+    ];
+    let place = Place::with_tasks("ids", &tasks).await;
+    assert!(place.ok(&["--show-task", "abc1"]).await.contains("created"));
+    let error = place.refused(&["--show-task", "ab"]).await;
+    assert!(
+        error.contains("abc1  created") && error.contains("abc2  error"),
+        "{error}"
+    );
+    let error = place.refused(&["--show-task", "x"]).await;
+    assert!(
+        error.contains("\"x\"") && error.contains("--tasks"),
+        "{error}"
+    );
+    // A whole id is never ambiguous.
+    assert!(place.ok(&["--show-task", "abc"]).await.contains("finished"));
+}
+
+#[tokio::test]
+async fn show_task_has_every_field_and_lays_payloads_out() {
+    let place = Place::with_tasks("show", &[("abc", Status::Created)]).await;
+    let shown = place.ok(&["--show-task", "abc"]).await;
+    assert!(shown.contains("  \"username\": \"ada\"\n"), "{shown}");
+    for name in ["id ", "expiration_date", "run_date", "receiver_url"] {
+        assert!(shown.contains(name), "{name}: {shown}");
+    }
+    let object: serde_json::Value =
+        serde_json::from_str(&place.ok(&["--show-task", "abc", "--json"]).await).unwrap();
+    assert_eq!(object["id"], "abc");
+}
+
+#[tokio::test]
+async fn watch_writes_a_line_for_each_change_and_exits_by_the_end() {
+    let place = Place::with_tasks("watch", &[("abc", Status::Created)]).await;
+    let store = Store::open(&place.url(), Purpose::Look).await.unwrap();
+    let mut out = Vec::new();
+    let change = async {
+        let mut changed = task("abc", Status::Executing);
+        changed.state.attempt = 1;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        place.write(&changed, false, None).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        changed.state.status = Status::Finished;
+        let output = to_json("hello").unwrap();
+        place.write(&changed, false, Some(&output)).await;
+    };
+    let (status, ()) = tokio::join!(watch::follow(&store, "ab", false, &mut out), change);
+    let (status, lines) = (status.unwrap(), String::from_utf8(out).unwrap());
+    assert_eq!(status, Status::Finished);
+    let lines: Vec<_> = lines.lines().collect();
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert!(lines[1].contains("created") && lines[2].contains("executing  attempt 1"));
+    assert!(lines[3].contains("finished") && lines[3].contains("\"hello\""));
+}
+
+#[tokio::test]
+async fn watching_what_ended_badly_exits_with_1() {
+    let tasks = [("abc", Status::Expired), ("bcd", Status::Finished)];
+    let place = Place::with_tasks("watch-ended", &tasks).await;
+    assert_eq!(place.run(&["--watch", "abc"]).await.unwrap().0, 1);
+    let (code, line) = place.run(&["--watch", "bcd", "--json"]).await.unwrap();
+    assert_eq!((code, line.lines().count()), (0, 1));
+}
+
+#[tokio::test]
+async fn check_lists_every_fault_and_exits_with_1() {
+    let place = Place::new("check");
+    std::fs::write(
+        place.0.join("frestq.toml"),
+        "databse = 1\n[queues.nobody]\nconcurrency = 0\n",
+    )
+    .unwrap();
+    let (code, text) = place.run(&["--check"]).await.unwrap();
+    assert_eq!(code, 1);
+    for part in [
+        "`database`",
+        "queues.nobody.concurrency must",
+        "no handler serves",
+        "--createdb",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let (code, json) = place.run(&["--check", "--json"]).await.unwrap();
+    let findings: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, findings["faults"].as_array().unwrap().len()), (1, 4));
+}
+
+#[tokio::test]
+async fn check_is_content_with_a_sound_peer() {
+    let place = Place::with_tasks("sound", &[]).await;
+    let (code, text) = place.run(&["--check"]).await.unwrap();
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains("no faults") && text.contains("--database"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_reader_that_leaves_is_no_fault() {
+    struct Closed;
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let stop = output::line(&mut Closed, "x").unwrap_err();
+    assert_eq!(report(&stop), 0);
+}
+
+#[test]
+fn a_cause_that_was_told_is_not_told_again() {
+    let inner = io::Error::other("no room");
+    let error = Error::Io {
+        what: "writing".into(),
+        source: inner,
+    };
+    assert_eq!(chain(&error), "error: writing: no room");
+}

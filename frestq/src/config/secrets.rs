@@ -1,0 +1,103 @@
+//! What of the configuration may be shown: everything but secrets.
+
+use serde_json::Value;
+use url::Url;
+
+const HIDDEN: &str = "***";
+
+/// Whether something of this name is a secret.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_lowercase();
+    ["password", "passphrase", "secret", "token"]
+        .iter()
+        .any(|word| name.contains(word))
+}
+
+/// The value as it may be shown: secrets, and passwords in addresses, are hidden.
+pub(crate) fn masked(key: &str, value: &Value) -> Value {
+    match value {
+        Value::Null => Value::Null,
+        _ if is_secret(key) => HIDDEN.into(),
+        Value::String(text) => masked_address(text).into(),
+        Value::Array(values) => values.iter().map(|v| masked(key, v)).collect(),
+        Value::Object(table) => Value::Object(
+            table
+                .iter()
+                .map(|(name, value)| (name.clone(), masked(name, value)))
+                .collect(),
+        ),
+        other => other.clone(),
+    }
+}
+
+/// Hides the password of an address, wherever it stands in it. Other text stays as it is.
+pub(crate) fn masked_address(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    let parsed = Url::parse(text).ok().filter(|url| {
+        // A password with a slash in it moves the `@` to where nobody looks for it.
+        !url.path().contains('@') && url.fragment().is_none_or(|f| !f.contains('@'))
+    });
+    let Some(mut url) = parsed else {
+        return match rest.contains('@') {
+            true => format!("{scheme}://{HIDDEN}"),
+            false => text.to_owned(),
+        };
+    };
+    let hidden: Vec<(String, String)> = url
+        .query_pairs()
+        .map(|(name, value)| match is_secret(&name) {
+            true => (name.into_owned(), HIDDEN.to_owned()),
+            false => (name.into_owned(), value.into_owned()),
+        })
+        .collect();
+    let changed = hidden.iter().any(|(_, value)| value == HIDDEN);
+    if url.password().is_none() && !changed {
+        return text.to_owned();
+    }
+    if url.password().is_some() && url.set_password(Some(HIDDEN)).is_err() {
+        return format!("{scheme}://{HIDDEN}");
+    }
+    if changed {
+        url.query_pairs_mut().clear().extend_pairs(hidden);
+    }
+    url.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_of_a_database_is_never_shown() {
+        for address in [
+            "postgres://ana:hunter2@db.example.org/votes",
+            "postgres://ana:hunt/er2@db.example.org/votes",
+            "postgres://ana:12/hunter2@db.example.org/votes",
+            "postgres://ana:hunt#er2@db.example.org/votes",
+            "postgres://db.example.org/votes?user=ana&password=hunter2",
+        ] {
+            let shown = masked_address(address);
+            assert!(!shown.contains("er2"), "{shown}");
+            assert!(shown.starts_with("postgres://"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_secret_is_shown_as_it_is() {
+        for text in [
+            "sqlite:peer.sqlite",
+            "http://127.0.0.1:5000/api/queues",
+            "postgres://ana@db/votes",
+        ] {
+            assert_eq!(masked_address(text), text);
+        }
+    }
+
+    #[test]
+    fn keys_named_like_a_secret_are_hidden() {
+        let hidden = masked("key_password", &"hunter2".into());
+        assert_eq!(hidden, Value::from(HIDDEN));
+    }
+}

@@ -1,0 +1,134 @@
+//! The log: to standard error, so that the output of a listing stays clean.
+
+use std::{fmt, io::IsTerminal, str::FromStr};
+
+use tracing_subscriber::EnvFilter;
+
+/// Words for a level, the original's among them, and what each is here. There is nothing above
+/// `error` in `tracing`, so CRITICAL is as quiet as it gets short of `off`.
+const WORDS: &[(&str, &str)] = &[
+    ("trace", "trace"),
+    ("debug", "debug"),
+    ("info", "info"),
+    ("warning", "warn"),
+    ("warn", "warn"),
+    ("error", "error"),
+    ("critical", "error"),
+    ("off", "off"),
+];
+
+/// Crates below us that say much at `info`; they are heard from `warn` on, unless all is wanted.
+const CHATTY: &[&str] = &[
+    "sqlx",
+    "hyper",
+    "hyper_util",
+    "h2",
+    "reqwest",
+    "rustls",
+    "tower",
+];
+
+/// What is written to the log: a level (`debug`, `WARNING`), or directives (`frestq=debug,sqlx=info`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LogLevel(String);
+
+impl Default for LogLevel {
+    fn default() -> Self {
+        Self::of_level("info")
+    }
+}
+
+impl LogLevel {
+    fn of_level(level: &str) -> Self {
+        let below = match level {
+            "info" | "debug" => "warn",
+            "trace" => "debug",
+            _ => return Self(level.to_owned()),
+        };
+        let mut directives = level.to_owned();
+        for name in CHATTY {
+            directives.push_str(&format!(",{name}={below}"));
+        }
+        Self(directives)
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let lower = text.trim().to_ascii_lowercase();
+        if let Some((_, level)) = WORDS.iter().find(|(word, _)| *word == lower) {
+            return Ok(Self::of_level(level));
+        }
+        // A lone word would be taken for the name of a crate, and a misspelt level would go unnoticed.
+        if !text.contains(['=', ',', '[']) {
+            return Err(format!(
+                "{text:?} is no level; levels are TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL and OFF, and directives look like frestq=debug,sqlx=info"
+            ));
+        }
+        match EnvFilter::try_new(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(error) => Err(format!("{text:?} can't be read as log directives: {error}")),
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Starts the log. A process that has one already, as under a test, keeps it.
+pub(crate) fn start(level: &LogLevel) {
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&level.0))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_the_original_are_levels() {
+        for (word, level) in [
+            ("DEBUG", "debug"),
+            ("INFO", "info"),
+            ("WARNING", "warn"),
+            ("ERROR", "error"),
+            ("CRITICAL", "error"),
+        ] {
+            let level_of: LogLevel = word.parse().unwrap();
+            assert!(level_of.0 == level || level_of.0.starts_with(&format!("{level},")));
+        }
+    }
+
+    #[test]
+    fn dependencies_are_quieter_than_we_are() {
+        assert!(LogLevel::default().0.contains("sqlx=warn"));
+        assert!(
+            "debug"
+                .parse::<LogLevel>()
+                .unwrap()
+                .0
+                .contains("hyper=warn")
+        );
+    }
+
+    #[test]
+    fn directives_are_taken_as_they_are() {
+        let level: LogLevel = "frestq=debug,sqlx=info".parse().unwrap();
+        assert_eq!(level.to_string(), "frestq=debug,sqlx=info");
+    }
+
+    #[test]
+    fn a_misspelt_level_is_no_name_of_a_crate() {
+        let error = "DEBGU".parse::<LogLevel>().unwrap_err();
+        assert!(error.contains("DEBUG"), "{error}");
+        assert!("frestq=loud".parse::<LogLevel>().is_err());
+    }
+}

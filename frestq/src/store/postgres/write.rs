@@ -1,0 +1,347 @@
+//! The writing connection: whole batches as arrays, unfolded by `UNNEST`.
+
+use jiff::Timestamp;
+use sqlx::{
+    AssertSqlSafe, Connection, PgConnection,
+    postgres::{PgArguments, PgConnectOptions, PgRow},
+    query::Query,
+};
+
+use super::{
+    super::{
+        Writes, is_transient, printable,
+        rows::{self, select_state},
+    },
+    connect, query, wake,
+};
+use crate::{
+    error::{Error, Result},
+    model::{InboxKey, Json, TaskId, TaskState},
+    transaction::{Param, Transaction},
+};
+
+/// The connection of this process that writes.
+pub(crate) struct PgWriter {
+    options: PgConnectOptions,
+    origin: String,
+    /// `None` once it was lost; the next transaction makes a new one.
+    connection: Option<PgConnection>,
+    open: bool,
+    /// Every statement of the transaction has succeeded. Postgres answers the `COMMIT` of a failed
+    /// one with success, and rolls it back.
+    sound: bool,
+}
+
+impl PgWriter {
+    pub(super) async fn connect(options: &PgConnectOptions, origin: &str) -> Result<Self> {
+        Ok(Self {
+            options: options.clone(),
+            origin: origin.to_owned(),
+            connection: Some(connect(options).await?),
+            open: false,
+            sound: false,
+        })
+    }
+
+    pub(crate) async fn begin(&mut self) -> Result<()> {
+        self.rollback().await?;
+        if let Some(connection) = &mut self.connection
+            && let Err(error) = sqlx::query("BEGIN").execute(connection).await
+        {
+            // The server may have been restarted since the last time; nothing is lost by that.
+            tracing::warn!(%error, "lost the connection that writes; connecting again");
+            self.connection = None;
+        }
+        if self.connection.is_none() {
+            let mut connection = connect(&self.options).await?;
+            sqlx::query("BEGIN").execute(&mut connection).await?;
+            self.connection = Some(connection);
+        }
+        (self.open, self.sound) = (true, true);
+        Ok(())
+    }
+
+    pub(crate) async fn commit(&mut self) -> Result<()> {
+        if !self.sound {
+            return Err(Error::Invalid(
+                "a statement of this transaction has failed, so it can't be committed".into(),
+            ));
+        }
+        self.fetch(sqlx::query("COMMIT")).await?;
+        (self.open, self.sound) = (false, false);
+        Ok(())
+    }
+
+    pub(crate) async fn rollback(&mut self) -> Result<()> {
+        self.sound = false;
+        if std::mem::take(&mut self.open)
+            && let Some(connection) = self.connection.take()
+        {
+            // Without its connection, a transaction is rolled back by the server.
+            self.connection = rolled_back(connection).await;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn load_tasks(&mut self, ids: &[&TaskId]) -> Result<Vec<TaskState>> {
+        // In one order for all, so that two processes don't wait for each other.
+        const SQL: &str =
+            select_state!(" FROM tasks t WHERE t.id = ANY($1) ORDER BY t.seq FOR UPDATE");
+        let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+        let rows = self.fetch(sqlx::query(SQL).bind(ids)).await?;
+        rows.into_iter()
+            .map(|row| rows::state(&row.into()))
+            .collect()
+    }
+
+    pub(crate) async fn load_inbox(
+        &mut self,
+        keys: &[&InboxKey],
+    ) -> Result<Vec<(InboxKey, [u8; 16])>> {
+        const SQL: &str = "SELECT i.peer, i.message, i.hash FROM UNNEST($1::bigint[], $2::text[]) AS v (peer, message) \
+             JOIN inbox i ON i.peer = v.peer AND i.message = v.message";
+        let peers: Vec<i64> = keys.iter().map(|key| key.peer.0).collect();
+        let messages: Vec<&str> = keys.iter().map(|key| key.message.as_str()).collect();
+        let rows = self
+            .fetch(sqlx::query(SQL).bind(peers).bind(messages))
+            .await?;
+        rows.into_iter()
+            .map(|row| rows::accepted(&row.into()))
+            .collect()
+    }
+
+    pub(crate) async fn run(&mut self, transaction: &Transaction) -> Result<Result<(), String>> {
+        self.fetch(sqlx::query("SAVEPOINT handler")).await?;
+        for (sql, params) in &transaction.statements {
+            // Prepared statements are kept by their text, but are made for the types of their
+            // values: so the types belong to the text.
+            let sql = format!("{sql}\n/* {} */", types(params));
+            let query = query(AssertSqlSafe(sql), params.iter().cloned());
+            let Err(error) = self.fetch(query).await else {
+                continue;
+            };
+            let why = match &error {
+                // The handler's own mistake; so is a row of its tables that is there already.
+                Error::Database(sqlx::Error::Database(why)) if !is_transient(&error) => {
+                    why.to_string()
+                }
+                // A value that can't be sent.
+                Error::Database(sqlx::Error::Encode(why)) => why.to_string(),
+                _ => return Err(error),
+            };
+            // What failed is undone with all the handler did; what came before it is sound.
+            self.sound = true;
+            self.fetch(sqlx::query("ROLLBACK TO handler")).await?;
+            self.fetch(sqlx::query("RELEASE handler")).await?;
+            return Ok(Err(why));
+        }
+        self.fetch(sqlx::query("RELEASE handler")).await?;
+        Ok(Ok(()))
+    }
+
+    pub(crate) async fn waiting(
+        &mut self,
+        queue: &str,
+        limit: i64,
+        now: Timestamp,
+    ) -> Result<Vec<(TaskState, Json)>> {
+        // Rows that another process is about to take are none of ours.
+        const SQL: &str = select_state!(
+            ", t.input FROM tasks t WHERE t.queue = $1 AND t.status = 0 AND t.role <> 0 \
+             AND (t.run_at IS NULL OR t.run_at <= $2) ORDER BY t.seq LIMIT $3 FOR UPDATE SKIP LOCKED"
+        );
+        let query = sqlx::query(SQL)
+            .bind(queue)
+            .bind(now.as_microsecond())
+            .bind(limit);
+        let rows = self.fetch(query).await?;
+        rows.into_iter()
+            .map(|row| rows::waiting(&row.into()))
+            .collect()
+    }
+
+    pub(crate) async fn save(&mut self, writes: &Writes<'_>) -> Result<()> {
+        if !writes.created.is_empty() {
+            self.create(writes).await?;
+        }
+        if !writes.changed.is_empty() {
+            self.change(writes).await?;
+        }
+        if !writes.accepted.is_empty() {
+            self.accept(writes).await?;
+        }
+        if !writes.outgoing.is_empty() {
+            self.send(writes).await?;
+        }
+        if !writes.settled.is_empty() {
+            self.settle(writes).await?;
+        }
+        let payloads = wake::notifications(&self.origin, writes);
+        if !payloads.is_empty() {
+            const SQL: &str =
+                "SELECT pg_notify('frestq', payload) FROM UNNEST($1::text[]) AS payload";
+            self.fetch(sqlx::query(SQL).bind(payloads)).await?;
+        }
+        Ok(())
+    }
+
+    async fn create(&mut self, writes: &Writes<'_>) -> Result<()> {
+        const SQL: &str = "INSERT INTO tasks (id, kind, role, peer, queue, action, status, attempt, failures, epoch, owner, rev, \
+             run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output) \
+             SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], \
+             $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], \
+             $15::bigint[], $16::bigint[], $17::bigint[], $18::text[], $19::text[], $20::text[], $21::text[])";
+        let rows = &writes.created;
+        let query = sqlx::query(SQL)
+            .bind(column(rows, |(_, s, _)| s.id.as_str()))
+            .bind(column(rows, |(_, s, _)| s.kind.code()))
+            .bind(column(rows, |(_, s, _)| s.role.code()))
+            .bind(column(rows, |(_, s, _)| s.peer.0))
+            .bind(column(rows, |(_, s, _)| &*s.queue))
+            .bind(column(rows, |(_, s, _)| &*s.action))
+            .bind(column(rows, |(_, s, _)| s.status.code()))
+            .bind(column(rows, |(_, s, _)| s.attempt))
+            .bind(column(rows, |(_, s, _)| s.failures))
+            .bind(column(rows, |(_, s, _)| s.epoch))
+            .bind(column(rows, |(_, s, _)| s.owner.map(|node| node.0)))
+            .bind(column(rows, |(_, s, _)| s.rev))
+            .bind(column(rows, |(_, s, _)| micros(s.run_at)))
+            .bind(column(rows, |(_, s, _)| micros(s.expires_at)))
+            .bind(column(rows, |(new, ..)| micros(new.pingback_at)))
+            .bind(column(rows, |(new, ..)| new.created_at.as_microsecond()))
+            .bind(column(rows, |(_, s, _)| s.modified_at.as_microsecond()))
+            .bind(column(rows, |(new, ..)| {
+                new.label.as_deref().map(printable)
+            }))
+            .bind(column(rows, |(new, ..)| new.info.as_deref().map(printable)))
+            .bind(column(rows, |(new, ..)| new.input.get()))
+            .bind(column(rows, |(.., output)| {
+                output.map(|output| output.get())
+            }));
+        self.fetch(query).await.map(drop)
+    }
+
+    async fn change(&mut self, writes: &Writes<'_>) -> Result<()> {
+        const SQL: &str = "UPDATE tasks SET status = v.status, attempt = v.attempt, failures = v.failures, epoch = v.epoch, \
+             owner = v.owner, rev = v.rev, run_at = v.run_at, modified_at = v.modified_at, \
+             output = coalesce(v.output, tasks.output) \
+             FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], \
+             $8::bigint[], $9::bigint[], $10::text[]) \
+             AS v (seq, status, attempt, failures, epoch, owner, rev, run_at, modified_at, output) WHERE tasks.seq = v.seq";
+        let rows = &writes.changed;
+        let query = sqlx::query(SQL)
+            .bind(column(rows, |(s, _)| s.seq))
+            .bind(column(rows, |(s, _)| s.status.code()))
+            .bind(column(rows, |(s, _)| s.attempt))
+            .bind(column(rows, |(s, _)| s.failures))
+            .bind(column(rows, |(s, _)| s.epoch))
+            .bind(column(rows, |(s, _)| s.owner.map(|node| node.0)))
+            .bind(column(rows, |(s, _)| s.rev))
+            .bind(column(rows, |(s, _)| micros(s.run_at)))
+            .bind(column(rows, |(s, _)| s.modified_at.as_microsecond()))
+            .bind(column(rows, |(_, output)| {
+                output.map(|output| output.get())
+            }));
+        self.fetch(query).await.map(drop)
+    }
+
+    async fn accept(&mut self, writes: &Writes<'_>) -> Result<()> {
+        const SQL: &str = "INSERT INTO inbox (peer, message, hash, queue, action, task, data, received_at) \
+             SELECT * FROM UNNEST($1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[], \
+             $8::bigint[])";
+        let rows = writes.accepted;
+        let query = sqlx::query(SQL)
+            .bind(column(rows, |row| row.key.peer.0))
+            .bind(column(rows, |row| row.key.message.as_str()))
+            .bind(column(rows, |row| row.hash.as_slice()))
+            .bind(column(rows, |row| &*row.queue))
+            .bind(column(rows, |row| &*row.action))
+            .bind(column(rows, |row| row.task.as_ref().map(TaskId::as_str)))
+            .bind(column(rows, |row| row.data.as_ref().map(|data| data.get())))
+            .bind(column(rows, |row| row.received_at.as_microsecond()));
+        self.fetch(query).await.map(drop)
+    }
+
+    async fn send(&mut self, writes: &Writes<'_>) -> Result<()> {
+        const SQL: &str = "INSERT INTO outbox (peer, message, queue, action, task, carries_task, body, state, due_at, \
+             expires_at, created_at) \
+             SELECT peer, message, queue, action, task, carries_task, body, 0, due_at, expires_at, created_at \
+             FROM UNNEST($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::text[], \
+             $8::bigint[], $9::bigint[], $10::bigint[]) \
+             AS v (peer, message, queue, action, task, carries_task, body, due_at, expires_at, created_at)";
+        let rows = writes.outgoing;
+        let query = sqlx::query(SQL)
+            .bind(column(rows, |row| row.peer.0))
+            .bind(column(rows, |row| row.message.as_str()))
+            .bind(column(rows, |row| &*row.queue))
+            .bind(column(rows, |row| &*row.action))
+            .bind(column(rows, |row| row.task.as_str()))
+            .bind(column(rows, |row| row.carries_task))
+            .bind(column(rows, |row| &*row.body))
+            .bind(column(rows, |row| row.due_at.as_microsecond()))
+            .bind(column(rows, |row| micros(row.expires_at)))
+            .bind(column(rows, |row| row.created_at.as_microsecond()));
+        self.fetch(query).await.map(drop)
+    }
+
+    async fn settle(&mut self, writes: &Writes<'_>) -> Result<()> {
+        const SQL: &str = "UPDATE outbox SET state = v.state, answer = v.answer, attempts = outbox.attempts + 1, \
+             due_at = coalesce(v.due_at, outbox.due_at), last_error = v.error \
+             FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[]) \
+             AS v (seq, state, answer, due_at, error) WHERE outbox.seq = v.seq AND outbox.state = 0";
+        let rows = &writes.settled;
+        let query = sqlx::query(SQL)
+            .bind(column(rows, |row| row.seq))
+            .bind(column(rows, |row| row.state as i64))
+            .bind(column(rows, |row| i64::from(row.answer)))
+            .bind(column(rows, |row| micros(row.due_at)))
+            .bind(column(rows, |row| row.error.map(printable)));
+        self.fetch(query).await.map(drop)
+    }
+
+    /// Every statement within a transaction goes through here, so that no failure is overlooked.
+    async fn fetch(&mut self, query: Query<'_, sqlx::Postgres, PgArguments>) -> Result<Vec<PgRow>> {
+        let connection = self.connection.as_mut().ok_or_else(|| {
+            Error::Database(sqlx::Error::Protocol("there is no open transaction".into()))
+        })?;
+        let sound = std::mem::take(&mut self.sound);
+        let rows = query.fetch_all(connection).await?;
+        self.sound = sound;
+        Ok(rows)
+    }
+}
+
+/// The connection after its transaction; `None` if it is of no use any more.
+async fn rolled_back(mut connection: PgConnection) -> Option<PgConnection> {
+    match sqlx::query("ROLLBACK").execute(&mut connection).await {
+        Ok(_) => Some(connection),
+        Err(_) => {
+            let _ = connection.close_hard().await;
+            None
+        }
+    }
+}
+
+/// One value of every row.
+fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
+    rows.iter().map(value).collect()
+}
+
+fn micros(at: Option<Timestamp>) -> Option<i64> {
+    at.map(|at| at.as_microsecond())
+}
+
+/// A letter for the type of each value.
+fn types(params: &[Param]) -> String {
+    params
+        .iter()
+        .map(|param| match param {
+            Param::Null => 'n',
+            Param::Integer(_) => 'i',
+            Param::Real(_) => 'r',
+            Param::Text(_) => 't',
+            Param::Bytes(_) => 'b',
+            Param::Bool(_) => 'l',
+        })
+        .collect()
+}

@@ -1,0 +1,220 @@
+//! Reading beside the writer, and the rows of peers: the same statements on both databases.
+
+use jiff::Timestamp;
+use sqlx::{AssertSqlSafe, SqlSafeStr};
+
+use super::{Due, Filter, Filters, PeerHealth, PeerRow, Store, TASK_FIELDS, rows};
+use crate::{
+    error::Result,
+    model::{MessageRecord, NodeId, OutboxRow, PeerId, PeerUrl, TaskId, TaskRecord},
+    transaction::Param,
+};
+
+impl Store {
+    /// Runs a statement and reads each of its rows.
+    pub(super) async fn fetch<T>(
+        &self,
+        sql: impl SqlSafeStr,
+        values: Vec<Param>,
+        read: fn(&rows::Row) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let sql = sql.into_sql_str();
+        let rows = match self {
+            Self::Sqlite(store) => store.fetch(sql, values).await?,
+            Self::Postgres(store) => store.fetch(sql, values).await?,
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Writes down this peer's own address, in row 0 of the peers.
+    pub(crate) async fn set_own_url(&self, url: &PeerUrl) -> Result<()> {
+        const SQL: &str = "UPDATE peers SET url = $1 WHERE id = 0";
+        self.fetch(SQL, vec![url.as_str().into()], |_| Ok(()))
+            .await?;
+        Ok(())
+    }
+
+    /// Every known peer.
+    pub(crate) async fn peers(&self) -> Result<Vec<PeerRow>> {
+        const SQL: &str =
+            "SELECT id, url, extensions, failures, probe_at, last_error FROM peers ORDER BY id";
+        self.fetch(SQL, Vec::new(), rows::peer).await
+    }
+
+    /// The row of the peer with this address, made if there is none.
+    pub(crate) async fn add_peer(&self, url: &PeerUrl) -> Result<PeerRow> {
+        const SQL: &str = "INSERT INTO peers (url) VALUES ($1) ON CONFLICT (url) DO UPDATE SET url = excluded.url \
+             RETURNING id, url, extensions, failures, probe_at, last_error";
+        let mut rows = self
+            .fetch(SQL, vec![url.as_str().into()], rows::peer)
+            .await?;
+        Ok(rows.pop().ok_or(sqlx::Error::RowNotFound)?)
+    }
+
+    pub(crate) async fn set_peer_health(&self, peer: PeerId, health: &PeerHealth) -> Result<()> {
+        const SQL: &str = "UPDATE peers SET extensions = $2, failures = $3, probe_at = $4, last_error = $5 WHERE id = $1";
+        let values = vec![
+            peer.0.into(),
+            health.extensions.into(),
+            health.failures.into(),
+            health.probe_at.map(|at| at.as_microsecond()).into(),
+            health.last_error.as_deref().map(super::printable).into(),
+        ];
+        self.fetch(SQL, values, |_| Ok(())).await?;
+        Ok(())
+    }
+
+    /// Running tasks whose process is gone, up to `limit`: id, owner, queue, action.
+    ///
+    /// A process whose lease has run out is given up for dead here: from then on its own
+    /// [`Store::heartbeat`] says so too, so that nobody holds it for both alive and dead.
+    pub(crate) async fn orphans(
+        &self,
+        limit: i64,
+    ) -> Result<Vec<(TaskId, NodeId, String, String)>> {
+        const SQL: &str = "SELECT id, owner, queue, action FROM tasks WHERE owner IS NOT NULL \
+             AND owner NOT IN (SELECT id FROM nodes) LIMIT $1";
+        match self {
+            // The file's lock says that no other process serves.
+            Self::Sqlite(_) => {}
+            Self::Postgres(store) => store.bury().await?,
+        }
+        self.fetch(SQL, vec![limit.into()], rows::orphan).await
+    }
+
+    /// What is due by now, and when to look again.
+    pub(crate) async fn due(&self, now: Timestamp, limit: i64) -> Result<Due> {
+        const EXPIRED: &str = "SELECT id FROM tasks WHERE status < 10 AND expires_at <= $1 ORDER BY expires_at LIMIT $2";
+        const READY: &str = "SELECT DISTINCT queue FROM tasks WHERE status = 0 AND role <> 0 AND run_at <= $1 ORDER BY queue";
+        const NEXT: &str = "SELECT min(n.at) FROM (\
+             SELECT min(expires_at) AS at FROM tasks WHERE status < 10 AND expires_at > $1 UNION ALL \
+             SELECT min(run_at) FROM tasks WHERE status = 0 AND role <> 0 AND run_at > $1) n";
+        let at = now.as_microsecond();
+        Ok(Due {
+            expired: self
+                .fetch(EXPIRED, vec![at.into(), limit.into()], |row| {
+                    Ok(TaskId::from(row.get::<String>(0)?))
+                })
+                .await?,
+            ready: self.fetch(READY, vec![at.into()], |row| row.get(0)).await?,
+            next: self
+                .fetch(NEXT, vec![at.into()], rows::next)
+                .await?
+                .pop()
+                .flatten(),
+        })
+    }
+
+    /// How many received tasks have not ended, by peer.
+    pub(crate) async fn open_tasks(&self) -> Result<Vec<(PeerId, i64)>> {
+        const SQL: &str = "SELECT peer, count(*) FROM tasks WHERE status < 10 AND role = 1 GROUP BY peer ORDER BY peer";
+        self.fetch(SQL, Vec::new(), rows::count).await
+    }
+
+    /// Messages for `peer` that are due, in order, after a place in the outbox.
+    ///
+    /// Where several processes write, places become visible out of order: an earlier one may turn
+    /// up later. So `after` serves to read on within one pass; the next pass starts from 0.
+    pub(crate) async fn pending(
+        &self,
+        peer: PeerId,
+        after: i64,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<Vec<OutboxRow>> {
+        const SQL: &str = "SELECT seq, peer, message, queue, action, task, carries_task, body, expires_at, attempts, due_at, created_at \
+             FROM outbox WHERE peer = $1 AND state = 0 AND seq > $2 AND due_at <= $3 ORDER BY seq LIMIT $4";
+        let values = vec![
+            peer.0.into(),
+            after.into(),
+            now.as_microsecond().into(),
+            limit.into(),
+        ];
+        self.fetch(SQL, values, rows::outbox).await
+    }
+
+    /// Peers with pending messages, each with the moment its first one is due.
+    pub(crate) async fn backlog(&self) -> Result<Vec<(PeerId, Timestamp)>> {
+        const SQL: &str =
+            "SELECT peer, min(due_at) FROM outbox WHERE state = 0 GROUP BY peer ORDER BY peer";
+        self.fetch(SQL, Vec::new(), rows::backlog).await
+    }
+
+    /// When the next message for `peer` is due after `now`.
+    pub(crate) async fn next_delivery(
+        &self,
+        peer: PeerId,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>> {
+        const SQL: &str =
+            "SELECT min(due_at) FROM outbox WHERE peer = $1 AND state = 0 AND due_at > $2";
+        let values = vec![peer.0.into(), now.as_microsecond().into()];
+        Ok(self.fetch(SQL, values, rows::next).await?.pop().flatten())
+    }
+
+    /// The task of this id.
+    pub(crate) async fn task(&self, id: &TaskId) -> Result<Option<TaskRecord>> {
+        let filters = Filters::exactly("t.id", id.as_str());
+        Ok(self.tasks(&filters, 1).await?.pop())
+    }
+
+    /// The tasks that match, newest first.
+    pub(crate) async fn tasks(&self, filters: &Filters, limit: i64) -> Result<Vec<TaskRecord>> {
+        let sql = format!(
+            "SELECT t.id, t.kind, t.action, t.queue, t.status, t.label, t.role, p.url, s.url, t.created_at, t.modified_at, \
+             t.input, t.output, t.pingback_at, t.expires_at, t.info, t.attempt, t.failures, t.run_at \
+             FROM tasks t JOIN peers p ON p.id = t.peer JOIN peers s ON s.id = 0{} ORDER BY t.seq DESC LIMIT $1",
+            filters.to_sql(2)
+        );
+        self.fetch(AssertSqlSafe(sql), values(limit, filters), rows::task)
+            .await
+    }
+
+    /// The tasks whose id starts like this, at most `limit`.
+    pub(crate) async fn find_tasks(&self, prefix: &str, limit: i64) -> Result<Vec<TaskRecord>> {
+        let filters = Filters::new(TASK_FIELDS, &[format!("id={prefix}*")])?;
+        self.tasks(&filters, limit).await
+    }
+
+    /// The messages that match, newest first.
+    pub(crate) async fn messages(
+        &self,
+        filters: &Filters,
+        limit: i64,
+    ) -> Result<Vec<MessageRecord>> {
+        // Each side is filtered and cut to the limit on its own first, newest rows first, so that a
+        // long history is not sorted.
+        let side = |columns: &str| {
+            format!(
+                "SELECT * FROM (SELECT m.message, m.is_received, m.action, m.queue, p.url AS peer_url, s.url AS own_url, \
+                 m.task, m.data, m.answer, m.at, m.state, m.attempts, m.due_at, m.last_error, m.seq FROM (SELECT {columns}) m \
+                 JOIN peers p ON p.id = m.peer JOIN peers s ON s.id = 0{} ORDER BY m.seq DESC LIMIT $1) side",
+                filters.to_sql(2)
+            )
+        };
+        let sql = format!(
+            "{} UNION ALL {} ORDER BY at DESC, seq DESC LIMIT $1",
+            side(
+                "message, CAST(1 AS BIGINT) AS is_received, action, queue, peer, task, \
+                 coalesce(data, (SELECT input FROM tasks WHERE id = task)) AS data, CAST(200 AS BIGINT) AS answer, \
+                 received_at AS at, CAST(-1 AS BIGINT) AS state, CAST(0 AS BIGINT) AS attempts, \
+                 CAST(NULL AS BIGINT) AS due_at, CAST(NULL AS TEXT) AS last_error, seq FROM inbox"
+            ),
+            side(
+                "message, CAST(0 AS BIGINT) AS is_received, action, queue, peer, task, body AS data, answer, \
+                 created_at AS at, state, attempts, CASE WHEN state = 0 THEN due_at END AS due_at, last_error, seq FROM outbox"
+            ),
+        );
+        self.fetch(AssertSqlSafe(sql), values(limit, filters), rows::message)
+            .await
+    }
+}
+
+/// The values of a listing: its limit, then those of the filters.
+fn values(limit: i64, filters: &Filters) -> Vec<Param> {
+    let filters = filters.0.iter().map(|filter| match filter {
+        Filter::Text { value, .. } | Filter::Prefix { value, .. } => Param::from(value),
+        Filter::Number { value, .. } => Param::from(*value),
+    });
+    std::iter::once(limit.into()).chain(filters).collect()
+}

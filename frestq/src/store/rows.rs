@@ -1,0 +1,274 @@
+//! Rows, read the same way whichever database they come from.
+
+use jiff::Timestamp;
+use sqlx::{Decode, Postgres, Row as _, Sqlite, Type, postgres::PgRow, sqlite::SqliteRow};
+
+use super::{OutboxState, PeerHealth, PeerRow};
+use crate::{
+    error::{Error, Result},
+    model::{
+        Direction, InboxKey, Json, MessageId, MessageRecord, NodeId, OutboxRow, PeerId, PeerUrl,
+        Role, Status, TaskId, TaskKind, TaskRecord, TaskState, null,
+    },
+};
+
+/// A row of either database.
+pub(super) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+impl From<SqliteRow> for Row {
+    fn from(row: SqliteRow) -> Self {
+        Self::Sqlite(row)
+    }
+}
+
+impl From<PgRow> for Row {
+    fn from(row: PgRow) -> Self {
+        Self::Postgres(row)
+    }
+}
+
+/// What a column of either database can hold.
+pub(super) trait Column:
+    for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
+{
+}
+
+impl<T> Column for T where
+    T: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
+{
+}
+
+impl Row {
+    pub(super) fn get<T: Column>(&self, index: usize) -> Result<T> {
+        Ok(match self {
+            Self::Sqlite(row) => row.try_get(index)?,
+            Self::Postgres(row) => row.try_get(index)?,
+        })
+    }
+
+    fn text(&self, index: usize) -> Result<String> {
+        self.get(index)
+    }
+
+    fn moment(&self, index: usize) -> Result<Timestamp> {
+        moment(self.get(index)?)
+    }
+
+    fn moment_if_any(&self, index: usize) -> Result<Option<Timestamp>> {
+        self.get::<Option<i64>>(index)?.map(moment).transpose()
+    }
+
+    /// JSON that we wrote; `null` where there is none.
+    pub(super) fn json(&self, index: usize) -> Result<Json> {
+        match self.get(index)? {
+            Some(text) => Ok(serde_json::value::RawValue::from_string(text)?),
+            None => Ok(null()),
+        }
+    }
+
+    /// A code of ours.
+    fn code<T>(&self, index: usize, read: fn(i64) -> Option<T>, column: &str) -> Result<T> {
+        let code = self.get(index)?;
+        read(code).ok_or_else(|| {
+            Error::Invalid(format!(
+                "the database holds an unknown {column}: {code}; was it written by a newer version?"
+            ))
+        })
+    }
+}
+
+/// A moment as the databases keep it.
+fn moment(microseconds: i64) -> Result<Timestamp> {
+    Timestamp::from_microsecond(microseconds).map_err(|_| {
+        Error::Invalid(format!(
+            "the database holds a moment out of range: {microseconds}"
+        ))
+    })
+}
+
+/// The columns of a [`TaskState`], in the order in which [`state`] reads them; then the rest of the
+/// statement.
+macro_rules! select_state {
+    ($rest:literal) => {
+        concat!(
+            "SELECT t.seq, t.id, t.kind, t.role, t.peer, t.queue, t.action, t.status, t.attempt, ",
+            "t.failures, t.epoch, t.owner, t.rev, t.run_at, t.expires_at, t.modified_at",
+            $rest
+        )
+    };
+}
+pub(super) use select_state;
+
+/// How many columns [`select_state!`] has: the place of the next one.
+pub(super) const AFTER_STATE: usize = 16;
+
+pub(super) fn state(row: &Row) -> Result<TaskState> {
+    Ok(TaskState {
+        seq: row.get(0)?,
+        id: row.text(1)?.into(),
+        kind: row.code(2, TaskKind::from_code, "kind")?,
+        role: row.code(3, Role::from_code, "role")?,
+        peer: PeerId(row.get(4)?),
+        queue: row.text(5)?.into(),
+        action: row.text(6)?.into(),
+        status: row.code(7, Status::from_code, "status")?,
+        attempt: row.get(8)?,
+        failures: row.get(9)?,
+        epoch: row.get(10)?,
+        owner: row.get::<Option<i64>>(11)?.map(NodeId),
+        rev: row.get(12)?,
+        run_at: row.moment_if_any(13)?,
+        expires_at: row.moment_if_any(14)?,
+        modified_at: row.moment(15)?,
+    })
+}
+
+/// A task that waits for a slot, with its input behind the columns of its state.
+pub(super) fn waiting(row: &Row) -> Result<(TaskState, Json)> {
+    Ok((state(row)?, row.json(AFTER_STATE)?))
+}
+
+/// `peer, message, hash`
+pub(super) fn accepted(row: &Row) -> Result<(InboxKey, [u8; 16])> {
+    let key = InboxKey {
+        peer: PeerId(row.get(0)?),
+        message: row.text(1)?.into(),
+    };
+    let hash: Vec<u8> = row.get(2)?;
+    // A hash of another length equals none of ours.
+    Ok((key, hash.try_into().unwrap_or_default()))
+}
+
+/// `id, url, extensions, failures, probe_at, last_error`
+pub(super) fn peer(row: &Row) -> Result<PeerRow> {
+    Ok(PeerRow {
+        id: PeerId(row.get(0)?),
+        url: PeerUrl::trusted(row.get(1)?),
+        health: PeerHealth {
+            extensions: row.get(2)?,
+            failures: row.get(3)?,
+            probe_at: row.moment_if_any(4)?,
+            last_error: row.get(5)?,
+        },
+    })
+}
+
+/// `peer, count`
+pub(super) fn count(row: &Row) -> Result<(PeerId, i64)> {
+    Ok((PeerId(row.get(0)?), row.get(1)?))
+}
+
+/// `peer, moment`
+pub(super) fn backlog(row: &Row) -> Result<(PeerId, Timestamp)> {
+    Ok((PeerId(row.get(0)?), row.moment(1)?))
+}
+
+/// The moment alone.
+pub(super) fn next(row: &Row) -> Result<Option<Timestamp>> {
+    row.moment_if_any(0)
+}
+
+/// `id, owner, queue, action`
+pub(super) fn orphan(row: &Row) -> Result<(TaskId, NodeId, String, String)> {
+    Ok((
+        row.text(0)?.into(),
+        NodeId(row.get(1)?),
+        row.get(2)?,
+        row.get(3)?,
+    ))
+}
+
+pub(super) fn outbox(row: &Row) -> Result<OutboxRow> {
+    Ok(OutboxRow {
+        seq: row.get(0)?,
+        peer: PeerId(row.get(1)?),
+        message: row.text(2)?.into(),
+        queue: row.text(3)?.into(),
+        action: row.text(4)?.into(),
+        task: row.text(5)?.into(),
+        carries_task: row.get(6)?,
+        body: row.text(7)?.into(),
+        expires_at: row.moment_if_any(8)?,
+        attempts: row.get(9)?,
+        due_at: row.moment(10)?,
+        created_at: row.moment(11)?,
+    })
+}
+
+pub(super) fn task(row: &Row) -> Result<TaskRecord> {
+    let role = row.code(6, Role::from_code, "role")?;
+    let (peer, here) = (PeerUrl::trusted(row.get(7)?), PeerUrl::trusted(row.get(8)?));
+    let (sender_url, receiver_url) = match role {
+        Role::Sent => (here, peer),
+        Role::Received => (peer, here),
+        Role::Local => (here.clone(), here),
+    };
+    Ok(TaskRecord {
+        id: row.text(0)?.into(),
+        task_type: row.code(1, TaskKind::from_code, "kind")?,
+        action: row.get(2)?,
+        queue_name: row.get(3)?,
+        status: row.code(4, Status::from_code, "status")?,
+        label: row.get(5)?,
+        order: None,
+        parent_id: None,
+        sender_url,
+        receiver_url,
+        is_received: role == Role::Received,
+        is_local: role == Role::Local,
+        created_date: row.moment(9)?,
+        last_modified_date: row.moment(10)?,
+        input_data: row.json(11)?,
+        output_data: row.json(12)?,
+        reservation_data: null(),
+        pingback_date: row.moment_if_any(13)?,
+        expiration_date: row.moment_if_any(14)?,
+        info: row.get(15)?,
+        attempt: row.get(16)?,
+        failures: row.get(17)?,
+        run_date: row.moment_if_any(18)?,
+    })
+}
+
+pub(super) fn message(row: &Row) -> Result<MessageRecord> {
+    let is_received = row.get::<i64>(1)? != 0;
+    let (peer, here) = (PeerUrl::trusted(row.get(4)?), PeerUrl::trusted(row.get(5)?));
+    let (direction, sender_url, receiver_url, input_data) = if is_received {
+        (Direction::In, peer, here, row.json(7)?)
+    } else {
+        (Direction::Out, here, peer, payload(&row.json(7)?))
+    };
+    Ok(MessageRecord {
+        id: MessageId::from(row.text(0)?),
+        direction,
+        action: row.get(2)?,
+        queue_name: row.get(3)?,
+        sender_url,
+        receiver_url,
+        is_received,
+        task_id: row.get::<Option<String>>(6)?.map(TaskId::from),
+        input_data,
+        output_status: row.get(8)?,
+        created_date: row.moment(9)?,
+        state: OutboxState::word(row.get(10)?).to_owned(),
+        attempts: row.get(11)?,
+        next_attempt_date: row.moment_if_any(12)?,
+        last_error: row.get(13)?,
+    })
+}
+
+/// The payload in the body of a sent message. Not left to the databases: one would change its
+/// spaces, the other refuses texts with `\u0000`.
+fn payload(body: &Json) -> Json {
+    #[derive(serde::Deserialize)]
+    struct Envelope {
+        data: Option<Json>,
+    }
+    serde_json::from_str::<Envelope>(body.get())
+        .ok()
+        .and_then(|envelope| envelope.data)
+        .unwrap_or_else(null)
+}

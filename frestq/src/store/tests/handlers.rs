@@ -1,0 +1,150 @@
+//! A handler's own statements, within the transaction that completes its task.
+
+use std::sync::Arc;
+
+use super::harness::{Database, create, load, new_task};
+use crate::{
+    store::{Store, Writer, Writes},
+    transaction::{Param, Transaction},
+};
+
+on_both!(
+    a_handlers_statements_commit_with_its_task,
+    a_failed_statement_of_a_handler_undoes_its_earlier_ones,
+    a_unique_violation_of_a_handlers_own_table_is_its_own_failure,
+    null_fits_a_column_of_any_type,
+    one_statement_takes_values_of_different_types,
+);
+
+async fn ready(database: &Database) -> (Store, Writer) {
+    let store = database.store().await;
+    let table =
+        "CREATE TABLE votes (id BIGINT PRIMARY KEY, name TEXT, score DOUBLE PRECISION, raw BYTEA)";
+    let table = match &store {
+        Store::Sqlite(_) => table.replace("BYTEA", "BLOB"),
+        Store::Postgres(_) => table.to_owned(),
+    };
+    store.run_schema(&[&table]).await.unwrap();
+    let writer = store.writer().await.unwrap();
+    (store, writer)
+}
+
+async fn names(store: &Store) -> Vec<String> {
+    let sql = "SELECT coalesce(name, 'NULL') FROM votes ORDER BY id";
+    store.fetch(sql, vec![], |row| row.get(0)).await.unwrap()
+}
+
+fn insert(transaction: &mut Transaction, id: i64, name: &str) {
+    transaction.execute("INSERT INTO votes (id, name) VALUES ($1, $2)", (id, name));
+}
+
+async fn a_handlers_statements_commit_with_its_task(database: Arc<Database>) {
+    let (store, mut writer) = ready(&database).await;
+    let task = new_task("a");
+    let writes = Writes {
+        created: vec![(&task, &task.state, None)],
+        ..Writes::default()
+    };
+    let mut transaction = Transaction::default();
+    insert(&mut transaction, 1, "one");
+    transaction.execute("UPDATE votes SET name = name || '!' -- and no more", ());
+    for keep in [false, true] {
+        writer.begin().await.unwrap();
+        writer.run(&transaction).await.unwrap().unwrap();
+        writer.save(&writes).await.unwrap();
+        if keep {
+            writer.commit().await.unwrap();
+        } else {
+            writer.rollback().await.unwrap();
+            assert_eq!(names(&store).await, [""; 0]);
+        }
+    }
+    assert_eq!(names(&store).await, ["one!"]);
+    assert!(load(&mut writer, "a").await.is_some());
+}
+
+async fn a_failed_statement_of_a_handler_undoes_its_earlier_ones(database: Arc<Database>) {
+    let (store, mut writer) = ready(&database).await;
+    let [mut good, mut bad, mut other] = [(); 3].map(|()| Transaction::default());
+    insert(&mut good, 1, "good");
+    insert(&mut bad, 2, "bad");
+    bad.execute("INSERT INTO no_such_table VALUES ($1)", (1_i64,));
+    insert(&mut bad, 3, "never");
+    insert(&mut other, 2, "other");
+
+    writer.begin().await.unwrap();
+    writer.run(&good).await.unwrap().unwrap();
+    let why = writer.run(&bad).await.unwrap().unwrap_err();
+    assert!(why.contains("no_such_table"), "{why}");
+    writer.run(&other).await.unwrap().unwrap();
+    writer.commit().await.unwrap();
+    assert_eq!(names(&store).await, ["good", "other"]);
+    // And the writer goes on.
+    create(&mut writer, &[new_task("a")]).await;
+}
+
+async fn a_unique_violation_of_a_handlers_own_table_is_its_own_failure(database: Arc<Database>) {
+    let (store, mut writer) = ready(&database).await;
+    let mut transaction = Transaction::default();
+    insert(&mut transaction, 1, "one");
+    writer.begin().await.unwrap();
+    writer.run(&transaction).await.unwrap().unwrap();
+    writer.run(&transaction).await.unwrap().unwrap_err();
+    writer.commit().await.unwrap();
+    assert_eq!(names(&store).await, ["one"]);
+}
+
+async fn null_fits_a_column_of_any_type(database: Arc<Database>) {
+    let (store, mut writer) = ready(&database).await;
+    let mut transaction = Transaction::default();
+    let sql = "INSERT INTO votes (id, name, score, raw) VALUES ($1, $2, $3, $4)";
+    let nothing = None::<i64>;
+    transaction.execute(sql, (1_i64, nothing, nothing, nothing));
+    transaction.execute(sql, (2_i64, "two", 2.5, vec![0_u8, 255]));
+    transaction.execute(sql, (3_i64, "three", nothing, vec![]));
+    writer.begin().await.unwrap();
+    writer.run(&transaction).await.unwrap().unwrap();
+    writer.commit().await.unwrap();
+    let sql = "SELECT id, name, score, raw FROM votes ORDER BY id";
+    let rows = store
+        .fetch(sql, vec![], |row| {
+            Ok((
+                row.get::<i64>(0)?,
+                row.get::<Option<String>>(1)?,
+                row.get::<Option<f64>>(2)?,
+                row.get::<Option<Vec<u8>>>(3)?,
+            ))
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        rows,
+        [
+            (1, None, None, None),
+            (2, Some("two".into()), Some(2.5), Some(vec![0, 255])),
+            (3, Some("three".into()), None, Some(vec![])),
+        ]
+    );
+}
+
+async fn one_statement_takes_values_of_different_types(database: Arc<Database>) {
+    let (store, mut writer) = ready(&database).await;
+    let mut transaction = Transaction::default();
+    let sql = "INSERT INTO votes (id, score) VALUES ($1, $2)";
+    let values: [Param; 5] = [
+        Param::Null,
+        1_i64.into(),
+        1.5.into(),
+        2_i64.into(),
+        Param::Null,
+    ];
+    for (id, value) in (1_i64..).zip(values) {
+        transaction.execute(sql, vec![id.into(), value]);
+    }
+    writer.begin().await.unwrap();
+    writer.run(&transaction).await.unwrap().unwrap();
+    writer.commit().await.unwrap();
+    let sql = "SELECT score FROM votes ORDER BY id";
+    let scores: Vec<Option<f64>> = store.fetch(sql, vec![], |row| row.get(0)).await.unwrap();
+    assert_eq!(scores, [None, Some(1.0), Some(1.5), Some(2.0), None]);
+}
