@@ -16,7 +16,6 @@ use std::{
 
 use futures_util::future::join_all;
 use serde_json::json;
-use tokio::sync::RwLock;
 
 use crate::harness::{Database, Peer, Store, text, until};
 
@@ -73,7 +72,7 @@ on_each_store! {
         }
         let (order_url, http, to) = (a.view("/send"), a.http.clone(), b.url.clone());
         let databases = (a.database.clone(), b.database.clone());
-        let peers = RwLock::new([a, b]);
+        let mut peers = [a, b];
         let (next, over) = (AtomicUsize::new(0), AtomicBool::new(false));
         let acknowledged: Mutex<BTreeMap<String, i64>> = Mutex::default();
         let count = || acknowledged.lock().unwrap().len();
@@ -87,8 +86,9 @@ on_each_store! {
                 let request = http.post(&order_url).header("content-type", "application/json");
                 if let Ok(answer) = request.body(order.to_string()).send().await
                     && answer.status() == 200
-                    && let Ok(body) = answer.json::<serde_json::Value>().await
+                    && let Ok(body) = answer.text().await
                 {
+                    let body = serde_json::from_str(&body).unwrap();
                     let id = text(&body, "id").to_owned();
                     acknowledged.lock().unwrap().insert(id, i64::try_from(n).unwrap());
                     return;
@@ -112,7 +112,6 @@ on_each_store! {
                 let at = total * kill / (kills + 1);
                 until("the posters get on", async || count() >= at).await;
                 tokio::time::sleep(Duration::from_micros(luck.u64(0..30_000))).await;
-                let mut peers = peers.write().await;
                 let peer = &mut peers[luck.usize(0..2)];
                 peer.kill();
                 peer.run().await;

@@ -18,6 +18,7 @@ on_each_store! {
         let (a, mut b) = (Peer::start(&store, "a").await, Peer::start(&store, "b").await);
         let task = a.send(&b.url, "work", "wait", json!({"gate": "go"})).await;
         b.started(&task, 1).await;
+        a.reaches(&task, "sent").await;
         b.terminate();
         until("B takes nothing in any more", async || {
             b.ask(b.http.get(b.view("/ready"))).await.is_err()

@@ -17,7 +17,7 @@ use std::{
 use serde_json::{Value, json};
 
 pub(crate) use database::{Database, Store};
-pub(crate) use fake::{Fake, Reply, Seen};
+pub(crate) use fake::{Fake, Reply};
 pub(crate) use peer::{Answer, Peer};
 
 /// How long a test waits for what shall come.
