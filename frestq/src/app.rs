@@ -110,6 +110,7 @@ impl App {
         let signals = Arc::new(signals);
         let (claims, claimed) = tokio::sync::mpsc::unbounded_channel();
         let commits = Committer {
+            store: store.clone(),
             writer: store.writer().await?,
             node,
             url: url.clone(),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     model::{PeerId, PeerUrl},
     store::{PeerHealth, PeerRow, Store},
 };
@@ -43,6 +43,20 @@ impl Peers {
 
     pub(crate) fn by_id(&self, id: PeerId) -> Option<Arc<PeerRow>> {
         self.read(|known| known.by_id.get(&id).cloned())
+    }
+
+    /// The peer of this row, which another process may have made.
+    pub(crate) async fn get(&self, store: &Store, id: PeerId) -> Result<Arc<PeerRow>> {
+        if let Some(row) = self.by_id(id) {
+            return Ok(row);
+        }
+        for row in store.peers().await? {
+            if self.by_id(row.id).is_none() {
+                self.put(row);
+            }
+        }
+        self.by_id(id)
+            .ok_or_else(|| Error::Invalid(format!("no peer has the row {}", id.0)))
     }
 
     /// The peer with this address, if it is known.

@@ -7,9 +7,6 @@ use jiff::Timestamp;
 /// The waits before the second, third, ... attempt; the last one repeats.
 const WAITS: [u64; 7] = [1, 5, 30, 120, 600, 1800, 3600];
 
-/// How long a message without an expiration date is tried.
-pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
-
 /// A `Retry-After` beyond this is cut to it.
 pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 

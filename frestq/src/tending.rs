@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tokio::{task::JoinHandle, time::MissedTickBehavior};
 
-use crate::{engine::Event, error::Result, model::NodeId, peer::Frestq, worker};
+use crate::{
+    engine::Event, error::Result, model::NodeId, peer::Frestq, signals::WakeReason, store::Wake,
+    worker,
+};
 
 /// A lease lasts several of these.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -15,7 +18,7 @@ const AT_ONCE: i64 = 500;
 /// Starts all of it.
 pub(crate) fn start(peer: Frestq, node: NodeId) -> JoinHandle<()> {
     tokio::spawn(async move {
-        tokio::join!(keep_time(&peer), keep_alive(&peer, node));
+        tokio::join!(keep_time(&peer), keep_alive(&peer, node), listen(&peer));
     })
 }
 
@@ -79,4 +82,48 @@ async fn keep_alive(peer: &Frestq, node: NodeId) {
             tracing::warn!(%error, "tasks of dead processes can't be taken over; trying again");
         }
     }
+}
+
+/// Hears what other processes of this peer have stored.
+async fn listen(peer: &Frestq) {
+    let mut wakes = loop {
+        match peer.0.store.wakes().await {
+            Ok(Some(wakes)) => break wakes,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(%error, "can't listen to the other processes of this peer; trying again");
+                tokio::time::sleep(HEARTBEAT).await;
+            }
+        }
+    };
+    look_everywhere(peer).await;
+    while let Some(wake) = wakes.recv().await {
+        match wake {
+            Wake::Queue(queue) => {
+                peer.0.commits.look(queue).await;
+                // It may be a task that is delayed.
+                peer.0.signals.timer.plan(peer.0.clock.now());
+            }
+            Wake::Outbox(to) => peer.0.signals.wake_outbox(to, WakeReason::Elsewhere),
+            Wake::Ended(task) => peer.0.signals.watchers.look(&task),
+            Wake::Everything => look_everywhere(peer).await,
+        }
+    }
+}
+
+/// Nothing in memory can be relied on: look at the rows.
+async fn look_everywhere(peer: &Frestq) {
+    for queue in peer.0.registry.queues() {
+        peer.0.commits.look(queue).await;
+    }
+    match peer.0.store.backlog().await {
+        Ok(backlog) => {
+            for (to, _) in backlog {
+                peer.0.signals.wake_outbox(to, WakeReason::Elsewhere);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "the outbox can't be read"),
+    }
+    peer.0.signals.watchers.look_all();
+    peer.0.signals.timer.plan(peer.0.clock.now());
 }

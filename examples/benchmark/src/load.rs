@@ -16,13 +16,13 @@ use tokio::{
 };
 
 /// A kept-alive connection that posts empty bodies.
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     read: Vec<u8>,
 }
 
 impl Connection {
-    pub async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self {
@@ -32,7 +32,7 @@ impl Connection {
     }
 
     /// Posts, and gives the body of the answer, which must be 200.
-    pub async fn post(&mut self, path: &str) -> anyhow::Result<String> {
+    pub(crate) async fn post(&mut self, path: &str) -> anyhow::Result<String> {
         let request = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
         self.stream.write_all(request.as_bytes()).await?;
         self.read.clear();
@@ -61,14 +61,14 @@ impl Connection {
 
 /// Lets so many tasks be in flight.
 #[derive(Clone)]
-pub struct Window {
+pub(crate) struct Window {
     free: Arc<Semaphore>,
     posted: Arc<AtomicU64>,
     finished: Arc<AtomicU64>,
 }
 
 impl Window {
-    pub fn new(size: u64) -> Self {
+    pub(crate) fn new(size: u64) -> Self {
         let free = Arc::new(Semaphore::new(size as usize));
         Self {
             free,
@@ -78,7 +78,7 @@ impl Window {
     }
 
     /// Waits for a place; `false`: there will be none any more.
-    pub async fn enter(&self) -> bool {
+    pub(crate) async fn enter(&self) -> bool {
         match self.free.acquire().await {
             Ok(permit) => {
                 permit.forget();
@@ -90,16 +90,16 @@ impl Window {
     }
 
     /// So many have come back in all.
-    pub fn finished(&self, count: u64) {
+    pub(crate) fn finished(&self, count: u64) {
         let before = self.finished.swap(count, Ordering::Relaxed);
         self.free.add_permits((count - before) as usize);
     }
 
-    pub fn posted(&self) -> u64 {
+    pub(crate) fn posted(&self) -> u64 {
         self.posted.load(Ordering::Relaxed)
     }
 
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.free.close();
     }
 }

@@ -14,7 +14,7 @@ use crate::load::Connection;
 
 /// How the peers talk.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     Batch,
     OneByOne,
 }
@@ -29,7 +29,7 @@ impl fmt::Display for Mode {
 }
 
 /// Builds the peers, which `cargo run` alone does not.
-pub fn build() -> anyhow::Result<()> {
+pub(crate) fn build() -> anyhow::Result<()> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(["build", "--quiet", "--package", "benchmark", "--bins"]);
@@ -41,7 +41,7 @@ pub fn build() -> anyhow::Result<()> {
 }
 
 /// A folder for databases, on the disk that the build is on and not in memory.
-pub fn scratch() -> anyhow::Result<PathBuf> {
+pub(crate) fn scratch() -> anyhow::Result<PathBuf> {
     let target = std::env::current_exe()?;
     let folder = target
         .parent()
@@ -51,8 +51,8 @@ pub fn scratch() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-pub struct Peers {
-    pub a: SocketAddr,
+pub(crate) struct Peers {
+    pub(crate) a: SocketAddr,
     processes: [Running; 2],
 }
 
@@ -67,7 +67,7 @@ impl Drop for Running {
 }
 
 impl Peers {
-    pub async fn start(folder: &Path, mode: Mode) -> anyhow::Result<Self> {
+    pub(crate) async fn start(folder: &Path, mode: Mode) -> anyhow::Result<Self> {
         let folder = folder.join(if mode == Mode::Batch {
             "batch"
         } else {
@@ -124,7 +124,7 @@ impl Peers {
     }
 
     /// Stops both, and gives the most memory that each had, in MiB.
-    pub async fn stop(mut self) -> anyhow::Result<(f64, f64)> {
+    pub(crate) async fn stop(mut self) -> anyhow::Result<(f64, f64)> {
         let [a, b] = &mut self.processes;
         Ok((stop(&mut a.0)?, stop(&mut b.0)?))
     }

@@ -27,7 +27,7 @@ async fn open(folder: &Path, name: &str) -> anyhow::Result<SqliteConnection> {
 }
 
 /// One small row a transaction, each synced.
-pub async fn single_commits(folder: &Path) -> anyhow::Result<f64> {
+pub(crate) async fn single_commits(folder: &Path) -> anyhow::Result<f64> {
     let mut connection = open(folder, "single.sqlite").await?;
     let start = Instant::now();
     let mut done = 0u64;
@@ -44,7 +44,7 @@ pub async fn single_commits(folder: &Path) -> anyhow::Result<f64> {
 }
 
 /// 1,024 small rows a transaction, in one statement.
-pub async fn batched_rows(folder: &Path) -> anyhow::Result<f64> {
+pub(crate) async fn batched_rows(folder: &Path) -> anyhow::Result<f64> {
     const ROWS: usize = 1024;
     let mut connection = open(folder, "batched.sqlite").await?;
     let rows = format!(

@@ -81,9 +81,10 @@ impl Place {
             writer.save(&writes).await.unwrap();
         } else {
             let state = writer
-                .load_tasks(&[&task.state.id])
+                .load(&[&task.state.id], &[])
                 .await
                 .unwrap()
+                .tasks
                 .remove(0);
             let state = TaskState {
                 seq: state.seq,

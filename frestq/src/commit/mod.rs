@@ -19,7 +19,7 @@ use crate::{
     model::{Json, MessageId, NodeId, OutboxRow, PeerId, PeerUrl, Role, TaskState},
     peers::Peers,
     signals::{Ended, Signals, WakeReason},
-    store::{OutboxState, Settled, Writer, Writes},
+    store::{OutboxState, Settled, Store, Writer, Writes},
     wire::message::{Receiver, freeze},
 };
 pub(crate) use slots::Slots;
@@ -123,6 +123,7 @@ impl Commits {
 
 /// What the committer works with.
 pub(crate) struct Committer {
+    pub(crate) store: Arc<Store>,
     pub(crate) writer: Writer,
     pub(crate) node: NodeId,
     pub(crate) url: PeerUrl,
@@ -264,7 +265,14 @@ impl Committer {
             .flat_map(|submission| &submission.events)
             .collect();
         let mut answers: Vec<Option<Answer>> = vec![None; events.len()];
+        let mut wanted = Wanted::default();
+        for event in &events {
+            engine::foresee(event, &mut wanted);
+        }
         self.writer.begin().await?;
+        if !wanted.is_empty() {
+            self.load(wanted, &mut world).await?;
+        }
         loop {
             let mut wanted = Wanted::default();
             for (event, answer) in events
@@ -298,7 +306,7 @@ impl Committer {
             }
         }
         let mut claimed = self.claim_fresh(&mut slots, &mut world, &changes, now);
-        let outbox = self.freeze(&changes, now)?;
+        let outbox = self.freeze(&changes, now).await?;
         self.writer.save(&writes(&world, &changes, &outbox)).await?;
         self.claim_waiting(&mut slots, &mut claimed, now).await?;
         self.writer.commit().await?;
@@ -345,26 +353,22 @@ impl Committer {
     }
 
     async fn load(&mut self, wanted: Wanted, world: &mut World) -> Result<()> {
-        if !wanted.tasks.is_empty() {
-            let ids: Vec<_> = wanted.tasks.iter().collect();
-            let rows = self.writer.load_tasks(&ids).await?;
-            world.tasks.extend(
-                rows.into_iter()
-                    .map(|state| (state.id.clone(), Some(state))),
-            );
-            for id in wanted.tasks {
-                world.tasks.entry(id).or_insert(None);
-            }
+        let (tasks, inbox): (Vec<_>, Vec<_>) =
+            (wanted.tasks.iter().collect(), wanted.inbox.iter().collect());
+        let loaded = self.writer.load(&tasks, &inbox).await?;
+        let tasks = loaded.tasks.into_iter();
+        world
+            .tasks
+            .extend(tasks.map(|state| (state.id.clone(), Some(state))));
+        let inbox = loaded.inbox.into_iter();
+        world
+            .inbox
+            .extend(inbox.map(|(key, hash)| (key, Some(hash))));
+        for id in wanted.tasks {
+            world.tasks.entry(id).or_insert(None);
         }
-        if !wanted.inbox.is_empty() {
-            let keys: Vec<_> = wanted.inbox.iter().collect();
-            let rows = self.writer.load_inbox(&keys).await?;
-            world
-                .inbox
-                .extend(rows.into_iter().map(|(key, hash)| (key, Some(hash))));
-            for key in wanted.inbox {
-                world.inbox.entry(key).or_insert(None);
-            }
+        for key in wanted.inbox {
+            world.inbox.entry(key).or_insert(None);
         }
         Ok(())
     }
@@ -441,12 +445,10 @@ impl Committer {
     }
 
     /// Gives each outgoing message its id and its final bytes.
-    fn freeze(&self, changes: &Changes, now: jiff::Timestamp) -> Result<Vec<OutboxRow>> {
+    async fn freeze(&self, changes: &Changes, now: jiff::Timestamp) -> Result<Vec<OutboxRow>> {
         let mut rows = Vec::with_capacity(changes.outgoing.len());
         for message in &changes.outgoing {
-            let peer = self.peers.by_id(message.peer);
-            let peer = peer
-                .ok_or_else(|| Error::Invalid(format!("no peer has the row {}", message.peer.0)))?;
+            let peer = self.peers.get(&self.store, message.peer).await?;
             let id = MessageId::generate();
             let receiver = Receiver {
                 url: &peer.url,

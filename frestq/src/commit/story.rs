@@ -23,13 +23,13 @@ pub(super) fn tell(
             .by_id(id)
             .map_or_else(|| "?".to_owned(), |peer| peer.url.to_string())
     };
-    for (id, note) in &changes.story {
+    for (id, status, note) in &changes.story {
         let Some(Some(task)) = world.tasks.get(id) else {
             continue;
         };
         let action = format_args!("{}/{}", task.queue, task.action);
         let peer = name(task.peer);
-        match (note, task.status) {
+        match (note, *status) {
             (Note::Created, _) if task.role == Role::Sent => {
                 tracing::info!("task {id} {action}: created for {peer}")
             }
@@ -51,7 +51,7 @@ pub(super) fn tell(
             (Note::Changed, Status::Sent) => {
                 tracing::info!("task {id} {action}: acknowledged by {peer}")
             }
-            (Note::Changed, status) if status == Status::Finished => {
+            (Note::Changed, Status::Finished) => {
                 tracing::info!("task {id} {action}: finished")
             }
             (Note::Changed, status) => match changes.outputs.get(id) {

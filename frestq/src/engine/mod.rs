@@ -17,6 +17,27 @@ pub(crate) use world::{Changes, Missing, Note, Turn, Wanted, World};
 
 use jiff::Timestamp;
 
+/// The rows that an event is sure to need, so that most steps miss nothing.
+pub(crate) fn foresee(event: &Event, wanted: &mut Wanted) {
+    let task = match event {
+        Event::Send(_) => None,
+        Event::Receive(received) => {
+            wanted.add(Missing::Inbox(received.row.key.clone()));
+            match &received.what {
+                What::Task(task) => Some(&task.state.id),
+                What::Update(update) => Some(&update.task),
+            }
+        }
+        Event::Completed { id, .. } | Event::CutOff { id, .. } | Event::Expire(id) => Some(id),
+        Event::Delivery(delivery) => {
+            Some(&delivery.message.task).filter(|_| delivery.message.carries_task)
+        }
+    };
+    if let Some(id) = task {
+        wanted.add(Missing::Task(id.clone()));
+    }
+}
+
 /// Decides one event.
 pub(crate) fn step(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result<Answer, Missing> {
     match event {

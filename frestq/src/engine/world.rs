@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::event::Delivery;
-use crate::model::{InboxKey, InboxRow, Json, NewTask, Outgoing, TaskId, TaskState};
+use crate::model::{InboxKey, InboxRow, Json, NewTask, Outgoing, Status, TaskId, TaskState};
 
 /// A row that a step needs and nobody has loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,7 +52,7 @@ pub(crate) struct Changes {
     pub(crate) outgoing: Vec<Outgoing>,
     pub(crate) deliveries: Vec<Delivery>,
     /// What happened, in order: the log tells it once it is true.
-    pub(crate) story: Vec<(TaskId, Note)>,
+    pub(crate) story: Vec<(TaskId, Status, Note)>,
 }
 
 /// A line of a task's story.
@@ -107,14 +107,17 @@ impl<'w> Turn<'w> {
     }
 
     pub(super) fn create(&mut self, task: NewTask, note: Note) {
-        self.changes.story.push((task.state.id.clone(), note));
+        let (id, status) = (task.state.id.clone(), task.state.status);
+        self.changes.story.push((id, status, note));
         self.tasks.insert(task.state.id.clone(), task.state.clone());
         self.changes.created.push(task);
     }
 
     /// Replaces a task's state; `output` is set with it, if given.
     pub(super) fn change(&mut self, state: TaskState, output: Option<Json>, note: Note) {
-        self.changes.story.push((state.id.clone(), note));
+        self.changes
+            .story
+            .push((state.id.clone(), state.status, note));
         if let Some(output) = output {
             self.changes.outputs.insert(state.id.clone(), output);
         }

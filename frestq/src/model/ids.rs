@@ -64,7 +64,7 @@ text_id!(MessageId);
 
 /// The row of a peer in our database. Small, since every task and message carries one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PeerId(pub(crate) i64);
+pub(crate) struct PeerId(pub(crate) i64);
 
 impl PeerId {
     /// This peer itself. Its row is the first one, made with the database.
@@ -73,7 +73,7 @@ impl PeerId {
 
 /// One serving process. Several of them may be one peer, on one Postgres database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct NodeId(pub(crate) i64);
+pub(crate) struct NodeId(pub(crate) i64);
 
 /// The root queues URL of a peer: its address, and its name on the wire
 /// (`restqp.md`, *Addresses*).

@@ -7,7 +7,8 @@ mod options;
 mod status;
 mod task;
 
-pub use ids::{MessageId, NodeId, PeerId, PeerUrl, TaskId};
+pub use ids::{MessageId, PeerUrl, TaskId};
+pub(crate) use ids::{NodeId, PeerId};
 pub use json::Json;
 pub(crate) use json::{null, to_json};
 pub use message::{Direction, MessageRecord};

@@ -24,6 +24,9 @@ use crate::{
 /// Batches under way to one peer: one travels while the next one gathers.
 const BATCHES: usize = 2;
 
+/// How often to ask whether the process that delivers to a peer is still there, in seconds.
+const LOOK_AGAIN: u64 = 5;
+
 /// Messages whose fate is not yet on disk. Past this, delivery waits for the database.
 const MOST_UNSETTLED: usize = 4096;
 
@@ -173,9 +176,7 @@ impl Lane {
             self.retry_at = self.outbox.store.next_delivery(self.peer, now).await?;
         }
         loop {
-            let Some(peer) = self.outbox.peers.by_id(self.peer) else {
-                return Ok(None);
-            };
+            let peer = self.outbox.peers.get(&self.outbox.store, self.peer).await?;
             let gate = breaker::gate(&peer.health, now);
             let batches = peer.health.extensions && self.outbox.config.batch > 1;
             let most = match gate {
@@ -187,7 +188,16 @@ impl Lane {
             if self.requests >= most {
                 return Ok(None);
             }
-            if self.ready.is_empty() {
+            if self.ready.is_empty() && self.more {
+                if !self
+                    .outbox
+                    .store
+                    .claim_delivery(self.peer, self.outbox.node)
+                    .await?
+                {
+                    // Another process delivers to this peer; its messages may be ours some day.
+                    return Ok(Some(self.later(LOOK_AGAIN)));
+                }
                 self.read(now).await?;
             }
             let messages = self.take(if batches && gate == Gate::Open {

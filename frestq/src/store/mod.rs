@@ -64,6 +64,13 @@ pub(crate) struct PeerHealth {
     pub(crate) last_error: Option<String>,
 }
 
+/// The rows that were found.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    pub(crate) tasks: Vec<TaskState>,
+    pub(crate) inbox: Vec<(InboxKey, [u8; 16])>,
+}
+
 /// What one transaction writes. Tasks are given as they are at its end.
 #[derive(Debug, Default)]
 pub(crate) struct Writes<'a> {
@@ -243,17 +250,10 @@ impl Writer {
         on_either!(self, writer => writer.rollback().await)
     }
 
-    /// Loads task states, locked against other processes until the end of the transaction.
-    pub(crate) async fn load_tasks(&mut self, ids: &[&TaskId]) -> Result<Vec<TaskState>> {
-        on_either!(self, writer => writer.load_tasks(ids).await)
-    }
-
-    /// Loads the hashes of accepted messages.
-    pub(crate) async fn load_inbox(
-        &mut self,
-        keys: &[&InboxKey],
-    ) -> Result<Vec<(InboxKey, [u8; 16])>> {
-        on_either!(self, writer => writer.load_inbox(keys).await)
+    /// Loads task states, locked against other processes until the end of the transaction, and the
+    /// hashes of accepted messages.
+    pub(crate) async fn load(&mut self, tasks: &[&TaskId], inbox: &[&InboxKey]) -> Result<Loaded> {
+        on_either!(self, writer => writer.load(tasks, inbox).await)
     }
 
     /// Runs a handler's statements; if one fails, none of them has happened.

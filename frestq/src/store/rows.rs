@@ -49,6 +49,14 @@ impl Row {
         })
     }
 
+    /// How many columns it has.
+    pub(super) fn width(&self) -> usize {
+        match self {
+            Self::Sqlite(row) => row.len(),
+            Self::Postgres(row) => row.len(),
+        }
+    }
+
     fn text(&self, index: usize) -> Result<String> {
         self.get(index)
     }

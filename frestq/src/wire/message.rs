@@ -163,6 +163,9 @@ fn optional<'a>(
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
     let Text(text) = serde_json::from_str(value.get())
         .map_err(|_| format!("field `{field}` must be a string, not {}", kind(value)))?;
+    if text.contains('\0') {
+        return Err(format!("field `{field}` holds the character U+0000"));
+    }
     let length = text.chars().count();
     if length > longest {
         return Err(format!(

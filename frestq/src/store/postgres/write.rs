@@ -9,7 +9,7 @@ use sqlx::{
 
 use super::{
     super::{
-        Writes, is_transient, printable,
+        Loaded, Writes, is_transient, printable,
         rows::{self, select_state},
     },
     connect, query, wake,
@@ -83,7 +83,18 @@ impl PgWriter {
         Ok(())
     }
 
-    pub(crate) async fn load_tasks(&mut self, ids: &[&TaskId]) -> Result<Vec<TaskState>> {
+    pub(crate) async fn load(&mut self, tasks: &[&TaskId], inbox: &[&InboxKey]) -> Result<Loaded> {
+        let mut loaded = Loaded::default();
+        if !tasks.is_empty() {
+            loaded.tasks = self.load_tasks(tasks).await?;
+        }
+        if !inbox.is_empty() {
+            loaded.inbox = self.load_inbox(inbox).await?;
+        }
+        Ok(loaded)
+    }
+
+    async fn load_tasks(&mut self, ids: &[&TaskId]) -> Result<Vec<TaskState>> {
         // In one order for all, so that two processes don't wait for each other.
         const SQL: &str =
             select_state!(" FROM tasks t WHERE t.id = ANY($1) ORDER BY t.seq FOR UPDATE");
@@ -94,10 +105,7 @@ impl PgWriter {
             .collect()
     }
 
-    pub(crate) async fn load_inbox(
-        &mut self,
-        keys: &[&InboxKey],
-    ) -> Result<Vec<(InboxKey, [u8; 16])>> {
+    async fn load_inbox(&mut self, keys: &[&InboxKey]) -> Result<Vec<(InboxKey, [u8; 16])>> {
         const SQL: &str = "SELECT i.peer, i.message, i.hash FROM UNNEST($1::bigint[], $2::text[]) AS v (peer, message) \
              JOIN inbox i ON i.peer = v.peer AND i.message = v.message";
         let peers: Vec<i64> = keys.iter().map(|key| key.peer.0).collect();

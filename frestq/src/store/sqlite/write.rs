@@ -1,4 +1,8 @@
 //! The writing connection: whole batches as JSON, unfolded by `json_each`.
+//!
+//! Each exchange with the connection costs a change of threads, twice. So what only writes is put
+//! aside, and goes along with the next statement that reads, or with the commit: a transaction is one
+//! exchange or two, whatever it holds.
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer, ser::SerializeTuple};
@@ -7,7 +11,7 @@ use sqlx::{
 };
 
 use super::super::{
-    Writes,
+    Loaded, Writes,
     rows::{self, Row, select_state},
 };
 use crate::{
@@ -21,6 +25,8 @@ pub(crate) struct SqliteWriter {
     connection: SqliteConnection,
     options: SqliteConnectOptions,
     open: bool,
+    /// Statements put aside, in order, and the values of their placeholders.
+    aside: (String, Vec<Param>),
 }
 
 impl SqliteWriter {
@@ -29,66 +35,70 @@ impl SqliteWriter {
             connection: options.connect().await?,
             options: options.clone(),
             open: false,
+            aside: Default::default(),
         })
     }
 
     pub(crate) async fn begin(&mut self) -> Result<()> {
-        sqlx::query("BEGIN IMMEDIATE")
-            .execute(&mut self.connection)
-            .await?;
+        self.aside = ("BEGIN IMMEDIATE;".into(), Vec::new());
         self.open = true;
         Ok(())
     }
 
     pub(crate) async fn commit(&mut self) -> Result<()> {
-        sqlx::query("COMMIT").execute(&mut self.connection).await?;
+        self.fetch("COMMIT", vec![]).await?;
         self.open = false;
         Ok(())
     }
 
     pub(crate) async fn rollback(&mut self) -> Result<()> {
+        self.aside = Default::default();
         if std::mem::take(&mut self.open)
             && sqlx::query("ROLLBACK")
                 .execute(&mut self.connection)
                 .await
                 .is_err()
         {
-            // The database may have rolled back by itself; a new connection is sure to have.
+            // The database may have rolled back by itself, or nothing was begun; a new connection
+            // is sure to be in order.
             let fresh = self.options.connect().await?;
             let _ = std::mem::replace(&mut self.connection, fresh).close().await;
         }
         Ok(())
     }
 
-    pub(crate) async fn load_tasks(&mut self, ids: &[&TaskId]) -> Result<Vec<TaskState>> {
-        const SQL: &str =
-            select_state!(" FROM json_each(?1) v CROSS JOIN tasks t ON t.id = v.value");
-        self.fetch(SQL, vec![serde_json::to_string(ids)?.into()], rows::state)
-            .await
-    }
-
-    pub(crate) async fn load_inbox(
-        &mut self,
-        keys: &[&InboxKey],
-    ) -> Result<Vec<(InboxKey, [u8; 16])>> {
-        let keys: Vec<_> = keys
-            .iter()
-            .map(|key| (key.peer.0, key.message.as_str()))
-            .collect();
-        let keys = serde_json::to_string(&keys)?;
-        self.fetch(
-            "SELECT i.peer, i.message, i.hash FROM json_each(?1) v \
-             CROSS JOIN inbox i ON i.peer = v.value->>0 AND i.message = v.value->>1",
-            vec![keys.into()],
-            rows::accepted,
-        )
-        .await
+    pub(crate) async fn load(&mut self, tasks: &[&TaskId], inbox: &[&InboxKey]) -> Result<Loaded> {
+        const TASKS: &str =
+            select_state!(" FROM json_each(?) v CROSS JOIN tasks t ON t.id = v.value;");
+        const INBOX: &str = "SELECT i.peer, i.message, i.hash FROM json_each(?) v \
+             CROSS JOIN inbox i ON i.peer = v.value->>0 AND i.message = v.value->>1;";
+        let (mut sql, mut values) = (String::new(), Vec::new());
+        if !tasks.is_empty() {
+            sql.push_str(TASKS);
+            values.push(serde_json::to_string(tasks)?.into());
+        }
+        if !inbox.is_empty() {
+            sql.push_str(INBOX);
+            let keys: Vec<_> = inbox
+                .iter()
+                .map(|key| (key.peer.0, key.message.as_str()))
+                .collect();
+            values.push(serde_json::to_string(&keys)?.into());
+        }
+        let mut loaded = Loaded::default();
+        for row in self.fetch(&sql, values).await? {
+            // The rows of both statements come in one stream; they differ in their width.
+            if row.width() == 3 {
+                loaded.inbox.push(rows::accepted(&row)?);
+            } else {
+                loaded.tasks.push(rows::state(&row)?);
+            }
+        }
+        Ok(loaded)
     }
 
     pub(crate) async fn run(&mut self, transaction: &Transaction) -> Result<Result<(), String>> {
-        sqlx::query("SAVEPOINT handler")
-            .execute(&mut self.connection)
-            .await?;
+        self.fetch("SAVEPOINT handler", vec![]).await?;
         for (sql, params) in &transaction.statements {
             let query = super::query(AssertSqlSafe(sql.as_str()), params.iter().cloned());
             if let Err(error) = query.execute(&mut self.connection).await {
@@ -104,6 +114,7 @@ impl SqliteWriter {
         Ok(Ok(()))
     }
 
+    /// Puts the writes aside for the commit, which is when they can fail.
     pub(crate) async fn save(&mut self, writes: &Writes<'_>) -> Result<()> {
         if !writes.created.is_empty() {
             let rows: Vec<_> = writes
@@ -111,15 +122,14 @@ impl SqliteWriter {
                 .iter()
                 .map(|(new, state, output)| NewRow(new, state, *output))
                 .collect();
-            self.execute(
+            self.put_aside(
                 "INSERT INTO tasks (id, kind, role, peer, queue, action, status, attempt, failures, epoch, owner, rev, \
                  run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output) \
                  SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, \
                  value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, value->>15, \
-                 value->>16, value->>17, value->>18, value->>19, value->>20 FROM json_each(?1)",
+                 value->>16, value->>17, value->>18, value->>19, value->>20 FROM json_each(?)",
                 &rows,
-            )
-            .await?;
+            )?;
         }
         if !writes.changed.is_empty() {
             let rows: Vec<_> = writes
@@ -127,14 +137,13 @@ impl SqliteWriter {
                 .iter()
                 .map(|(state, output)| ChangedRow(state, *output))
                 .collect();
-            self.execute(
+            self.put_aside(
                 "UPDATE tasks SET status = v.value->>1, attempt = v.value->>2, failures = v.value->>3, \
                  epoch = v.value->>4, owner = v.value->>5, rev = v.value->>6, run_at = v.value->>7, \
                  modified_at = v.value->>8, output = coalesce(v.value->>9, output) \
-                 FROM json_each(?1) v WHERE tasks.seq = v.value->>0",
+                 FROM json_each(?) v WHERE tasks.seq = v.value->>0",
                 &rows,
-            )
-            .await?;
+            )?;
         }
         if !writes.accepted.is_empty() {
             let rows: Vec<_> = writes
@@ -153,13 +162,12 @@ impl SqliteWriter {
                     )
                 })
                 .collect();
-            self.execute(
+            self.put_aside(
                 "INSERT INTO inbox (peer, message, hash, queue, action, task, data, received_at) \
                  SELECT value->>0, value->>1, unhex(value->>2), value->>3, value->>4, value->>5, value->>6, value->>7 \
-                 FROM json_each(?1)",
+                 FROM json_each(?)",
                 &rows,
-            )
-            .await?;
+            )?;
         }
         if !writes.outgoing.is_empty() {
             let rows: Vec<_> = writes
@@ -180,13 +188,12 @@ impl SqliteWriter {
                     )
                 })
                 .collect();
-            self.execute(
+            self.put_aside(
                 "INSERT INTO outbox (peer, message, queue, action, task, carries_task, body, state, due_at, expires_at, \
                  created_at) SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, 0, \
-                 value->>7, value->>8, value->>9 FROM json_each(?1)",
+                 value->>7, value->>8, value->>9 FROM json_each(?)",
                 &rows,
-            )
-            .await?;
+            )?;
         }
         if !writes.settled.is_empty() {
             let rows: Vec<_> = writes
@@ -202,13 +209,12 @@ impl SqliteWriter {
                     )
                 })
                 .collect();
-            self.execute(
+            self.put_aside(
                 "UPDATE outbox SET state = v.value->>1, answer = v.value->>2, attempts = attempts + 1, \
                  due_at = coalesce(v.value->>3, due_at), last_error = v.value->>4 \
-                 FROM json_each(?1) v WHERE outbox.seq = v.value->>0 AND outbox.state = 0",
+                 FROM json_each(?) v WHERE outbox.seq = v.value->>0 AND outbox.state = 0",
                 &rows,
-            )
-            .await?;
+            )?;
         }
         Ok(())
     }
@@ -220,30 +226,32 @@ impl SqliteWriter {
         now: Timestamp,
     ) -> Result<Vec<(TaskState, Json)>> {
         const SQL: &str = select_state!(
-            ", t.input FROM tasks t WHERE t.queue = ?1 AND t.status = 0 AND t.role <> 0 \
-             AND (t.run_at IS NULL OR t.run_at <= ?2) ORDER BY t.seq LIMIT ?3"
+            ", t.input FROM tasks t WHERE t.queue = ? AND t.status = 0 AND t.role <> 0 \
+             AND (t.run_at IS NULL OR t.run_at <= ?) ORDER BY t.seq LIMIT ?"
         );
         let values = vec![queue.into(), now.as_microsecond().into(), limit.into()];
-        self.fetch(SQL, values, rows::waiting).await
+        self.fetch(SQL, values)
+            .await?
+            .iter()
+            .map(rows::waiting)
+            .collect()
     }
 
-    async fn fetch<T>(
-        &mut self,
-        sql: &'static str,
-        values: Vec<Param>,
-        read: fn(&Row) -> Result<T>,
-    ) -> Result<Vec<T>> {
-        let rows = super::query(sql, values)
+    /// Runs what was put aside, and then this.
+    async fn fetch(&mut self, sql: &str, values: Vec<Param>) -> Result<Vec<Row>> {
+        let (mut all, mut arguments) = std::mem::take(&mut self.aside);
+        all.push_str(sql);
+        arguments.extend(values);
+        let rows = super::query(AssertSqlSafe(all), arguments)
             .fetch_all(&mut self.connection)
             .await?;
-        rows.into_iter().map(|row| read(&row.into())).collect()
+        Ok(rows.into_iter().map(Row::from).collect())
     }
 
-    async fn execute<T: Serialize>(&mut self, sql: &'static str, rows: &[T]) -> Result<()> {
-        sqlx::query(sql)
-            .bind(serde_json::to_string(rows)?)
-            .execute(&mut self.connection)
-            .await?;
+    fn put_aside<T: Serialize>(&mut self, sql: &'static str, rows: &[T]) -> Result<()> {
+        self.aside.0.push_str(sql);
+        self.aside.0.push(';');
+        self.aside.1.push(serde_json::to_string(rows)?.into());
         Ok(())
     }
 }

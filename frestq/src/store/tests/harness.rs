@@ -256,7 +256,7 @@ pub(super) async fn settle(writer: &mut Writer, settled: Settled<'_>) {
 /// Loads one task, in a transaction that changes nothing.
 pub(super) async fn load(writer: &mut Writer, id: &str) -> Option<TaskState> {
     writer.begin().await.unwrap();
-    let tasks = writer.load_tasks(&[&id.into()]).await.unwrap();
+    let tasks = writer.load(&[&id.into()], &[]).await.unwrap().tasks;
     writer.rollback().await.unwrap();
     tasks.into_iter().next()
 }

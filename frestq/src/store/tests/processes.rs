@@ -137,7 +137,12 @@ mod several {
                     let mut writer = store.writer().await.unwrap();
                     for _ in 0..20 {
                         writer.begin().await.unwrap();
-                        let mut state = writer.load_tasks(&[&"a".into()]).await.unwrap().remove(0);
+                        let mut state = writer
+                            .load(&[&"a".into()], &[])
+                            .await
+                            .unwrap()
+                            .tasks
+                            .remove(0);
                         state.attempt += 1;
                         let writes = Writes {
                             changed: vec![(&state, None)],
@@ -162,7 +167,7 @@ mod several {
         let (mut one, mut two) = (store.writer().await.unwrap(), store.writer().await.unwrap());
         let row = [inbox_row(b, "m")];
         two.begin().await.unwrap();
-        assert_eq!(two.load_inbox(&[&row[0].key]).await.unwrap(), []);
+        assert_eq!(two.load(&[], &[&row[0].key]).await.unwrap().inbox, []);
         accept(&mut one, &row).await;
         let writes = Writes {
             accepted: &row,
@@ -173,7 +178,7 @@ mod several {
         // From loading on again, the winner's row is there.
         two.rollback().await.unwrap();
         two.begin().await.unwrap();
-        assert_eq!(two.load_inbox(&[&row[0].key]).await.unwrap().len(), 1);
+        assert_eq!(two.load(&[], &[&row[0].key]).await.unwrap().inbox.len(), 1);
     }
 
     async fn processes_that_want_each_others_tasks_are_told_to_try_again(database: Arc<Database>) {
@@ -183,17 +188,17 @@ mod several {
         let (a, b) = ("a".into(), "b".into());
         one.begin().await.unwrap();
         two.begin().await.unwrap();
-        one.load_tasks(&[&a]).await.unwrap();
-        two.load_tasks(&[&b]).await.unwrap();
+        one.load(&[&a], &[]).await.unwrap().tasks;
+        two.load(&[&b], &[]).await.unwrap().tasks;
         let (first, second) = ([&b], [&a]);
         let (first, second) = tokio::join!(
             async {
-                let result = one.load_tasks(&first).await;
+                let result = one.load(&first, &[]).await;
                 one.rollback().await.unwrap();
                 result
             },
             async {
-                let result = two.load_tasks(&second).await;
+                let result = two.load(&second, &[]).await;
                 two.rollback().await.unwrap();
                 result
             },
@@ -308,9 +313,9 @@ mod several {
         create(&mut writer, &[new_task("a")]).await;
         // Within one, it is undone.
         writer.begin().await.unwrap();
-        writer.load_tasks(&[&"a".into()]).await.unwrap();
+        writer.load(&[&"a".into()], &[]).await.unwrap().tasks;
         store.run_schema(&[cut]).await.unwrap();
-        let error = writer.load_tasks(&[&"a".into()]).await.unwrap_err();
+        let error = writer.load(&[&"a".into()], &[]).await.unwrap_err();
         assert!(!is_transient(&error), "{error}");
         writer.commit().await.unwrap_err();
         writer.rollback().await.unwrap();
