@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    admission::Permit,
     engine::{Answer, Event, Received, Update, What},
     error::Error,
     message::Message,
@@ -95,7 +96,9 @@ async fn take(
             .await
             .map(Response::Batch);
     }
-    let mut events = vec![understand(peer, known, queue, text, envelope)?];
+    // Held until the answer is known.
+    let (event, _permit) = understand(peer, known, queue, text, envelope)?;
+    let mut events = vec![event];
     sender.sign(peer, known, &mut events).await?;
     let answers = commit(peer, events).await?;
     match answers.into_iter().next() {
@@ -121,7 +124,7 @@ async fn take_batch(
             ),
         ));
     }
-    let (mut events, mut results) = (Vec::new(), Vec::new());
+    let (mut events, mut permits, mut results) = (Vec::new(), Vec::new(), Vec::new());
     for entry in entries {
         let understood = Envelope::parse(entry.message.get())
             .map_err(|why| (message_id(&entry.message), Refusal::new(400, why)));
@@ -132,7 +135,10 @@ async fn take_batch(
                 return Err((id, Refusal::new(403, why)));
             }
             match understand(peer, known, &entry.queue, entry.message.get(), envelope) {
-                Ok(event) => Ok((id, event)),
+                Ok((event, permit)) => {
+                    permits.extend(permit);
+                    Ok((id, event))
+                }
                 Err(refusal) => Err((id, refusal)),
             }
         });
@@ -151,6 +157,7 @@ async fn take_batch(
         commit(peer, events).await?
     }
     .into_iter();
+    drop(permits);
     let answer = |(message_id, understood): (String, Result<(), Refusal>)| {
         let result = understood.and_then(|()| match answers.next() {
             Some(answer) => judge(answer),
@@ -252,7 +259,7 @@ fn understand(
     queue: &str,
     text: &str,
     envelope: Envelope,
-) -> Result<Event, Refusal> {
+) -> Result<(Event, Option<Permit>), Refusal> {
     if let Some(destination) = envelope
         .destination
         .as_ref()
@@ -281,6 +288,7 @@ fn understand(
         data: Some(envelope.data.clone()),
         received_at: now,
     };
+    let mut permit = None;
     let what = if queue == INTERNAL_QUEUE {
         if envelope.action != UPDATE_TASK {
             let why = format!(
@@ -317,9 +325,8 @@ fn understand(
             );
             Refusal::new(404, why)
         })?;
-        if let Some(full) = peer.0.admission.refuse_task(sender) {
-            return Err(Refusal::new(503, full));
-        }
+        let admitted = peer.0.admission.admit(sender);
+        permit = Some(admitted.map_err(|full| Refusal::new(503, full))?);
         let (id, kind, input) = match handler.kind {
             HandlerKind::Task => {
                 let id = envelope
@@ -361,7 +368,7 @@ fn understand(
             created_at: now,
         }))
     };
-    Ok(Event::Receive(Box::new(Received { row, what })))
+    Ok((Event::Receive(Box::new(Received { row, what })), permit))
 }
 
 /// A raw message as the input of its handler.

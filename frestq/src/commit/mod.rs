@@ -483,6 +483,8 @@ impl Committer {
             slots,
         } = done;
         self.slots = slots;
+        // First of all what counts, so that the next message is judged by it.
+        self.tell_changes(&world, &changes);
         let mut answers = answers.into_iter();
         for submission in batch {
             let mine = answers.by_ref().take(submission.events.len()).collect();
@@ -502,7 +504,6 @@ impl Committer {
         for (peer, reason) in wakes {
             self.signals.wake_outbox(peer, reason);
         }
-        self.tell_changes(&world, &changes);
         story::tell(&self.peers, &world, &changes, &claimed, self.log_payloads);
         for task in claimed {
             // Without a worker the peer is stopping, and the lease is released with the rest.
