@@ -113,7 +113,12 @@ on_each_store! {
                 until("the posters get on", async || count() >= at).await;
                 tokio::time::sleep(Duration::from_micros(luck.u64(0..30_000))).await;
                 let peer = &mut peers[luck.usize(0..2)];
-                peer.kill();
+                // Now and then in good order.
+                if luck.u8(0..5) == 0 {
+                    peer.stop().await;
+                } else {
+                    peer.kill();
+                }
                 peer.run().await;
             }
             over.store(true, Ordering::SeqCst);

@@ -204,6 +204,42 @@ on_each_store! {
         assert_eq!(most.body, "3");
     }
 
+    /// One slot, and every way in which a run may end.
+    async fn a_run_frees_its_slot_however_it_ends(store) {
+        let a = Peer::start(&store, "a").await;
+        let mut b = Peer::start_with(&store, "b", &[("FRESTQ_QUEUES__WORK__CONCURRENCY", "1")]).await;
+        let running = |task: &String| b.runs(task) == 1;
+        let mut order = json!({"to": b.url, "queue": "work", "action": "wait", "data": {"gate": "later"}});
+        order["expires_in_ms"] = json!(1000);
+        let expires = a.order(&order).await;
+        until("it runs", async || running(&expires)).await;
+        let mut tasks = Vec::new();
+        for (action, data) in [
+            ("panic", json!("x")),
+            ("fail", json!("x")),
+            ("typed", json!("x")),
+            ("limited", json!({"gate": "never"})),
+            ("statements", json!({"statements": ["nonsense"]})),
+            ("flaky", json!({"fails": 1})),
+            ("big", json!(10)),
+            ("once", json!({"gate": "later"})),
+        ] {
+            tasks.push(a.send(&b.url, "work", action, data).await);
+        }
+        b.reaches(&expires, "expired").await;
+        // The handler goes on, so nothing else runs: the slot is its own until it returns.
+        assert!(tasks.iter().all(|task| b.runs(task) == 0));
+        b.open("later");
+        for task in &tasks {
+            until("it has ended", async || {
+                ["finished", "error"].contains(&text(&a.task(task).await, "status"))
+            })
+            .await;
+        }
+        assert_eq!(a.call(&b.url, "work", "echo", json!(1)).await["output"], 1);
+        b.stop().await;
+    }
+
     async fn a_peers_own_task_runs_here_even_if_its_action_is_for_nobody_else(store) {
         let a = Peer::start(&store, "a").await;
         let done = a.call(&a.url, "work", "private", json!(null)).await;

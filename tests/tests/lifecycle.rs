@@ -58,6 +58,18 @@ on_each_store! {
         b.stop().await;
     }
 
+    async fn a_client_that_never_ends_its_request_does_not_hold_up_the_shutdown(store) {
+        use std::io::Write as _;
+        let mut b = Peer::start(&store, "b").await;
+        let mut idle = std::net::TcpStream::connect(("127.0.0.1", b.port)).unwrap();
+        let mut half = std::net::TcpStream::connect(("127.0.0.1", b.port)).unwrap();
+        half.write_all(b"POST /api/queues/work/ HTTP/1.1\r\nHost: b\r\nContent-Length: 100\r\n\r\n{").unwrap();
+        idle.write_all(b"GET /rea").unwrap();
+        assert_eq!(b.call(&b.url, "work", "echo", json!(1)).await["output"], 1);
+        b.stop().await;
+        drop((idle, half));
+    }
+
     async fn an_interrupted_start_and_stop_loses_nothing_that_waits(store) {
         let (mut a, mut b) = (Peer::start(&store, "a").await, Peer::new(&store, "b").await);
         b.createdb();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Fake, Peer, Reply, id, message, text, update};
+use crate::harness::{Fake, Peer, Reply, id, message, text, update, url_of};
 
 /// The three messages of the recording: the task, and the update that came twice.
 fn recorded() -> [Value; 3] {
@@ -138,5 +138,43 @@ on_each_store! {
             let update = a.sees_task(&task).await.json();
             assert_eq!(update.get("ext").is_some(), shown, "{header:?}: {update}");
         }
+    }
+
+    async fn an_older_update_that_comes_later_changes_nothing(store) {
+        let (a, b) = (Peer::start(&store, "a").await, Fake::new().await);
+        let task = a.send(&b.url, "work", "echo", json!(1)).await;
+        b.sees(1).await;
+        for (rev, output, kept) in [(2, "two", "two"), (1, "one", "two"), (2, "two again", "two"), (3, "three", "three")] {
+            let mut update = update(&b.url, &task, "executing", json!(output));
+            update["ext"] = json!({"rev": rev});
+            assert_eq!(a.deliver("internal.frestq", &update).await.status, 200);
+            assert_eq!(a.task(&task).await["output_data"], kept);
+        }
+    }
+
+    async fn only_the_receiver_of_a_task_may_report_on_it(store) {
+        let (b, a) = (Peer::start(&store, "b").await, Fake::new().await);
+        let task = message(&a.url, "wait", json!({"gate": "go"}));
+        let id = text(&task, "task_id");
+        assert_eq!(b.deliver("work", &task).await.status, 200);
+        b.started(id, 1).await;
+        // Its sender is not the one to say how far it is.
+        let theirs = update(&a.url, id, "finished", json!("done, believe me"));
+        assert_eq!(b.deliver("internal.frestq", &theirs).await.status, 404);
+        b.open("go");
+        assert_eq!(b.output(id).await, 1);
+    }
+
+    async fn a_message_meant_for_another_peer_is_refused(store) {
+        let b = Peer::start(&store, "b").await;
+        let mut task = message(&url_of(9), "echo", json!(1));
+        let before = b.database.counts().await;
+        task["ext"] = json!({"destination": url_of(10)});
+        let answer = b.deliver("work", &task).await;
+        assert_eq!(answer.status, 403);
+        assert!(answer.refusal().contains(&url_of(10)));
+        assert_eq!(b.database.counts().await, before);
+        task["ext"] = json!({"destination": format!("{}/", b.url)});
+        assert_eq!(b.deliver("work", &task).await.status, 200);
     }
 }
