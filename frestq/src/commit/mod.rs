@@ -339,7 +339,11 @@ impl Committer {
         if transaction.statements.is_empty() || *answer != Answer::Accepted {
             return Ok(None);
         }
-        Ok(self.writer.run(transaction).await?.err().map(|why| {
+        let failed = match transaction.meddling() {
+            Some(sql) => Some(format!("a handler can't begin or end transactions: {sql}")),
+            None => self.writer.run(transaction).await?.err(),
+        };
+        Ok(failed.map(|why| {
             let mut failed = event.clone();
             if let Event::Completed { outcome, .. } = &mut failed {
                 *outcome = Err(TaskError::new(
@@ -482,6 +486,8 @@ impl Committer {
             slots,
         } = done;
         self.slots = slots;
+        // First of all what counts, so that the next message is judged by it.
+        self.tell_changes(&world, &changes);
         let mut answers = answers.into_iter();
         for submission in batch {
             let mine = answers.by_ref().take(submission.events.len()).collect();
@@ -500,7 +506,6 @@ impl Committer {
         for (peer, rows) in stored {
             self.signals.wake_outbox(peer, WakeReason::Stored(rows));
         }
-        self.tell_changes(&world, &changes);
         story::tell(&self.peers, &world, &changes, &claimed, self.log_payloads);
         for task in claimed {
             // Without a worker the peer is stopping, and the lease is released with the rest.

@@ -160,7 +160,8 @@ impl PgWriter {
         // Rows that another process is about to take are none of ours.
         const SQL: &str = select_state!(
             ", t.input FROM tasks t WHERE t.queue = $1 AND t.status = 0 AND t.role <> 0 \
-             AND (t.run_at IS NULL OR t.run_at <= $2) ORDER BY t.seq LIMIT $3 FOR UPDATE SKIP LOCKED"
+             AND (t.run_at IS NULL OR t.run_at <= $2) AND (t.expires_at IS NULL OR t.expires_at > $2) \
+             ORDER BY t.seq LIMIT $3 FOR UPDATE SKIP LOCKED"
         );
         let query = sqlx::query(SQL)
             .bind(queue)

@@ -231,9 +231,11 @@ impl SqliteWriter {
     ) -> Result<Vec<(TaskState, Json)>> {
         const SQL: &str = select_state!(
             ", t.input FROM tasks t WHERE t.queue = ? AND t.status = 0 AND t.role <> 0 \
-             AND (t.run_at IS NULL OR t.run_at <= ?) ORDER BY t.seq LIMIT ?"
+             AND (t.run_at IS NULL OR t.run_at <= ?) AND (t.expires_at IS NULL OR t.expires_at > ?) \
+             ORDER BY t.seq LIMIT ?"
         );
-        let values = vec![queue.into(), now.as_microsecond().into(), limit.into()];
+        let now = now.as_microsecond();
+        let values = vec![queue.into(), now.into(), now.into(), limit.into()];
         self.fetch(SQL, values)
             .await?
             .iter()
