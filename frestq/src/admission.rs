@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
@@ -71,21 +71,66 @@ impl Admission {
             .then_some("the disk of this peer is nearly full")
     }
 
-    /// Whether another task of this peer can be taken in.
-    pub(crate) fn refuse_task(&self, peer: PeerId) -> Option<&'static str> {
-        if self.total.load(Ordering::Relaxed) >= self.limits.open_tasks {
-            return Some("too many tasks wait here");
-        }
-        let by_peer = self
+    /// Whether another task of this peer can be taken in. If so it counts from now on, by the permit
+    /// until it is stored or refused, so that many at once don't pass the limit together.
+    pub(crate) fn admit(self: &Arc<Self>, peer: PeerId) -> Result<Permit, &'static str> {
+        let mut by_peer = self
             .by_peer
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        let waiting = by_peer.get(&peer).copied().unwrap_or(0);
-        (waiting >= self.limits.open_tasks_per_peer).then_some("too many tasks of yours wait here")
+        if self.total.load(Ordering::Relaxed) >= self.limits.open_tasks {
+            return Err("too many tasks wait here");
+        }
+        let waiting = by_peer.entry(peer).or_default();
+        if *waiting >= self.limits.open_tasks_per_peer {
+            return Err("too many tasks of yours wait here");
+        }
+        *waiting += 1;
+        self.total.fetch_add(1, Ordering::Relaxed);
+        Ok(Permit {
+            admission: self.clone(),
+            peer,
+        })
     }
 
     /// Bytes that must stay free on the disk.
     pub(crate) fn free_disk(&self) -> u64 {
         self.limits.free_disk
+    }
+}
+
+/// Counts for a task that is about to be stored.
+#[must_use]
+pub(crate) struct Permit {
+    admission: Arc<Admission>,
+    peer: PeerId,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.admission.add(&HashMap::from([(self.peer, -1)]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_at_once_do_not_pass_the_limit_together() {
+        let limits = Limits {
+            open_tasks: 5,
+            open_tasks_per_peer: 3,
+            ..Limits::default()
+        };
+        let admission = Arc::new(Admission::new(limits));
+        let (one, other) = (PeerId(1), PeerId(2));
+        admission.add(&HashMap::from([(one, 1)]));
+        let permits: Vec<_> = (0..4).flat_map(|_| admission.admit(one)).collect();
+        assert_eq!(permits.len(), 2);
+        let others: Vec<_> = (0..4).flat_map(|_| admission.admit(other)).collect();
+        assert_eq!(others.len(), 2);
+        drop(permits);
+        assert!(admission.admit(one).is_ok());
     }
 }

@@ -2,15 +2,17 @@
 
 use std::{str, time::Duration};
 
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    admission::Permit,
     engine::{Answer, Event, Received, Update, What},
     error::Error,
     message::Message,
     model::{
-        InboxKey, InboxRow, Json, NewTask, PeerId, Role, Status, TaskId, TaskKind, TaskState,
-        to_json,
+        InboxKey, InboxRow, Json, NewTask, PeerId, PeerUrl, Role, Status, TaskId, TaskKind,
+        TaskState, to_json,
     },
     outbox::reached,
     peer::Frestq,
@@ -84,14 +86,21 @@ async fn take(
     if let Some(full) = peer.0.admission.refuse_message() {
         return Err(Refusal::new(503, full));
     }
-    let sender = identify(peer, &envelope, extensions).await?;
+    let sender = Sender {
+        url: envelope.sender.clone(),
+        extensions,
+    };
+    let known = sender.recognize(peer).await?;
     if queue == INTERNAL_QUEUE && envelope.action == BATCH {
-        return take_batch(peer, sender, &envelope)
+        return take_batch(peer, &sender, known, &envelope)
             .await
             .map(Response::Batch);
     }
-    let event = understand(peer, sender, queue, text, envelope)?;
-    let answers = commit(peer, vec![event]).await?;
+    // Held until the answer is known.
+    let (event, _permit) = understand(peer, known, queue, text, envelope)?;
+    let mut events = vec![event];
+    sender.sign(peer, known, &mut events).await?;
+    let answers = commit(peer, events).await?;
     match answers.into_iter().next() {
         Some(answer) => judge(answer).map(|()| Response::Accepted),
         None => Err(Refusal::new(503, "no answer from the database")),
@@ -101,7 +110,8 @@ async fn take(
 /// Each message of a batch is accepted or refused on its own; all that can be are stored together.
 async fn take_batch(
     peer: &Frestq,
-    sender: PeerId,
+    sender: &Sender,
+    known: Option<PeerId>,
     batch: &Envelope,
 ) -> Result<Vec<BatchAnswer>, Refusal> {
     let entries = parse_batch(&batch.data).map_err(|why| Refusal::new(400, why))?;
@@ -114,18 +124,21 @@ async fn take_batch(
             ),
         ));
     }
-    let (mut events, mut results) = (Vec::new(), Vec::new());
+    let (mut events, mut permits, mut results) = (Vec::new(), Vec::new(), Vec::new());
     for entry in entries {
         let understood = Envelope::parse(entry.message.get())
-            .map_err(|why| (String::new(), Refusal::new(400, why)));
+            .map_err(|why| (message_id(&entry.message), Refusal::new(400, why)));
         let understood = understood.and_then(|envelope| {
             let id = envelope.message_id.to_string();
             if envelope.sender != batch.sender {
                 let why = "field `sender_url` is not the one of the batch";
                 return Err((id, Refusal::new(403, why)));
             }
-            match understand(peer, sender, &entry.queue, entry.message.get(), envelope) {
-                Ok(event) => Ok((id, event)),
+            match understand(peer, known, &entry.queue, entry.message.get(), envelope) {
+                Ok((event, permit)) => {
+                    permits.extend(permit);
+                    Ok((id, event))
+                }
                 Err(refusal) => Err((id, refusal)),
             }
         });
@@ -137,11 +150,14 @@ async fn take_batch(
             Err((id, refusal)) => (id, Err(refusal)),
         });
     }
-    let mut answers = match events.is_empty() {
-        true => Vec::new(),
-        false => commit(peer, events).await?,
+    let mut answers = if events.is_empty() {
+        Vec::new()
+    } else {
+        sender.sign(peer, known, &mut events).await?;
+        commit(peer, events).await?
     }
     .into_iter();
+    drop(permits);
     let answer = |(message_id, understood): (String, Result<(), Refusal>)| {
         let result = understood.and_then(|()| match answers.next() {
             Some(answer) => judge(answer),
@@ -163,35 +179,87 @@ async fn take_batch(
     Ok(results.into_iter().map(answer).collect())
 }
 
-/// Who sent it. Without configured peers everybody on the loopback is who he says he is.
-async fn identify(peer: &Frestq, envelope: &Envelope, extensions: bool) -> Result<PeerId, Refusal> {
-    let store = &peer.0.store;
-    let found = peer.0.peers.find_or_add(store, &envelope.sender).await;
-    let id = found.map_err(|error| overloaded(&error))?;
-    let was_away = peer
-        .0
-        .peers
-        .by_id(id)
-        .is_some_and(|row| row.health.failures > 0);
-    let noted = peer.0.peers.update(store, id, |health| {
-        health.extensions |= extensions;
-        reached(health);
-    });
-    noted.await.map_err(|error| overloaded(&error))?;
-    if was_away {
-        peer.0.signals.wake_outbox(id, WakeReason::PeerIsBack);
+/// The id of a message that is otherwise not of the format, so that its sender knows which one the
+/// answer is for.
+fn message_id(message: &RawValue) -> String {
+    #[derive(serde::Deserialize)]
+    struct Identified {
+        message_id: String,
     }
-    Ok(id)
+    serde_json::from_str(message.get())
+        .map(|identified: Identified| identified.message_id)
+        .unwrap_or_default()
+}
+
+/// Who sent it. Without configured peers everybody on the loopback is who he says he is, and becomes
+/// known with the first message that makes sense; one that is refused leaves no trace.
+struct Sender {
+    url: PeerUrl,
+    extensions: bool,
+}
+
+impl Sender {
+    /// Its row, if it is known; then it is noted that it is there.
+    async fn recognize(&self, peer: &Frestq) -> Result<Option<PeerId>, Refusal> {
+        let known = peer.0.peers.by_url(&self.url);
+        if let Some(id) = known {
+            self.note(peer, id).await?;
+        }
+        Ok(known)
+    }
+
+    /// Writes the sender's row, made if need be, into events that were understood without it.
+    async fn sign(
+        &self,
+        peer: &Frestq,
+        known: Option<PeerId>,
+        events: &mut [Event],
+    ) -> Result<(), Refusal> {
+        if known.is_some() {
+            return Ok(());
+        }
+        let found = peer.0.peers.find_or_add(&peer.0.store, &self.url).await;
+        let id = found.map_err(|error| overloaded(&error))?;
+        self.note(peer, id).await?;
+        for event in events {
+            let Event::Receive(received) = event else {
+                continue;
+            };
+            received.row.key.peer = id;
+            if let What::Task(task) = &mut received.what {
+                task.state.peer = id;
+            }
+        }
+        Ok(())
+    }
+
+    /// It spoke to us, so it is there, and reads what this request shows that it reads.
+    async fn note(&self, peer: &Frestq, id: PeerId) -> Result<(), Refusal> {
+        let was_away = peer
+            .0
+            .peers
+            .by_id(id)
+            .is_some_and(|row| row.health.failures > 0);
+        let noted = peer.0.peers.update(&peer.0.store, id, |health| {
+            health.extensions = self.extensions;
+            reached(health);
+        });
+        noted.await.map_err(|error| overloaded(&error))?;
+        if was_away {
+            peer.0.signals.wake_outbox(id, WakeReason::PeerIsBack);
+        }
+        Ok(())
+    }
 }
 
 /// What the message asks for, if it is something that this peer does.
 fn understand(
     peer: &Frestq,
-    sender: PeerId,
+    sender: Option<PeerId>,
     queue: &str,
     text: &str,
     envelope: Envelope,
-) -> Result<Event, Refusal> {
+) -> Result<(Event, Option<Permit>), Refusal> {
     if let Some(destination) = envelope
         .destination
         .as_ref()
@@ -205,6 +273,8 @@ fn understand(
             ),
         ));
     }
+    // A stranger's events are signed once there is something to sign.
+    let (stranger, sender) = (sender.is_none(), sender.unwrap_or(PeerId::SELF));
     let now = peer.0.clock.now();
     let mut row = InboxRow {
         key: InboxKey {
@@ -218,6 +288,7 @@ fn understand(
         data: Some(envelope.data.clone()),
         received_at: now,
     };
+    let mut permit = None;
     let what = if queue == INTERNAL_QUEUE {
         if envelope.action != UPDATE_TASK {
             let why = format!(
@@ -231,6 +302,9 @@ fn understand(
             .ok_or_else(|| Refusal::new(400, "field `task_id` is missing"))?;
         let UpdateData { status, output } =
             UpdateData::parse(&envelope.data).map_err(|why| Refusal::new(400, why))?;
+        if stranger {
+            return Err(unknown_task());
+        }
         What::Update(Update {
             task,
             status,
@@ -251,9 +325,8 @@ fn understand(
             );
             Refusal::new(404, why)
         })?;
-        if let Some(full) = peer.0.admission.refuse_task(sender) {
-            return Err(Refusal::new(503, full));
-        }
+        let admitted = peer.0.admission.admit(sender);
+        permit = Some(admitted.map_err(|full| Refusal::new(503, full))?);
         let (id, kind, input) = match handler.kind {
             HandlerKind::Task => {
                 let id = envelope
@@ -295,7 +368,7 @@ fn understand(
             created_at: now,
         }))
     };
-    Ok(Event::Receive(Box::new(Received { row, what })))
+    Ok((Event::Receive(Box::new(Received { row, what })), permit))
 }
 
 /// A raw message as the input of its handler.
@@ -338,8 +411,13 @@ fn judge(answer: Answer) -> Result<(), Refusal> {
     match answer {
         Answer::Accepted | Answer::Ignored => Ok(()),
         Answer::Conflict(why) => Err(Refusal::new(409, why)),
-        Answer::UnknownTask => Err(Refusal::new(404, "there is no such task of yours here")),
+        Answer::UnknownTask => Err(unknown_task()),
     }
+}
+
+/// The same for a task that nobody knows and for somebody else's.
+fn unknown_task() -> Refusal {
+    Refusal::new(404, "there is no such task of yours here")
 }
 
 /// Tells a repetition from another message under the same id.

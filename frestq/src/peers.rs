@@ -59,7 +59,8 @@ impl Peers {
             .ok_or_else(|| Error::Invalid(format!("no peer has the row {}", id.0)))
     }
 
-    fn by_url(&self, url: &PeerUrl) -> Option<PeerId> {
+    /// The peer with this address, if it is known.
+    pub(crate) fn by_url(&self, url: &PeerUrl) -> Option<PeerId> {
         self.read(|known| known.by_url.get(url).copied())
     }
 

@@ -96,4 +96,70 @@ impl Transaction {
     pub fn execute(&mut self, sql: impl Into<String>, params: impl Params) {
         self.statements.push((sql.into(), params.into_params()));
     }
+
+    /// The first statement that would begin or end a transaction. The one it runs in is not the
+    /// handler's alone.
+    pub(crate) fn meddling(&self) -> Option<&str> {
+        let mut statements = self.statements.iter().map(|(sql, _)| sql.as_str());
+        statements.find(|sql| {
+            let word: String = after_comments(sql)
+                .chars()
+                .take_while(char::is_ascii_alphabetic)
+                .collect();
+            MEDDLING.contains(&word.to_ascii_uppercase().as_str())
+        })
+    }
+}
+
+/// The first words of statements about transactions, in SQLite and Postgres.
+const MEDDLING: [&str; 9] = [
+    "ABORT",
+    "BEGIN",
+    "COMMIT",
+    "END",
+    "PREPARE",
+    "RELEASE",
+    "ROLLBACK",
+    "SAVEPOINT",
+    "START",
+];
+
+/// The statement without what may stand before it.
+fn after_comments(mut sql: &str) -> &str {
+    loop {
+        sql = sql.trim_start_matches(|c: char| c.is_whitespace() || c == ';');
+        let end = match sql.get(..2) {
+            Some("--") => sql.find('\n').map(|at| at + 1),
+            Some("/*") => sql.find("*/").map(|at| at + 2),
+            _ => return sql,
+        };
+        sql = end.map_or("", |end| &sql[end..]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_about_transactions_are_found() {
+        let meddles = |sql: &str| {
+            let mut transaction = Transaction::default();
+            transaction.execute("INSERT INTO t VALUES ($1)", (1,));
+            transaction.execute(sql, ());
+            transaction.meddling().is_some()
+        };
+        for sql in ["COMMIT", " rollback;", "/* a */ -- b\n;END", "Savepoint x"] {
+            assert!(meddles(sql), "{sql}");
+        }
+        for sql in [
+            "",
+            "-- COMMIT",
+            "/* COMMIT",
+            "INSERT INTO commits VALUES ('COMMIT')",
+            "é",
+        ] {
+            assert!(!meddles(sql), "{sql}");
+        }
+    }
 }

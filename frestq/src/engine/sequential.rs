@@ -31,11 +31,12 @@ pub(super) fn receive(turn: &mut Turn<'_>, task: &NewTask) -> Result<Answer, Mis
     Ok(Answer::Accepted)
 }
 
-/// Whether the task waits for nothing but a slot.
+/// Whether the task waits for nothing but a slot. One that came too late waits for its end.
 pub(crate) fn runs_now(task: &TaskState, now: Timestamp) -> bool {
     task.status == Status::Created
         && task.role != Role::Sent
         && task.run_at.is_none_or(|at| at <= now)
+        && task.expires_at.is_none_or(|at| at > now)
 }
 
 /// Starts a run: the next attempt, under a new epoch.
@@ -164,7 +165,7 @@ pub(super) fn end(
 }
 
 /// `frestq.update_task` (`restqp.md`, *Internal actions*).
-fn update_message(task: &TaskState, output: &Json) -> Outgoing {
+pub(super) fn update_message(task: &TaskState, output: &Json) -> Outgoing {
     #[derive(serde::Serialize)]
     struct UpdateData<'a> {
         output_data: &'a Json,

@@ -107,12 +107,49 @@ pub(super) fn delivery(
             Verdict::Refused { .. } | Verdict::GivenUp { .. } => {}
         }
     }
+    if let Verdict::Refused { status, why } = &delivery.verdict
+        && !delivery.message.carries_task
+        && matches!(status, 400 | 413 | 422)
+    {
+        instead_of_output(turn, delivery, *status, why)?;
+    }
     turn.settle(Delivery {
         message: delivery.message.clone(),
         verdict: delivery.verdict.clone(),
     });
     Ok(Answer::Accepted)
 }
+
+/// The sender of a task can't take its output (it is too large for it, or nests too deep). It is
+/// told so in a message that it can take, once, so that its task ends too.
+fn instead_of_output(
+    turn: &mut Turn<'_>,
+    delivery: &Delivery,
+    status: u16,
+    why: &str,
+) -> Result<(), Missing> {
+    let told = delivery.message.body.contains(NOT_TAKEN);
+    let Some(task) = turn
+        .task(&delivery.message.task)?
+        .filter(|task| task.role == Role::Received && task.status.is_terminal() && !told)
+    else {
+        return Ok(());
+    };
+    let error = TaskError::new(
+        TaskError::UNDELIVERABLE,
+        format!("{NOT_TAKEN}: {status}: {why}"),
+    );
+    let update = TaskState {
+        status: Status::Error,
+        rev: task.rev + 1,
+        ..task.clone()
+    };
+    turn.send(sequential::update_message(&update, &error_output(&error)));
+    Ok(())
+}
+
+const NOT_TAKEN: &str =
+    "the task ended, but its output was not taken by the peer that asked for it";
 
 /// An error as the output of its task.
 pub(super) fn error_output(error: &TaskError) -> Json {

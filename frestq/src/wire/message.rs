@@ -6,10 +6,26 @@ use jiff::{Timestamp, civil, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::{BATCH, UPDATE_TASK};
 use crate::model::{Json, MessageId, Outgoing, PeerUrl, Status, TaskId, null};
 
-/// Payloads may nest this deep.
+/// A message may nest this deep, itself included.
 const DEEPEST: usize = 64;
+
+/// What an update puts around the output, which came as an input that stood one level higher.
+const AROUND_AN_OUTPUT: usize = 1;
+
+/// What a batch puts around each message: itself, its list, the entry.
+const AROUND_A_MESSAGE: usize = 3;
+
+/// How deep a message of this action may nest. Each message of a batch is then judged on its own.
+fn deepest(action: &str) -> usize {
+    match action {
+        BATCH => DEEPEST + AROUND_AN_OUTPUT + AROUND_A_MESSAGE,
+        UPDATE_TASK => DEEPEST + AROUND_AN_OUTPUT,
+        _ => DEEPEST,
+    }
+}
 
 /// A message that came in, with every field checked.
 #[derive(Debug)]
@@ -64,7 +80,7 @@ struct Ext {
 impl Envelope {
     /// Reads a message. The error names the field and what is wrong with it.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        check_depth(text)?;
+        let depth = depth(text, deepest(BATCH))?;
         if !text
             .trim_start_matches([' ', '\t', '\n', '\r'])
             .starts_with('{')
@@ -85,6 +101,10 @@ impl Envelope {
                 .map_err(|e| format!("field `async_data` must be an object of name -> URL: {e}"))?;
         }
         let sender = required(members.sender_url, "sender_url", 1024)?;
+        let action = required(members.action, "action", 1024)?;
+        if depth > deepest(&action) {
+            return Err(too_deep(deepest(&action)));
+        }
         let message_id = required(members.message_id, "message_id", 1024)?;
         if message_id.is_empty() {
             return Err("field `message_id` is empty".into());
@@ -95,7 +115,7 @@ impl Envelope {
         }
         Ok(Self {
             message_id: message_id.into_owned().into(),
-            action: required(members.action, "action", 1024)?.into_owned(),
+            action: action.into_owned(),
             sender: sender
                 .parse()
                 .map_err(|e| format!("field `sender_url`: {e}"))?,
@@ -192,9 +212,13 @@ fn kind(value: &RawValue) -> &'static str {
     }
 }
 
-/// Refuses deep nesting before anything recurses into it.
-fn check_depth(text: &str) -> Result<(), String> {
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+fn too_deep(most: usize) -> String {
+    format!("nested deeper than {most} levels")
+}
+
+/// How deep the text nests; refuses more than `most` before anything recurses into it.
+fn depth(text: &str, most: usize) -> Result<usize, String> {
+    let (mut deepest, mut depth, mut in_string, mut escaped) = (0, 0usize, false, false);
     for byte in text.bytes() {
         if in_string {
             match byte {
@@ -209,15 +233,16 @@ fn check_depth(text: &str) -> Result<(), String> {
             b'"' => in_string = true,
             b'{' | b'[' => {
                 depth += 1;
-                if depth > DEEPEST {
-                    return Err(format!("nested deeper than {DEEPEST} levels"));
+                deepest = deepest.max(depth);
+                if depth > most {
+                    return Err(too_deep(most));
                 }
             }
             b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
-    Ok(())
+    Ok(deepest)
 }
 
 /// The data of `frestq.update_task`.

@@ -1,0 +1,295 @@
+//! The peer that the tests run: handlers that succeed, fail, panic, block, and wait for a sign from
+//! the test; views through which the test sends tasks and reads what became of them.
+//!
+//! What a handler does outside of the database is a file in the folder `TEST_DIR`, so that a test
+//! sees each run of it, whatever happens to this process.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use axum::{Json, response::IntoResponse};
+use frestq::{Error, TaskId, prelude::*};
+use serde_json::{Value, json};
+
+/// How often a handler looks for the test's sign.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The folder of this test.
+fn folder() -> anyhow::Result<PathBuf> {
+    Ok(std::env::var_os("TEST_DIR")
+        .ok_or_else(|| anyhow::anyhow!("TEST_DIR is not set"))?
+        .into())
+}
+
+/// Leaves a file for this run of the task.
+fn leave_trace(task: &Task) -> anyhow::Result<()> {
+    let name = format!("run-{}-{}", task.id(), task.attempt());
+    Ok(fs::write(folder()?.join(name), "")?)
+}
+
+/// A sign that the test gives by making the file `gate-NAME`.
+#[derive(Deserialize)]
+struct Gate {
+    gate: String,
+}
+
+impl Gate {
+    fn is_open(&self) -> anyhow::Result<bool> {
+        Ok(folder()?.join(format!("gate-{}", self.gate)).exists())
+    }
+
+    async fn wait(&self) -> anyhow::Result<()> {
+        while !self.is_open()? {
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+struct Hello {
+    username: String,
+}
+
+#[frestq::task(queue = "say_queue", action = "hello_world")]
+async fn hello_world(input: Hello) -> anyhow::Result<String> {
+    Ok(format!("hello {}!", input.username))
+}
+
+#[frestq::task(queue = "work", action = "echo")]
+async fn echo(input: Box<serde_json::value::RawValue>, task: Task) -> anyhow::Result<frestq::Json> {
+    leave_trace(&task)?;
+    Ok(input)
+}
+
+#[frestq::task(queue = "work", action = "wait")]
+async fn wait(gate: Gate, task: Task) -> anyhow::Result<u32> {
+    leave_trace(&task)?;
+    gate.wait().await?;
+    Ok(task.attempt())
+}
+
+/// Blocks its thread, as no handler should.
+#[frestq::task(queue = "blocking", action = "block")]
+async fn block(gate: Gate, task: Task) -> anyhow::Result<u32> {
+    leave_trace(&task)?;
+    while !gate.is_open()? {
+        std::thread::sleep(LOOK);
+    }
+    Ok(task.attempt())
+}
+
+#[frestq::task(queue = "work", action = "fail")]
+async fn fail(message: String, task: Task) -> anyhow::Result<()> {
+    leave_trace(&task)?;
+    Err(anyhow::anyhow!("{message}").context("failed as told"))
+}
+
+#[frestq::task(queue = "work", action = "coded")]
+async fn coded() -> Result<(), TaskError> {
+    Err(TaskError::new("no_votes", "the ballot box is empty").with_data(&json!({"votes": 0})))
+}
+
+#[frestq::task(queue = "work", action = "panic")]
+async fn panic(message: String, task: Task) -> anyhow::Result<()> {
+    leave_trace(&task)?;
+    std::panic::panic_any(message)
+}
+
+#[derive(Deserialize)]
+struct Flaky {
+    fails: u32,
+}
+
+/// Fails so many times, and has written a row each time.
+#[frestq::task(queue = "work", action = "flaky", retries = 1)]
+async fn flaky(input: Flaky, task: Task) -> anyhow::Result<u32> {
+    leave_trace(&task)?;
+    count_once(&task, i64::from(task.attempt()));
+    anyhow::ensure!(task.attempt() > input.fails, "attempt {}", task.attempt());
+    Ok(task.attempt())
+}
+
+#[frestq::task(queue = "work", action = "once", at_most_once)]
+async fn once(gate: Gate, task: Task) -> anyhow::Result<u32> {
+    leave_trace(&task)?;
+    gate.wait().await?;
+    Ok(task.attempt())
+}
+
+/// Two runs at the most.
+#[frestq::task(queue = "work", action = "twice", max_attempts = 2)]
+async fn twice(gate: Gate, task: Task) -> anyhow::Result<u32> {
+    leave_trace(&task)?;
+    gate.wait().await?;
+    Ok(task.attempt())
+}
+
+#[frestq::task(queue = "work", action = "limited", timeout = "300ms")]
+async fn limited(gate: Gate, task: Task) -> anyhow::Result<()> {
+    leave_trace(&task)?;
+    gate.wait().await
+}
+
+fn count_once(task: &Task, n: i64) {
+    task.transaction(|tx| {
+        tx.execute(
+            "INSERT INTO counted (task, n) VALUES ($1, $2)",
+            (task.id().as_str(), n),
+        );
+    });
+}
+
+#[derive(Deserialize)]
+struct Count {
+    n: i64,
+}
+
+#[frestq::task(queue = "work", action = "count")]
+async fn count(input: Count, task: Task) -> anyhow::Result<i64> {
+    count_once(&task, input.n);
+    Ok(input.n * 2)
+}
+
+#[derive(Deserialize)]
+struct Statements {
+    statements: Vec<String>,
+}
+
+/// Whatever the test wants to see in a transaction, after a good row.
+#[frestq::task(queue = "work", action = "statements")]
+async fn statements(input: Statements, task: Task) -> anyhow::Result<()> {
+    leave_trace(&task)?;
+    count_once(&task, 0);
+    task.transaction(|tx| {
+        for statement in input.statements {
+            tx.execute(statement, ());
+        }
+    });
+    Ok(())
+}
+
+#[frestq::task(queue = "work", action = "big")]
+async fn big(bytes: usize) -> anyhow::Result<String> {
+    Ok("x".repeat(bytes))
+}
+
+#[derive(Serialize, Deserialize)]
+struct Ballot {
+    voter: Voter,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Voter {
+    age: u8,
+}
+
+#[frestq::task(queue = "work", action = "typed")]
+async fn typed(ballot: Ballot) -> anyhow::Result<u8> {
+    Ok(ballot.voter.age)
+}
+
+#[frestq::task(queue = "work", action = "private", local)]
+async fn private() -> anyhow::Result<String> {
+    Ok("ours".into())
+}
+
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+static MOST_RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+#[frestq::task(queue = "narrow", action = "wait")]
+async fn narrow(gate: Gate, task: Task) -> anyhow::Result<()> {
+    let running = RUNNING.fetch_add(1, Ordering::SeqCst) + 1;
+    MOST_RUNNING.fetch_max(running, Ordering::SeqCst);
+    leave_trace(&task)?;
+    gate.wait().await?;
+    RUNNING.fetch_sub(1, Ordering::SeqCst);
+    Ok(())
+}
+
+#[frestq::message(queue = "work", action = "note")]
+async fn note(message: Message, task: Task) -> anyhow::Result<()> {
+    let text = message.data.get().to_owned();
+    task.transaction(|tx| {
+        tx.execute(
+            "INSERT INTO noted (message, sender, text) VALUES ($1, $2, $3)",
+            (message.id.as_str(), message.sender.as_str(), text),
+        );
+    });
+    Ok(())
+}
+
+/// A task that the test wants this peer to send.
+#[derive(Deserialize)]
+struct Order {
+    to: String,
+    queue: String,
+    action: String,
+    #[serde(default)]
+    data: Value,
+    label: Option<String>,
+    info: Option<String>,
+    expires_in_ms: Option<u64>,
+    delay_ms: Option<u64>,
+}
+
+async fn send(State(peer): State<Frestq>, Json(order): Json<Order>) -> frestq::Result<Json<Value>> {
+    let mut task: SimpleTask =
+        SimpleTask::new(order.to, order.queue, order.action).data(order.data);
+    if let Some(label) = order.label {
+        task = task.label(label);
+    }
+    if let Some(info) = order.info {
+        task = task.info(info);
+    }
+    if let Some(ms) = order.expires_in_ms {
+        task = task.expires_in(Duration::from_millis(ms));
+    }
+    if let Some(ms) = order.delay_ms {
+        task = task.delay(Duration::from_millis(ms));
+    }
+    let task = peer.send(task).await?;
+    Ok(Json(json!({ "id": task.id() })))
+}
+
+/// Sends a task, and answers with what its handle gives.
+async fn call(State(peer): State<Frestq>, Json(order): Json<Order>) -> frestq::Result<Json<Value>> {
+    let task: SimpleTask = SimpleTask::new(order.to, order.queue, order.action).data(order.data);
+    match peer.send(task).await?.output().await {
+        Ok(output) => Ok(Json(json!({ "output": output }))),
+        Err(Error::Task { error, .. }) => Ok(Json(json!({ "failed": error }))),
+        Err(error) => Err(error),
+    }
+}
+
+async fn task(State(peer): State<Frestq>, Path(id): Path<TaskId>) -> axum::response::Response {
+    match peer.task(&id).await {
+        Ok(record) => Json(record).into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn most_running() -> String {
+    MOST_RUNNING.load(Ordering::SeqCst).to_string()
+}
+
+async fn ready() -> &'static str {
+    "ready"
+}
+
+frestq::main!(|app| {
+    app
+    .schema("CREATE TABLE IF NOT EXISTS counted (task TEXT NOT NULL, n BIGINT NOT NULL)")
+    .schema(
+        "CREATE TABLE IF NOT EXISTS noted (message TEXT NOT NULL, sender TEXT NOT NULL, text TEXT NOT NULL)"
+    )
+    .route("/ready", get(ready))
+    .route("/send", post(send))
+    .route("/call", post(call))
+    .route("/task/{id}", get(task))
+    .route("/most_running", get(most_running))
+});

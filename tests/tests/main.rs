@@ -1,0 +1,20 @@
+//! Federations of real peers: processes, sockets and databases as in production, put through what
+//! can go wrong. One module per subject; the tools are in `harness`.
+//!
+//! Every test runs on SQLite, and on Postgres too if `FRESTQ_TEST_POSTGRES` names a server on which
+//! databases may be made: `FRESTQ_TEST_POSTGRES=postgres://me@localhost/postgres cargo test`.
+
+#[macro_use]
+mod harness;
+
+mod bad_input;
+mod crash;
+mod dedupe;
+mod delivery;
+mod expiry;
+mod fuzz;
+mod handlers;
+mod lifecycle;
+mod pressure;
+mod processes;
+mod wire;

@@ -1,0 +1,112 @@
+//! Several processes that are one peer, on one Postgres database.
+
+use std::collections::BTreeSet;
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::harness::{Peer, Store, until};
+
+/// Two processes of one peer: the second one's address is only where it listens.
+async fn pair(store: &Store, settings: &[(&str, &str)]) -> [Peer; 2] {
+    let mut first = Peer::new(store, "b1").await;
+    let root = first.url.clone();
+    first.set("FRESTQ_ROOT_URL", &root);
+    for (key, value) in settings {
+        first.set(key, value);
+    }
+    first.createdb();
+    let mut second = first.second("b2");
+    first.run().await;
+    second.run().await;
+    [first, second]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_share_the_work_and_run_nothing_twice() {
+    let Some(store) = Store::postgres() else {
+        return;
+    };
+    let a = Peer::start(&store, "a").await;
+    let [first, second] = pair(&store, &[("FRESTQ_QUEUES__NARROW__CONCURRENCY", "2")]).await;
+    let tasks =
+        join_all((0..4).map(|_| a.send(&first.url, "narrow", "wait", json!({"gate": "go"}))));
+    let tasks = tasks.await;
+    // Two slots in each process: that all four run means that both take part.
+    until("both processes run what they can", async || {
+        tasks.iter().all(|task| first.runs(task) == 1)
+    })
+    .await;
+    let owners = "SELECT DISTINCT 'owner', owner FROM tasks WHERE status = 5";
+    assert_eq!(first.database.pairs(owners).await.len(), 2);
+    first.open("go");
+    for task in &tasks {
+        a.output(task).await;
+    }
+    // Either process tells about either's tasks, and who waits in one hears of an end in the other.
+    let ids: BTreeSet<_> = tasks.iter().collect();
+    for task in ids {
+        assert_eq!(first.task(task).await, second.task(task).await);
+    }
+    for n in 0..20 {
+        let output = second.call(&first.url, "work", "echo", json!(n)).await;
+        assert_eq!(output["output"], n);
+    }
+    drop((first, second));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_process_ran_is_taken_over_by_another() {
+    let Some(store) = Store::postgres() else {
+        return;
+    };
+    let a = Peer::start(&store, "a").await;
+    let [mut first, second] = pair(&store, &[("FRESTQ_QUEUES__NARROW__CONCURRENCY", "1")]).await;
+    let tasks = [
+        a.send(&first.url, "narrow", "wait", json!({"gate": "go"}))
+            .await,
+        a.send(&first.url, "narrow", "wait", json!({"gate": "go"}))
+            .await,
+    ];
+    for task in &tasks {
+        first.started(task, 1).await;
+    }
+    // The first one listens at the peer's address, so A can't reach the peer; but the second one
+    // reaches A.
+    first.kill();
+    first.open("go");
+    for task in &tasks {
+        a.output(task).await;
+    }
+    let runs: usize = tasks.iter().map(|task| second.runs(task)).sum();
+    assert_eq!(runs, 3, "one of them ran twice, the other one once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_stops_hands_its_work_to_the_other_at_once() {
+    let Some(store) = Store::postgres() else {
+        return;
+    };
+    let a = Peer::start(&store, "a").await;
+    let settings = [
+        ("FRESTQ_QUEUES__NARROW__CONCURRENCY", "1"),
+        ("FRESTQ_SHUTDOWN_TIMEOUT", "300ms"),
+    ];
+    let [mut first, mut second] = pair(&store, &settings).await;
+    let task = a
+        .send(&first.url, "narrow", "wait", json!({"gate": "go"}))
+        .await;
+    first.started(&task, 1).await;
+    let owner = "SELECT 'name: ' || n.name, t.owner FROM tasks t JOIN nodes n ON n.id = t.owner";
+    let owners = first.database.pairs(owner).await;
+    let port = format!(":{}", first.port);
+    let (stopping, staying) = if owners[0].0.ends_with(&port) {
+        (&mut first, &mut second)
+    } else {
+        (&mut second, &mut first)
+    };
+    stopping.stop().await;
+    staying.started(&task, 2).await;
+    staying.open("go");
+    a.output(&task).await;
+}
