@@ -51,3 +51,18 @@ impl Clock {
 fn truncate(at: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_manual_clock_stands_still_until_it_is_advanced() {
+        let clock = Clock::manual(Timestamp::UNIX_EPOCH);
+        assert_eq!(clock.now(), Timestamp::UNIX_EPOCH);
+        let hour = Duration::from_secs(3600);
+        clock.advance(hour);
+        assert_eq!(clock.now(), Timestamp::UNIX_EPOCH + hour);
+        clock.sleep_until(Timestamp::UNIX_EPOCH + hour).await;
+    }
+}
