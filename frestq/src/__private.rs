@@ -19,7 +19,8 @@ pub use crate::{
     handler::{Handler, HandlerError, TaskOutput},
     model::ActionOptions,
     registry::{
-        Address, HandleErrorFuture, HandlerFuture, HandlerKind, Registration, Require, Run,
+        Address, HandleError, HandleErrorFuture, HandlerFuture, HandlerKind, Registration, Require,
+        Run,
     },
 };
 use crate::{
