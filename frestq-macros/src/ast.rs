@@ -2,46 +2,75 @@
 
 use proc_macro2::TokenStream;
 use syn::{
-    Attribute, FnArg, PatType, ReturnType, Signature, Type, Visibility,
+    Attribute, FnArg, Generics, Ident, ImplItem, ItemImpl, PatType, ReturnType, Signature, Token,
+    Type, Visibility,
     parse::{ParseStream, Parser},
 };
 
 use crate::attr::Owner;
 
-/// A handler: a function, of which only the signature is read. What stands in its body is between
-/// the user and rustc.
-pub(crate) struct Handler {
+/// A handler, in either form.
+pub(crate) enum Handler {
+    Function(Function),
+    Implementation(Implementation),
+}
+
+/// A function, of which only the signature is read. What stands in its body is between the user and
+/// rustc.
+pub(crate) struct Function {
     /// Its `#[cfg]`s, which the registration shares.
     pub(crate) conditions: Vec<Attribute>,
     pub(crate) signature: Signature,
 }
 
+/// An implementation of the trait `Handler`. Whether it is a right one is between the user and
+/// rustc.
+pub(crate) struct Implementation {
+    /// As of a function.
+    pub(crate) conditions: Vec<Attribute>,
+    pub(crate) generics: Generics,
+    /// The type that implements it.
+    pub(crate) ty: Type,
+    /// What it names as its input and output, for errors to point at.
+    pub(crate) input: Option<Type>,
+    pub(crate) output: Option<Type>,
+    /// It writes `handle_error`, so it is worth asking.
+    pub(crate) handles_errors: bool,
+}
+
 impl Handler {
     pub(crate) fn parse(owner: Owner, item: TokenStream) -> syn::Result<Self> {
-        let parser = |input: ParseStream<'_>| Self::parse_function(owner, input);
+        let parser = |input: ParseStream<'_>| Self::parse_item(owner, input);
         parser.parse2(item)
     }
 
-    fn parse_function(owner: Owner, input: ParseStream<'_>) -> syn::Result<Self> {
-        let attributes = input.call(Attribute::parse_outer)?;
+    fn parse_item(owner: Owner, input: ParseStream<'_>) -> syn::Result<Self> {
+        let mut conditions = input.call(Attribute::parse_outer)?;
+        conditions.retain(|attribute| attribute.path().is_ident("cfg"));
+        // The second place is that of an `unsafe impl`.
+        let implementation = input.peek(Token![impl]) || input.peek2(Token![impl]);
+        if owner == Owner::Task && implementation {
+            Implementation::new(conditions, input.parse()?).map(Handler::Implementation)
+        } else {
+            Function::parse(owner, conditions, input).map(Handler::Function)
+        }
+    }
+}
+
+impl Function {
+    fn parse(
+        owner: Owner,
+        conditions: Vec<Attribute>,
+        input: ParseStream<'_>,
+    ) -> syn::Result<Self> {
         input.parse::<Visibility>()?;
         let start = input.cursor();
-        let signature = input.parse::<Signature>().map_err(|_| {
-            let attribute = owner.attribute();
-            syn::Error::new(
-                start.span(),
-                format!(
-                    "`{attribute}` goes on an async function: {}",
-                    owner.example()
-                ),
-            )
-        })?;
+        let signature = input
+            .parse::<Signature>()
+            .map_err(|_| syn::Error::new(start.span(), owner.belongs()))?;
         input.parse::<TokenStream>()?;
         Ok(Self {
-            conditions: attributes
-                .into_iter()
-                .filter(|attribute| attribute.path().is_ident("cfg"))
-                .collect(),
+            conditions,
             signature,
         })
     }
@@ -68,5 +97,108 @@ impl Handler {
             ReturnType::Default => None,
             ReturnType::Type(_, ty) => Some(ty),
         }
+    }
+}
+
+impl Implementation {
+    fn new(conditions: Vec<Attribute>, block: ItemImpl) -> syn::Result<Self> {
+        let named = |path: &syn::Path| path.segments.last().is_some_and(|s| s.ident == "Handler");
+        match &block.trait_ {
+            Some((None, path, _)) if named(path) => {}
+            Some((_, path, _)) => {
+                return Err(syn::Error::new_spanned(path, Owner::Task.belongs()));
+            }
+            None => {
+                return Err(syn::Error::new_spanned(
+                    block.impl_token,
+                    Owner::Task.belongs(),
+                ));
+            }
+        }
+        let ty = |name: &str| {
+            block.items.iter().find_map(|item| match item {
+                ImplItem::Type(item) if item.ident == name => Some(item.ty.clone()),
+                _ => None,
+            })
+        };
+        let writes = |name: &str| {
+            let is = |ident: &Ident| ident == name;
+            block
+                .items
+                .iter()
+                .any(|item| matches!(item, ImplItem::Fn(item) if is(&item.sig.ident)))
+        };
+        Ok(Self {
+            conditions,
+            input: ty("Input"),
+            output: ty("Output"),
+            handles_errors: writes("handle_error"),
+            generics: block.generics,
+            ty: *block.self_ty,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quote::quote;
+
+    use super::*;
+
+    fn implementation(item: TokenStream) -> Option<Implementation> {
+        match Handler::parse(Owner::Task, item) {
+            Ok(Handler::Implementation(implementation)) => Some(implementation),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn only_what_the_block_writes_counts_as_handling_errors() {
+        let without = implementation(quote!(
+            #[cfg(unix)]
+            #[allow(unused)]
+            impl frestq::Handler for Mixer {
+                type Input = Name;
+                async fn execute(&self) {}
+            }
+        ))
+        .unwrap();
+        assert!(!without.handles_errors);
+        assert!(without.input.is_some() && without.output.is_none());
+        assert_eq!(without.conditions.len(), 1);
+        let with = implementation(quote!(
+            impl Handler for Mixer {
+                async fn handle_error(&self) {}
+            }
+        ));
+        assert!(with.unwrap().handles_errors);
+    }
+
+    #[test]
+    fn implementations_of_anything_else_are_refused() {
+        for item in [
+            quote!(impl Mixer {}),
+            quote!(impl Clone for Mixer {}),
+            quote!(impl !Handler for Mixer {}),
+            quote!(
+                unsafe impl Handler::Other for Mixer {}
+            ),
+        ] {
+            let error = Handler::parse(Owner::Task, item.clone()).err();
+            let message = error.map(|error| error.to_string()).unwrap_or_default();
+            assert!(
+                message.contains("`impl Handler for ...`"),
+                "{item}: {message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_message_is_handled_by_functions_only() {
+        let item = quote!(
+            impl Handler for Mixer {}
+        );
+        let error = Handler::parse(Owner::Message, item).err().unwrap();
+        assert!(error.to_string().contains("goes on an async function: "));
     }
 }

@@ -27,8 +27,18 @@ impl Owner {
         }
     }
 
+    /// What it goes on, for one that stands elsewhere.
+    pub(crate) fn belongs(self) -> String {
+        let items = match self {
+            Owner::Task => "an async function or on `impl Handler for ...`",
+            Owner::Message => "an async function",
+            Owner::Derive => "a type",
+        };
+        format!("`{}` goes on {items}: {}", self.attribute(), self.example())
+    }
+
     /// What stands under it.
-    pub(crate) fn example(self) -> &'static str {
+    fn example(self) -> &'static str {
         match self {
             Owner::Task => "`async fn name(input: Input) -> anyhow::Result<Output>`",
             Owner::Message => "`async fn name(message: frestq::Message) -> anyhow::Result<()>`",

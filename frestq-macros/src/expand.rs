@@ -1,28 +1,60 @@
 //! The code that is made: a registration, or an implementation of `Action`. It names everything by
 //! absolute paths and leaves the logic to frestq's `__private`.
 
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::{DeriveInput, Type, parse_quote, spanned::Spanned};
 
 use crate::{
-    ast::Handler,
+    ast::{Function, Handler, Implementation},
     attr::{Arguments, Owner},
+    valid::shown,
 };
 
 /// Registers a handler.
 pub(crate) fn registration(owner: Owner, handler: &Handler, arguments: &Arguments) -> TokenStream {
+    match handler {
+        Handler::Function(function) => of_function(owner, function, arguments),
+        Handler::Implementation(block) => of_implementation(block, arguments),
+    }
+}
+
+/// The checks of a handler's types alone, for one whose attribute is at fault.
+pub(crate) fn checks(owner: Owner, handler: &Handler, arguments: &Arguments) -> TokenStream {
+    let private = private(arguments, Span::mixed_site());
+    match handler {
+        Handler::Function(function) => {
+            let conditions = &function.conditions;
+            let run = run(owner, function, arguments);
+            quote! {
+                #(#conditions)*
+                const _: #private::Run = #run;
+            }
+        }
+        // rustc checks all the rest at the block itself.
+        Handler::Implementation(block) => {
+            let conditions = &block.conditions;
+            let (ty, made) = (&block.ty, made(block, arguments));
+            quote! {
+                #(#conditions)*
+                const _: fn() -> #ty = #made;
+            }
+        }
+    }
+}
+
+fn of_function(owner: Owner, function: &Function, arguments: &Arguments) -> TokenStream {
     let private = private(arguments, Span::mixed_site());
     let kind = match owner {
         Owner::Message => quote!(Message),
         Owner::Task | Owner::Derive => quote!(Task),
     };
-    let conditions = &handler.conditions;
-    let name = handler.signature.ident.to_string();
-    let address = address(handler, arguments);
+    let conditions = &function.conditions;
+    let name = function.signature.ident.to_string();
+    let address = address(arguments).unwrap_or_else(|| address_of(function, arguments));
     let options = options(&private, arguments);
-    let run = run(owner, handler, arguments);
-    let require = require(owner, handler, arguments);
+    let run = run(owner, function, arguments);
+    let require = require(owner, function, arguments);
     quote! {
         #(#conditions)*
         #private::inventory::submit! {
@@ -38,23 +70,56 @@ pub(crate) fn registration(owner: Owner, handler: &Handler, arguments: &Argument
     }
 }
 
-/// The checks of a handler's types alone, for one whose attribute is at fault.
-pub(crate) fn checks(owner: Owner, handler: &Handler, arguments: &Arguments) -> TokenStream {
+fn of_implementation(block: &Implementation, arguments: &Arguments) -> TokenStream {
     let private = private(arguments, Span::mixed_site());
-    let conditions = &handler.conditions;
-    let run = run(owner, handler, arguments);
+    let conditions = &block.conditions;
+    let ty = &block.ty;
+    let name = shown(ty);
+    let made = made(block, arguments);
+    let address = address(arguments).unwrap_or_else(|| address_of_input(block, arguments));
+    let options = options(&private, arguments);
+    let place = generated(ty.span());
+    let located = self::private(arguments, place);
+    let run = quote_spanned!(place=> |task| #located::execute::<#ty>(&HANDLER, task));
+    let handling_errors = block.handles_errors.then(|| {
+        let ask = quote_spanned! {place=>
+            |task, error| #located::handle_error::<#ty>(&HANDLER, task, error)
+        };
+        quote!(.handling_errors(#ask))
+    });
     quote! {
         #(#conditions)*
-        const _: #private::Run = #run;
+        const _: () = {
+            static HANDLER: #private::LazyLock<#ty> = #private::LazyLock::new(#made);
+            #private::inventory::submit! {
+                #private::Registration::new(
+                    #private::HandlerKind::Task,
+                    #name,
+                    #address,
+                    #options,
+                    #run,
+                    |_| {},
+                )
+                #handling_errors
+            }
+        };
     }
 }
 
-/// The closure that runs a handler.
-fn run(owner: Owner, handler: &Handler, arguments: &Arguments) -> TokenStream {
+/// The function that makes the one value of a type that handles.
+fn made(block: &Implementation, arguments: &Arguments) -> TokenStream {
+    let ty = &block.ty;
+    let place = generated(ty.span());
+    let private = private(arguments, place);
+    quote_spanned!(place=> #private::made::<#ty>)
+}
+
+/// The closure that runs a function.
+fn run(owner: Owner, function: &Function, arguments: &Arguments) -> TokenStream {
     let task = Ident::new("task", Span::mixed_site());
     let mut names = Vec::new();
     let mut takes = Vec::new();
-    for (position, argument) in handler.arguments().enumerate() {
+    for (position, argument) in function.arguments().enumerate() {
         let ty = &argument.ty;
         let name = format_ident!("argument{position}", span = Span::mixed_site());
         let place = generated(ty.span());
@@ -67,15 +132,15 @@ fn run(owner: Owner, handler: &Handler, arguments: &Arguments) -> TokenStream {
         takes.push(quote_spanned!(place=> let #name = #private::#take(&#task)?;));
         names.push(name);
     }
-    let function = &handler.signature.ident;
-    let returns = match handler.returns() {
+    let name = &function.signature.ident;
+    let returns = match function.returns() {
         Some(ty) if !is_opaque(ty) => ty.to_token_stream(),
         _ => quote!(_),
     };
     let place = generated(returns.span());
     let located = private(arguments, place);
     let outcome = quote_spanned!(place=> #located::outcome::<#returns>);
-    let place = generated(function.span());
+    let place = generated(name.span());
     let private = private(arguments, place);
     quote_spanned! {place=>
         |#task| {
@@ -83,16 +148,16 @@ fn run(owner: Owner, handler: &Handler, arguments: &Arguments) -> TokenStream {
             use #private::OtherwiseInput as _;
             #private::future_of_a_handler_must_be_send(async move {
                 #(#takes)*
-                #outcome(#function(#(#names),*).await)
+                #outcome(#name(#(#names),*).await)
             })
         }
     }
 }
 
-/// The closure that says what a handler needs at start.
-fn require(owner: Owner, handler: &Handler, arguments: &Arguments) -> TokenStream {
+/// The closure that says what a function needs at start.
+fn require(owner: Owner, function: &Function, arguments: &Arguments) -> TokenStream {
     let requirements = Ident::new("requirements", Span::mixed_site());
-    let needs = handler
+    let needs = function
         .arguments()
         .enumerate()
         .filter_map(|(position, argument)| {
@@ -117,20 +182,40 @@ fn require(owner: Owner, handler: &Handler, arguments: &Arguments) -> TokenStrea
     }
 }
 
-/// Where the handler's tasks come in.
-fn address(handler: &Handler, arguments: &Arguments) -> TokenStream {
-    if let (Some(queue), Some(action)) = (&arguments.queue, &arguments.action) {
-        let private = private(arguments, Span::mixed_site());
-        return quote!(#private::Address { queue: #queue, action: #action });
-    }
-    let input = handler.first();
+/// Where the handler's tasks come in, if the attribute says it.
+fn address(arguments: &Arguments) -> Option<TokenStream> {
+    let (queue, action) = (arguments.queue.as_ref()?, arguments.action.as_ref()?);
+    let private = private(arguments, Span::mixed_site());
+    Some(quote!(#private::Address { queue: #queue, action: #action }))
+}
+
+/// Where they come in if the input of a function says it.
+fn address_of(function: &Function, arguments: &Arguments) -> TokenStream {
+    let input = function.first();
     let place = generated(input.span());
     let private = private(arguments, place);
-    match handler.returns().filter(|ty| !is_opaque(ty)) {
+    match function.returns().filter(|ty| !is_opaque(ty)) {
         Some(returns) => quote_spanned!(place=> #private::address_of::<#input, #returns>()),
         // An output without a name can't be compared with the declared one.
         None => quote_spanned!(place=> #private::address_of::<#input, _>()),
     }
+}
+
+/// Where they come in if the input of an implementation says it. The types are taken from the trait,
+/// since what is written may say `Self`, but stand at what is written.
+fn address_of_input(block: &Implementation, arguments: &Arguments) -> TokenStream {
+    let projected = |name: &str, written: &Option<Type>| {
+        let place = generated(written.as_ref().unwrap_or(&block.ty).span());
+        let frestq = frestq(arguments, place);
+        let ty = located(block.ty.to_token_stream(), place);
+        let name = Ident::new(name, place);
+        quote_spanned!(place=> <#ty as #frestq::Handler>::#name)
+    };
+    let input = projected("Input", &block.input);
+    let output = projected("Output", &block.output);
+    let place = generated(block.input.as_ref().unwrap_or(&block.ty).span());
+    let private = private(arguments, place);
+    quote_spanned!(place=> #private::address_with_output::<#input, #output>())
 }
 
 /// What is declared about runs.
@@ -196,15 +281,21 @@ pub(crate) fn action(input: &DeriveInput, arguments: &Arguments) -> TokenStream 
 fn frestq(arguments: &Arguments, place: Span) -> TokenStream {
     match &arguments.frestq {
         None => quote_spanned!(place=> ::frestq),
-        Some(path) => path
-            .to_token_stream()
-            .into_iter()
-            .map(|mut token| {
-                token.set_span(token.span().located_at(place));
-                token
-            })
-            .collect(),
+        Some(path) => located(path.to_token_stream(), place),
     }
+}
+
+/// The same tokens at another place, still resolved where they came from.
+fn located(tokens: TokenStream, place: Span) -> TokenStream {
+    let at = |mut token: TokenTree| {
+        if let TokenTree::Group(group) = &token {
+            let within = located(group.stream(), place);
+            token = Group::new(group.delimiter(), within).into();
+        }
+        token.set_span(token.span().located_at(place));
+        token
+    };
+    tokens.into_iter().map(at).collect()
 }
 
 /// The path of what generated code may name.
@@ -222,8 +313,8 @@ fn generated(span: Span) -> Span {
 fn is_opaque(ty: &Type) -> bool {
     fn contains_impl(tokens: TokenStream) -> bool {
         tokens.into_iter().any(|token| match token {
-            proc_macro2::TokenTree::Ident(ident) => ident == "impl",
-            proc_macro2::TokenTree::Group(group) => contains_impl(group.stream()),
+            TokenTree::Ident(ident) => ident == "impl",
+            TokenTree::Group(group) => contains_impl(group.stream()),
             _ => false,
         })
     }

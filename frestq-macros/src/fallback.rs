@@ -6,12 +6,14 @@ use quote::quote;
 
 use crate::{ast::Handler, valid::Faults};
 
-/// The user's function. Not if it takes `self`, which rustc would report a second time.
+/// The user's item. Not if it is a function that takes `self`, which rustc would report a second
+/// time.
 pub(crate) fn item(handler: &Handler, item: TokenStream) -> TokenStream {
-    if handler.signature.receiver().is_some() {
-        TokenStream::new()
-    } else {
-        item
+    match handler {
+        Handler::Function(function) if function.signature.receiver().is_some() => {
+            TokenStream::new()
+        }
+        _ => item,
     }
 }
 

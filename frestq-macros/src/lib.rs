@@ -53,7 +53,7 @@ fn handler(
             return fallback::with_faults(item, faults);
         }
     };
-    let sound = valid::signature(owner, &handler, &mut faults);
+    let sound = valid::item(owner, &handler, &mut faults);
     valid::handler(owner, &handler, &arguments, &mut faults);
     let addition = if faults.is_empty() {
         expand::registration(owner, &handler, &arguments)

@@ -6,7 +6,7 @@ use quote::ToTokens;
 use syn::{DeriveInput, FnArg, GenericParam, LitStr, Type};
 
 use crate::{
-    ast::Handler,
+    ast::{Function, Handler, Implementation},
     attr::{Arguments, Owner},
 };
 
@@ -64,13 +64,16 @@ pub(crate) fn action(input: &DeriveInput, arguments: &Arguments, faults: &mut Fa
     names(arguments, faults);
 }
 
-/// What a handler's attribute needs, given the function.
+/// What a handler's attribute needs, given the item.
 pub(crate) fn handler(owner: Owner, handler: &Handler, arguments: &Arguments, faults: &mut Faults) {
-    match owner {
-        Owner::Message => required(owner, arguments, faults),
-        _ if arguments.names_action() => required(owner, arguments, faults),
-        _ if handler.signature.inputs.is_empty() && !arguments.failed => {
-            let name = &handler.signature.ident;
+    match handler {
+        _ if owner == Owner::Message || arguments.names_action() => {
+            required(owner, arguments, faults);
+        }
+        Handler::Function(function)
+            if function.signature.inputs.is_empty() && !arguments.failed =>
+        {
+            let name = &function.signature.ident;
             faults.at(
                 name,
                 format!(
@@ -151,10 +154,29 @@ fn names(arguments: &Arguments, faults: &mut Faults) {
     check("an action", &arguments.action);
 }
 
-/// What a handler's signature may be. Answers whether checks of its types make sense.
-pub(crate) fn signature(owner: Owner, handler: &Handler, faults: &mut Faults) -> bool {
+/// What a handler may be. Answers whether checks of its types make sense.
+pub(crate) fn item(owner: Owner, handler: &Handler, faults: &mut Faults) -> bool {
     let before = faults.count();
-    let signature = &handler.signature;
+    match handler {
+        Handler::Function(function) => signature(owner, function, faults),
+        Handler::Implementation(block) => implementation(block, faults),
+    }
+    faults.count() == before
+}
+
+/// What an implementation may be.
+fn implementation(block: &Implementation, faults: &mut Faults) {
+    if !block.generics.params.is_empty() {
+        faults.at(
+            &block.generics,
+            "a handler is registered once, so it can't be generic: implement `Handler` for a type without parameters",
+        );
+    }
+}
+
+/// What a handler's signature may be.
+fn signature(owner: Owner, function: &Function, faults: &mut Faults) {
+    let signature = &function.signature;
     let name = &signature.ident;
     if signature.asyncness.is_none() {
         faults.at(
@@ -186,19 +208,18 @@ pub(crate) fn signature(owner: Owner, handler: &Handler, faults: &mut Faults) ->
             "a handler is registered once, so it can't be generic: name the types that it takes",
         );
     }
-    if handler.returns().is_none() {
+    if function.returns().is_none() {
         faults.at(
             name,
             format!("a handler returns a `Result`, and `{name}` returns nothing: add `-> anyhow::Result<()>`"),
         );
     }
-    if owner == Owner::Message && handler.first().is_none() {
+    if owner == Owner::Message && function.first().is_none() {
         faults.at(
             name,
             format!("a message handler takes the message first: `async fn {name}(message: frestq::Message)`"),
         );
     }
-    faults.count() == before
 }
 
 /// A handler's argument owns its data. Answers whether this one doesn't.
@@ -264,7 +285,7 @@ fn borrow_within(tokens: TokenStream) -> Option<TokenTree> {
 }
 
 /// A type as one would write it, as far as joining tokens can do.
-fn shown(ty: &Type) -> String {
+pub(crate) fn shown(ty: &Type) -> String {
     let text = ty.to_token_stream().to_string();
     [
         (" :: ", "::"),

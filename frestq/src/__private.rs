@@ -8,21 +8,26 @@ use std::{future::Future, marker::PhantomData, time::Duration};
 
 use serde::de::DeserializeOwned;
 
+pub use std::sync::LazyLock;
+
 pub use inventory;
 pub use serde::Serialize;
 pub use serde_json::Value;
 
 pub use crate::{
     cli::main,
-    handler::{HandlerError, TaskOutput},
+    handler::{Handler, HandlerError, TaskOutput},
     model::ActionOptions,
-    registry::{Address, HandlerFuture, HandlerKind, Registration, Require, Run},
+    registry::{
+        Address, HandleError, HandleErrorFuture, HandlerFuture, HandlerKind, Registration, Require,
+        Run,
+    },
 };
 use crate::{
     compose::Action,
     context::Task,
     error::{Error, TaskError},
-    handler::{FromTask, IntoOutcome, Requirements},
+    handler::{FromTask, IntoOutcome, Recovery, Requirements},
     message::Message,
     model::{Json, to_json},
 };
@@ -128,7 +133,12 @@ pub fn message<T: IsMessage>(task: &Task) -> Result<T, TaskError> {
 /// What a handler returned, as what travels.
 pub fn outcome<R: IntoOutcome>(returned: R) -> Result<Json, TaskError> {
     let output = returned.into_outcome().map_err(TaskError::from_handler)?;
-    to_json(&output).map_err(|error| {
+    written(&output)
+}
+
+/// An output as JSON.
+fn written<T: Serialize>(output: &T) -> Result<Json, TaskError> {
+    to_json(output).map_err(|error| {
         TaskError::new(
             TaskError::FAILED,
             format!("the output can't be written as JSON: {error}"),
@@ -145,12 +155,62 @@ where
     Box::pin(future)
 }
 
+/// The one value of a handler type.
+pub fn made<H: Made>() -> H {
+    H::default()
+}
+
+/// A type of which frestq can make a value.
+#[diagnostic::on_unimplemented(
+    message = "frestq can't make a value of `{Self}`, of which it needs one to serve tasks",
+    label = "doesn't implement `Default`",
+    note = "derive it: #[derive(Default)]"
+)]
+pub trait Made: Default {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Default> Made for T {}
+
+/// Runs a task by the trait.
+pub fn execute<H: Handler>(handler: &'static H, task: Task) -> HandlerFuture {
+    Box::pin(async move {
+        let input = input(&task)?;
+        outcome(handler.execute(&task, input).await)
+    })
+}
+
+/// Asks a handler about an error.
+pub fn handle_error<H: Handler>(
+    handler: &'static H,
+    task: Task,
+    error: TaskError,
+) -> HandleErrorFuture {
+    Box::pin(async move { recovered(handler.handle_error(&task, &error).await) })
+}
+
+/// What a handler made of an error, as what is stored.
+fn recovered<T: Serialize>(recovery: Recovery<T>) -> Result<Option<Json>, TaskError> {
+    match recovery {
+        Recovery::Propagate => Ok(None),
+        Recovery::Continue(output) => written(&output).map(Some),
+    }
+}
+
 /// Where `A` goes, if the handler returns what it declares.
 pub const fn address_of<A, R>() -> Address
 where
     A: Action,
     R: IntoOutcome,
     R::Output: DeclaredOutput<A::Output, A>,
+{
+    address_with_output::<A, R::Output>()
+}
+
+/// Where `A` goes, if `T` is the output that it declares.
+pub const fn address_with_output<A, T>() -> Address
+where
+    A: Action,
+    T: DeclaredOutput<A::Output, A>,
 {
     Address {
         queue: A::QUEUE,
@@ -241,6 +301,13 @@ mod tests {
             (error.code(), error.message()),
             ("failed", "can't count: disk full")
         );
+    }
+
+    #[test]
+    fn a_recovery_is_the_output_to_continue_with_or_none() {
+        assert!(recovered(Recovery::<u8>::Propagate).is_ok_and(|output| output.is_none()));
+        let output = recovered(Recovery::Continue(vec![1])).unwrap();
+        assert_eq!(output.unwrap().get(), "[1]");
     }
 
     #[test]

@@ -1,16 +1,18 @@
-//! The traits by which a function becomes a handler: its arguments, its result.
+//! The traits by which a function becomes a handler: its arguments, its result. And the trait of a
+//! handler with more than one moment.
 
 use std::{
     any::{Any, TypeId, type_name},
     collections::HashMap,
+    future::{Future, ready},
 };
 
 use axum::extract::State;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     context::Task,
-    error::{Error, Result},
+    error::{Error, Result, TaskError},
     peer::Frestq,
 };
 
@@ -163,3 +165,89 @@ pub trait HandlerError: Into<anyhow::Error> {}
 
 #[diagnostic::do_not_recommend]
 impl<E: Into<anyhow::Error>> HandlerError for E {}
+
+/// A handler with more than one moment: it runs, and it is asked what an error comes to.
+///
+/// Registered by [`#[frestq::task]`](macro@crate::task) on the implementation. What needs only
+/// [`execute`](Self::execute) is shorter as an async function.
+///
+/// ```
+/// use frestq::prelude::*;
+///
+/// #[derive(Default)]
+/// struct Mixer;
+///
+/// #[frestq::task(queue = "mixnet", action = "mix", retries = 2)]
+/// impl Handler for Mixer {
+///     type Input = Vec<String>;
+///     type Output = usize;
+///
+///     async fn execute(&self, _task: &Task, ballots: Vec<String>) -> anyhow::Result<usize> {
+///         if ballots.is_empty() {
+///             return Err(TaskError::new("no_ballots", "there is nothing to mix").into());
+///         }
+///         Ok(ballots.len())
+///     }
+///
+///     async fn handle_error(&self, _task: &Task, error: &TaskError) -> Recovery<usize> {
+///         match error.code() {
+///             "no_ballots" => Recovery::Continue(0),
+///             _ => Recovery::Propagate,
+///         }
+///     }
+/// }
+/// ```
+///
+/// The type implements [`Default`], by which frestq makes one value of it when the first task comes.
+/// All tasks share that value while the process lives, also at the same time, so what changes in it
+/// needs a lock or an atomic; what must outlive the process belongs into the database. Values of
+/// [`App::state`](crate::App::state) are reached by `task.peer().state::<T>()`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` doesn't implement `frestq::Handler`",
+    note = "`#[frestq::task]` goes on an implementation of `frestq::Handler`, not on one of another trait of that name"
+)]
+pub trait Handler: Send + Sync + 'static {
+    /// The task's input. One of another shape ends the task in error `invalid input`, which names
+    /// the field.
+    type Input: DeserializeOwned + Send;
+
+    /// The task's output.
+    type Output: Serialize + Send;
+
+    /// Runs the task. Write it as an `async fn`.
+    ///
+    /// # Errors
+    ///
+    /// Any error, by `?`. After the `retries` of the attribute it goes to
+    /// [`handle_error`](Self::handle_error), and if that lets it go on, it ends the task: a
+    /// [`TaskError`] travels as it is, any other error as its text.
+    fn execute(
+        &self,
+        task: &Task,
+        input: Self::Input,
+    ) -> impl Future<Output = anyhow::Result<Self::Output>> + Send;
+
+    /// Says what becomes of the task when its own run, or one of its children, has failed for good.
+    /// Write it as an `async fn`.
+    ///
+    /// Left out, every error goes on to the parent.
+    fn handle_error(
+        &self,
+        task: &Task,
+        error: &TaskError,
+    ) -> impl Future<Output = Recovery<Self::Output>> + Send {
+        let _ = (task, error);
+        ready(Recovery::Propagate)
+    }
+}
+
+/// What becomes of a task after an error, as [`Handler::handle_error`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Recovery<T = serde_json::Value> {
+    /// The error goes on to the parent.
+    Propagate,
+    /// The task counts as recovered. If its own run failed, it finishes with this output; if a child
+    /// failed, the group goes on with the next child and the task's output becomes this one.
+    Continue(T),
+}

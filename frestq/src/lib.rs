@@ -114,7 +114,7 @@ pub use compose::{Action, SimpleTask};
 pub use config::{Config, DeliveryConfig, Limits, QueueConfig};
 pub use context::Task;
 pub use error::{Error, Result, TaskError};
-pub use handler::{FromTask, IntoOutcome, Requirements};
+pub use handler::{FromTask, Handler, IntoOutcome, Recovery, Requirements};
 pub use macros::{Action, message, task};
 pub use message::Message;
 pub use model::{

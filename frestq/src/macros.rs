@@ -1,7 +1,8 @@
 //! `main!`, and the documentation of the attributes and derives that `frestq-macros` makes: it stands
 //! here so that its examples compile.
 
-/// Makes an async function the handler of an action.
+/// Makes an async function, or an implementation of [`Handler`](crate::Handler), the handler of an
+/// action.
 ///
 /// ```
 /// use frestq::prelude::*;
@@ -17,7 +18,7 @@
 /// }
 /// ```
 ///
-/// The function is registered where it stands and stays an ordinary function. The handlers of a
+/// It is registered where it stands and stays an ordinary function. The handlers of a
 /// crate that nothing names are not linked in: write `use my_handlers as _;` in the binary.
 ///
 /// # Arguments of the function
@@ -33,6 +34,32 @@
 /// A `Result`, by any alias: its value, which implements [`serde::Serialize`], is the task's output,
 /// and its error ends the task. A [`TaskError`](crate::TaskError) travels as it is, any other error
 /// as its text.
+///
+/// # On an implementation of `Handler`
+///
+/// A handler with more than one moment, such as a say in what becomes of an error, is a type that
+/// implements [`Handler`](crate::Handler) and [`Default`]:
+///
+/// ```
+/// use frestq::prelude::*;
+///
+/// #[derive(Default)]
+/// struct Goodbye;
+///
+/// #[frestq::task(queue = "say_queue", action = "goodbye")]
+/// impl Handler for Goodbye {
+///     type Input = String;
+///     type Output = String;
+///
+///     async fn execute(&self, _task: &Task, name: String) -> anyhow::Result<String> {
+///         Ok(format!("goodbye {name}!"))
+///     }
+///
+///     async fn handle_error(&self, _task: &Task, _error: &TaskError) -> Recovery<String> {
+///         Recovery::Continue("goodbye all!".to_owned())
+///     }
+/// }
+/// ```
 ///
 /// # Arguments of the attribute
 ///

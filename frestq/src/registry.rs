@@ -15,6 +15,12 @@ pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Json, TaskError>> + 
 /// Runs a handler for a task that holds its input.
 pub type Run = fn(Task) -> HandlerFuture;
 
+/// What a handler makes of an error: none to let it go on, or the output to continue with.
+pub type HandleErrorFuture = Pin<Box<dyn Future<Output = Result<Option<Json>, TaskError>> + Send>>;
+
+/// Asks a handler what becomes of the task after an error of its own run or of a child.
+pub type HandleError = fn(Task, TaskError) -> HandleErrorFuture;
+
 /// Says what the arguments of a handler need.
 pub type Require = fn(&mut Requirements<'_>);
 
@@ -38,7 +44,7 @@ pub struct Registration {
     pub kind: HandlerKind,
     /// Its declared options.
     pub options: ActionOptions,
-    /// The function's name, with the file and line of its attribute.
+    /// The name of the function or type, with the file and line of its attribute.
     pub name: &'static str,
     /// See `name`.
     pub file: &'static str,
@@ -48,6 +54,8 @@ pub struct Registration {
     pub run: Run,
     /// Says what its arguments need.
     pub require: Require,
+    /// Asks it about an error; none if it lets every error go on.
+    pub handle_error: Option<HandleError>,
 }
 
 impl Registration {
@@ -72,10 +80,19 @@ impl Registration {
             line: place.line(),
             run,
             require,
+            handle_error: None,
         }
     }
 
-    /// Its function, for people.
+    /// The same handler, asked about errors. The options say so too, since the engine sees only
+    /// them.
+    pub const fn handling_errors(mut self, handle_error: HandleError) -> Self {
+        self.handle_error = Some(handle_error);
+        self.options.handles_errors = true;
+        self
+    }
+
+    /// Its function or type, for people.
     fn place(&self) -> String {
         format!("`{}` at {}:{}", self.name, self.file, self.line)
     }
@@ -252,6 +269,24 @@ mod tests {
     fn a_registration_knows_where_it_stands() {
         let handler = registered("hello", HELLO, |_| {});
         assert_eq!((handler.file, handler.line), (file!(), line!() - 1));
+    }
+
+    #[test]
+    fn the_engine_learns_which_handlers_are_asked_about_errors() {
+        let silent = registered("silent", HELLO, |_| {});
+        assert!(silent.handle_error.is_none());
+        assert!(!silent.options.handles_errors);
+        let asked = Registration::new(
+            HandlerKind::Task,
+            "asked",
+            HELLO,
+            ActionOptions::DEFAULT,
+            silent.run,
+            silent.require,
+        )
+        .handling_errors(|_, _| Box::pin(async { Ok(None) }));
+        assert!(asked.handle_error.is_some());
+        assert!(asked.options.handles_errors);
     }
 
     #[test]

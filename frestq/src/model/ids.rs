@@ -104,6 +104,13 @@ impl PeerUrl {
     }
 }
 
+/// A task is addressed by text; this lets it be addressed by what we have: `.to(task.here())`.
+impl AsRef<str> for PeerUrl {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for PeerUrl {
     type Err = crate::Error;
 

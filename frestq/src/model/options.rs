@@ -15,6 +15,8 @@ pub struct ActionOptions {
     pub timeout: Option<Duration>,
     /// Never run a second time: a cut-off run ends in error `interrupted`.
     pub at_most_once: bool,
+    /// The handler has something to say when its own run or a child fails.
+    pub handles_errors: bool,
 }
 
 impl ActionOptions {
@@ -25,6 +27,7 @@ impl ActionOptions {
         max_attempts: 20,
         timeout: None,
         at_most_once: false,
+        handles_errors: false,
     };
 }
 

@@ -1,6 +1,6 @@
 //! Here `Cargo.toml` names frestq `queues`, so nothing may expand to `::frestq`.
 
-use queues::{Action, FromTask, Task};
+use queues::{Action, FromTask, Handler, Recovery, Task, TaskError};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize, Action)]
@@ -31,6 +31,27 @@ async fn sender(Sender(sender): Sender) -> anyhow::Result<String> {
 async fn note(message: queues::Message) -> anyhow::Result<()> {
     println!("{message:?}");
     Ok(())
+}
+
+#[derive(Serialize, Deserialize, Action)]
+#[action(queue = "mixnet", action = "mix", output = String, crate = queues)]
+struct Mix {}
+
+#[derive(Default)]
+struct Mixer;
+
+#[queues::task(crate = queues)]
+impl Handler for Mixer {
+    type Input = Mix;
+    type Output = String;
+
+    async fn execute(&self, _task: &Task, _input: Mix) -> anyhow::Result<String> {
+        Ok(String::new())
+    }
+
+    async fn handle_error(&self, _task: &Task, _error: &TaskError) -> Recovery<String> {
+        Recovery::Propagate
+    }
 }
 
 mod peer {

@@ -40,6 +40,27 @@ async fn outcome(_: Hello) -> ::anyhow::Result<u8> {
     Ok(1)
 }
 
+#[derive(Default)]
+struct HANDLER;
+
+#[::frestq::task(queue = "clash", action = "HANDLER")]
+impl ::frestq::Handler for HANDLER {
+    type Input = u8;
+    type Output = u8;
+
+    async fn execute(&self, _: &::frestq::Task, input: u8) -> ::anyhow::Result<u8> {
+        Ok(input)
+    }
+
+    async fn handle_error(
+        &self,
+        _: &::frestq::Task,
+        _: &::frestq::TaskError,
+    ) -> ::frestq::Recovery<u8> {
+        ::frestq::Recovery::Propagate
+    }
+}
+
 fn main() {
     let _ = Hello::QUEUE;
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use frestq::__private::{ActionOptions, HandlerKind, Registration, inventory};
+use frestq::{
+    __private::{ActionOptions, HandlerKind, Registration, inventory},
+    Handler, Recovery, Task, TaskError,
+};
 
 const HELLO_LINE: u32 = line!() + 1;
 #[frestq::task(
@@ -24,10 +27,28 @@ async fn note(message: frestq::Message) -> anyhow::Result<()> {
     Ok(())
 }
 
+#[derive(Default)]
+struct Mixer;
+
+const MIXER_LINE: u32 = line!() + 1;
+#[frestq::task(queue = "mixnet", action = "mix", retries = 2)]
+impl Handler for Mixer {
+    type Input = String;
+    type Output = String;
+
+    async fn execute(&self, _task: &Task, input: String) -> anyhow::Result<String> {
+        Ok(input)
+    }
+
+    async fn handle_error(&self, _task: &Task, _error: &TaskError) -> Recovery<String> {
+        Recovery::Propagate
+    }
+}
+
 fn main() {
     let mut all: Vec<_> = inventory::iter::<Registration>().collect();
     all.sort_by_key(|registration| registration.name);
-    let [hello, note] = all[..] else {
+    let [mixer, hello, note] = all[..] else {
         panic!("{all:?}");
     };
     assert_eq!(
@@ -43,6 +64,7 @@ fn main() {
         max_attempts: 5,
         timeout: Some(Duration::from_secs(30)),
         at_most_once: false,
+        handles_errors: false,
     };
     assert_eq!(hello.options, declared);
     assert_eq!(
@@ -50,4 +72,17 @@ fn main() {
         ("audit", "note", HandlerKind::Message)
     );
     assert_eq!(note.options, ActionOptions::DEFAULT);
+    assert!(hello.handle_error.is_none() && note.handle_error.is_none());
+    assert_eq!(
+        (mixer.queue, mixer.action, mixer.name, mixer.line),
+        ("mixnet", "mix", "Mixer", MIXER_LINE)
+    );
+    assert_eq!(mixer.kind, HandlerKind::Task);
+    assert!(mixer.handle_error.is_some());
+    let declared = ActionOptions {
+        retries: 2,
+        handles_errors: true,
+        ..ActionOptions::DEFAULT
+    };
+    assert_eq!(mixer.options, declared);
 }

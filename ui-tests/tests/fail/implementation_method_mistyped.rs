@@ -1,0 +1,16 @@
+use frestq::prelude::*;
+
+#[derive(Default)]
+struct Mixer;
+
+#[frestq::task(queue = "mixnet", action = "mix")]
+impl Handler for Mixer {
+    type Input = u8;
+    type Output = u8;
+
+    async fn execute(&self, _task: &Task, input: String) -> anyhow::Result<u8> {
+        Ok(input.parse()?)
+    }
+}
+
+fn main() {}

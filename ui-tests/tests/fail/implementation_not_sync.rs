@@ -1,0 +1,16 @@
+use frestq::prelude::*;
+
+#[derive(Default)]
+struct Mixer(std::cell::Cell<u8>);
+
+#[frestq::task(queue = "mixnet", action = "mix")]
+impl Handler for Mixer {
+    type Input = u8;
+    type Output = u8;
+
+    async fn execute(&self, _task: &Task, input: u8) -> anyhow::Result<u8> {
+        Ok(input)
+    }
+}
+
+fn main() {}
