@@ -129,3 +129,27 @@ async fn with_too_little_room_on_the_disk_nothing_is_taken_in() {
     }
     assert_eq!(b.database.counts().await, before);
 }
+
+/// A backup that holds the file, for example.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_somebody_else_holds_the_database_nothing_is_acknowledged() {
+    use sqlx::Connection as _;
+    let b = Peer::start(&crate::harness::Store::Sqlite, "b").await;
+    let known = message(&url_of(9), "count", json!({"n": 1}));
+    assert_eq!(b.deliver("work", &known).await.status, 200);
+    b.output(text(&known, "task_id")).await;
+
+    let file = b.database.url().replace("sqlite:", "sqlite://");
+    let mut holder = sqlx::SqliteConnection::connect(&file).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE")
+        .execute(&mut holder)
+        .await
+        .unwrap();
+    let task = message(&url_of(9), "count", json!({"n": 2}));
+    is_later(&b.deliver("work", &task).await);
+    sqlx::query("ROLLBACK").execute(&mut holder).await.unwrap();
+
+    assert_eq!(b.deliver("work", &task).await.status, 200);
+    assert_eq!(b.output(text(&task, "task_id")).await, 4);
+    assert_eq!(b.database.count("counted").await, 2);
+}

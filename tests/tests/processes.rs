@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::harness::{Peer, Store, until};
+use crate::harness::{Peer, Store, eventually, text, until};
 
 /// Two processes of one peer: the second one's address is only where it listens.
 async fn pair(store: &Store, settings: &[(&str, &str)]) -> [Peer; 2] {
@@ -109,4 +109,37 @@ async fn a_process_that_stops_hands_its_work_to_the_other_at_once() {
     staying.started(&task, 2).await;
     staying.open("go");
     a.output(&task).await;
+}
+
+/// As when the server restarts, or a firewall cuts what has been open for long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_loses_its_connections_to_the_database_loses_nothing_else() {
+    let Some(store) = Store::postgres() else {
+        return;
+    };
+    let (a, b) = (
+        Peer::start(&store, "a").await,
+        Peer::start(&store, "b").await,
+    );
+    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let mut tasks = Vec::new();
+    for n in 0..300 {
+        if n % 50 == 25 {
+            a.database.number(cut).await;
+            b.database.number(cut).await;
+        }
+        let order = json!({"to": b.url, "queue": "work", "action": "count", "data": {"n": n}});
+        let id = eventually("A takes the task", async || {
+            let answer = a.try_order(&order).await.unwrap();
+            (answer.status == 200).then(|| text(&answer.json(), "id").to_owned())
+        })
+        .await;
+        tasks.push(id);
+    }
+    for (n, task) in tasks.iter().enumerate() {
+        assert_eq!(a.output(task).await, n * 2);
+        let counted = format!("SELECT count(*) FROM counted WHERE task = '{task}'");
+        assert_eq!(b.database.number(&counted).await, 1);
+    }
 }
