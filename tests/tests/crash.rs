@@ -66,7 +66,10 @@ on_each_store! {
         let kills: usize = setting("FRESTQ_TEST_KILLS").unwrap_or(20);
         let mut luck = fastrand::Rng::with_seed(seed);
 
-        let (a, b) = (Peer::start(&store, "a").await, Peer::start(&store, "b").await);
+        let (a, b) = (
+            Peer::start(&store, "a").await,
+            Peer::start(&store, "b").await,
+        );
         for peer in [&a, &b] {
             watch_endings(&store, &peer.database).await;
         }
@@ -83,17 +86,25 @@ on_each_store! {
             let order = json!({"to": to, "queue": "work", "action": "count", "data": {"n": n}});
             let deadline = std::time::Instant::now() + 2 * crate::harness::PATIENCE;
             loop {
-                let request = http.post(&order_url).header("content-type", "application/json");
+                let request = http
+                    .post(&order_url)
+                    .header("content-type", "application/json");
                 if let Ok(answer) = request.body(order.to_string()).send().await
                     && answer.status() == 200
                     && let Ok(body) = answer.text().await
                 {
                     let body = serde_json::from_str(&body).unwrap();
                     let id = text(&body, "id").to_owned();
-                    acknowledged.lock().unwrap().insert(id, i64::try_from(n).unwrap());
+                    acknowledged
+                        .lock()
+                        .unwrap()
+                        .insert(id, i64::try_from(n).unwrap());
                     return;
                 }
-                assert!(std::time::Instant::now() < deadline, "A takes no task any more");
+                assert!(
+                    std::time::Instant::now() < deadline,
+                    "A takes no task any more"
+                );
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -130,18 +141,28 @@ on_each_store! {
         assert_eq!(acknowledged.len(), total);
         for database in [&databases.0, &databases.1] {
             let open = "SELECT count(*) FROM tasks WHERE status < 10";
-            until("every task has ended", async || database.number(open).await == 0).await;
+            until("every task has ended", async || {
+                database.number(open).await == 0
+            })
+            .await;
         }
         let outputs = "SELECT id, CAST(output AS BIGINT) FROM tasks WHERE status = 10";
         let inputs = "SELECT id, CAST(substr(input, 6, length(input) - 6) AS BIGINT) FROM tasks";
         let on_a = map(&databases.0, outputs).await;
         assert_eq!(on_a, map(&databases.1, outputs).await);
         let input = map(&databases.0, inputs).await;
-        assert_eq!(input, map(&databases.1, inputs).await, "not the same tasks on both sides");
+        assert_eq!(
+            input,
+            map(&databases.1, inputs).await,
+            "not the same tasks on both sides"
+        );
         assert_eq!(on_a.len(), input.len(), "not all are finished");
         assert!(on_a.iter().all(|(id, output)| *output == 2 * input[id]));
         assert!(acknowledged.iter().all(|(id, n)| input.get(id) == Some(n)));
-        assert_eq!(map(&databases.1, "SELECT task, n FROM counted").await, input);
+        assert_eq!(
+            map(&databases.1, "SELECT task, n FROM counted").await,
+            input
+        );
         for database in [&databases.0, &databases.1] {
             let endings = map(database, "SELECT task, status FROM endings").await;
             assert_eq!(endings.len(), input.len());

@@ -15,7 +15,10 @@ fn complaint(output: &std::process::Output) -> String {
 
 on_each_store! {
     async fn sigterm_lets_handlers_end_and_delivers_their_results(store) {
-        let (a, mut b) = (Peer::start(&store, "a").await, Peer::start(&store, "b").await);
+        let (a, mut b) = (
+            Peer::start(&store, "a").await,
+            Peer::start(&store, "b").await,
+        );
         let task = a.send(&b.url, "work", "wait", json!({"gate": "go"})).await;
         b.started(&task, 1).await;
         a.reaches(&task, "sent").await;
@@ -63,7 +66,10 @@ on_each_store! {
         let mut b = Peer::start(&store, "b").await;
         let mut idle = std::net::TcpStream::connect(("127.0.0.1", b.port)).unwrap();
         let mut half = std::net::TcpStream::connect(("127.0.0.1", b.port)).unwrap();
-        half.write_all(b"POST /api/queues/work/ HTTP/1.1\r\nHost: b\r\nContent-Length: 100\r\n\r\n{").unwrap();
+        half.write_all(
+            b"POST /api/queues/work/ HTTP/1.1\r\nHost: b\r\nContent-Length: 100\r\n\r\n{",
+        )
+        .unwrap();
         idle.write_all(b"GET /rea").unwrap();
         assert_eq!(b.call(&b.url, "work", "echo", json!(1)).await["output"], 1);
         b.stop().await;
@@ -113,7 +119,10 @@ on_each_store! {
         a.createdb();
         let listener = std::net::TcpListener::bind(("127.0.0.1", a.port)).unwrap();
         let words = complaint(&a.cli(&[]));
-        assert!(words.contains(&a.port.to_string()) && words.contains("bind"), "{words}");
+        assert!(
+            words.contains(&a.port.to_string()) && words.contains("bind"),
+            "{words}"
+        );
         drop(listener);
         a.run().await;
     }
