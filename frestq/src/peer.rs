@@ -55,6 +55,12 @@ impl Frestq {
         self.0.states.get()
     }
 
+    /// The address of this peer's database, for a pool of your own that reads from your tables.
+    /// Writing belongs into a task's transaction ([`Task::transaction`](crate::Task::transaction)).
+    pub fn database(&self) -> String {
+        self.0.config.database()
+    }
+
     /// The configuration in force.
     pub fn config(&self) -> &Config {
         &self.0.config

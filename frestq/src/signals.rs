@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::model::{Json, PeerId, Status, TaskId};
+use crate::model::{Json, OutboxRow, PeerId, Status, TaskId};
 
 /// How a task ended.
 #[derive(Clone, Debug)]
@@ -120,17 +120,17 @@ impl Timer {
 }
 
 /// Asks the delivery loop of a peer to look at the outbox.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Wake {
     pub(crate) peer: PeerId,
     pub(crate) reason: WakeReason,
 }
 
 /// Why a delivery loop is woken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum WakeReason {
-    /// This process stored new messages.
-    Stored,
+    /// This process stored these messages, which are due.
+    Stored(Vec<Arc<OutboxRow>>),
     /// A message is due only then.
     DueAt(Timestamp),
     /// The peer spoke to us, so it is there again.

@@ -306,10 +306,13 @@ impl Committer {
             }
         }
         let mut claimed = self.claim_fresh(&mut slots, &mut world, &changes, now);
-        let outbox = self.freeze(&changes, now).await?;
+        let mut outbox = self.freeze(&changes, now).await?;
         self.writer.save(&writes(&world, &changes, &outbox)).await?;
         self.claim_waiting(&mut slots, &mut claimed, now).await?;
-        self.writer.commit().await?;
+        let places: HashMap<MessageId, i64> = self.writer.commit().await?.into_iter().collect();
+        for row in &mut outbox {
+            row.seq = places.get(&row.message).copied().unwrap_or_default();
+        }
         // Every event was answered, or the loop above would not have ended.
         let answers = answers.into_iter().flatten().collect();
         Ok(Done {
@@ -491,18 +494,17 @@ impl Committer {
             // Who has stopped waiting learns of it by other means.
             let _ = submission.reply.send(Ok(mine));
         }
-        let mut wakes: HashMap<PeerId, WakeReason> = HashMap::new();
-        for row in &outbox {
-            let later = row.due_at > row.created_at;
-            match later {
-                true => self
-                    .signals
-                    .wake_outbox(row.peer, WakeReason::DueAt(row.due_at)),
-                false => drop(wakes.insert(row.peer, WakeReason::Stored)),
+        let mut stored: HashMap<PeerId, Vec<Arc<OutboxRow>>> = HashMap::new();
+        for row in outbox {
+            if row.due_at > row.created_at {
+                let reason = WakeReason::DueAt(row.due_at);
+                self.signals.wake_outbox(row.peer, reason);
+            } else {
+                stored.entry(row.peer).or_default().push(Arc::new(row));
             }
         }
-        for (peer, reason) in wakes {
-            self.signals.wake_outbox(peer, reason);
+        for (peer, rows) in stored {
+            self.signals.wake_outbox(peer, WakeReason::Stored(rows));
         }
         story::tell(&self.peers, &world, &changes, &claimed, self.log_payloads);
         for task in claimed {

@@ -1,1 +1,596 @@
+//! The rules of the contract that the engine holds, each as a test on rows in memory.
 
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{
+    Answer, Changes, Delivery, Event, Missing, Received, Turn, Update, Verdict, Wanted, What,
+    World, claim, foresee, step,
+};
+use crate::{
+    error::TaskError,
+    model::{
+        ActionOptions, InboxKey, InboxRow, Json, MessageId, NewTask, NodeId, OutboxRow, PeerId,
+        Role, Status, TaskId, TaskKind, TaskState, to_json,
+    },
+    transaction::Transaction,
+};
+
+const A: PeerId = PeerId(1);
+const B: PeerId = PeerId(2);
+const NODE: NodeId = NodeId(7);
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+/// A database in memory: everything that the world lacks is not there.
+#[derive(Default)]
+struct Peer {
+    world: World,
+    changes: Changes,
+}
+
+impl Peer {
+    fn tell(&mut self, event: Event) -> Answer {
+        self.tell_at(event, NOW)
+    }
+
+    fn tell_at(&mut self, event: Event, now: Timestamp) -> Answer {
+        loop {
+            let mut turn = Turn::new(&self.world);
+            match step(&mut turn, &event, now) {
+                Ok(answer) => {
+                    let (tasks, changes) = turn.finish();
+                    self.world.apply(tasks, changes, &mut self.changes);
+                    return answer;
+                }
+                Err(Missing::Task(id)) => drop(self.world.tasks.insert(id, None)),
+                Err(Missing::Inbox(key)) => drop(self.world.inbox.insert(key, None)),
+            }
+        }
+    }
+
+    fn task(&self, id: &str) -> &TaskState {
+        self.world.tasks[&TaskId::from(id)]
+            .as_ref()
+            .expect("the task is there")
+    }
+
+    fn claim(&mut self, id: &str) -> i64 {
+        let task = self.world.tasks.get_mut(&TaskId::from(id)).unwrap();
+        let task = task.as_mut().unwrap();
+        claim(task, NODE, NOW);
+        task.epoch
+    }
+
+    fn output(&self, id: &str) -> &str {
+        self.changes.outputs[&TaskId::from(id)].get()
+    }
+}
+
+fn new_task(id: &str, role: Role, peer: PeerId) -> NewTask {
+    NewTask {
+        state: TaskState {
+            seq: 0,
+            id: id.into(),
+            kind: if role == Role::Sent {
+                TaskKind::Simple
+            } else {
+                TaskKind::Sequential
+            },
+            role,
+            peer,
+            queue: "q".into(),
+            action: "act".into(),
+            status: Status::Created,
+            attempt: 0,
+            failures: 0,
+            epoch: 0,
+            owner: None,
+            rev: 0,
+            run_at: None,
+            expires_at: None,
+            modified_at: NOW,
+        },
+        input: json(&1),
+        label: None,
+        info: None,
+        pingback_at: None,
+        created_at: NOW,
+    }
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Json {
+    to_json(value).unwrap()
+}
+
+fn received(message: &str, hash: u8, from: PeerId, what: What) -> Event {
+    let row = InboxRow {
+        key: InboxKey {
+            peer: from,
+            message: message.into(),
+        },
+        hash: [hash; 16],
+        queue: "q".into(),
+        action: "act".into(),
+        task: None,
+        data: None,
+        received_at: NOW,
+    };
+    Event::Receive(Box::new(Received { row, what }))
+}
+
+fn asked(message: &str, hash: u8, from: PeerId, id: &str) -> Event {
+    received(
+        message,
+        hash,
+        from,
+        What::Task(Box::new(new_task(id, Role::Received, from))),
+    )
+}
+
+fn update(
+    message: &str,
+    from: PeerId,
+    id: &str,
+    status: Status,
+    output: &str,
+    rev: Option<i64>,
+) -> Event {
+    let update = Update {
+        task: id.into(),
+        status,
+        output: json(&output),
+        rev,
+    };
+    received(message, 1, from, What::Update(update))
+}
+
+fn completed(
+    id: &str,
+    epoch: i64,
+    outcome: Result<Json, TaskError>,
+    options: ActionOptions,
+) -> Event {
+    Event::Completed {
+        id: id.into(),
+        queue: "q".into(),
+        epoch,
+        outcome,
+        transaction: Transaction::default(),
+        options,
+    }
+}
+
+fn delivery(id: &str, verdict: Verdict) -> Event {
+    let message = OutboxRow {
+        seq: 1,
+        peer: B,
+        message: MessageId::from("m"),
+        queue: "q".into(),
+        action: "act".into(),
+        task: id.into(),
+        carries_task: true,
+        body: "{}".into(),
+        expires_at: None,
+        attempts: 0,
+        due_at: NOW,
+        created_at: NOW,
+    };
+    Event::Delivery(Box::new(Delivery {
+        message: Arc::new(message),
+        verdict,
+    }))
+}
+
+fn sender_with_a_task() -> Peer {
+    let mut peer = Peer::default();
+    peer.tell(Event::Send(Box::new(new_task("t", Role::Sent, B))));
+    peer
+}
+
+fn receiver_that_runs_a_task() -> (Peer, i64) {
+    let mut peer = Peer::default();
+    assert_eq!(peer.tell(asked("m", 1, A, "t")), Answer::Accepted);
+    let epoch = peer.claim("t");
+    (peer, epoch)
+}
+
+#[test]
+fn a_sent_task_is_stored_with_the_message_that_carries_it() {
+    let peer = sender_with_a_task();
+    assert_eq!(peer.changes.created.len(), 1);
+    let [message] = &peer.changes.outgoing[..] else {
+        panic!("not one message")
+    };
+    assert!(message.carries_task && message.peer == B && message.data.get() == "1");
+}
+
+#[test]
+fn a_local_task_needs_no_message() {
+    let mut peer = Peer::default();
+    peer.tell(Event::Send(Box::new(new_task(
+        "t",
+        Role::Local,
+        PeerId::SELF,
+    ))));
+    assert!(peer.changes.outgoing.is_empty() && super::runs_now(peer.task("t"), NOW));
+}
+
+#[test]
+fn a_repeated_message_has_one_effect() {
+    let mut peer = Peer::default();
+    for _ in 0..3 {
+        assert_eq!(peer.tell(asked("m", 1, A, "t")), Answer::Accepted);
+    }
+    assert_eq!(
+        (peer.changes.created.len(), peer.changes.accepted.len()),
+        (1, 1)
+    );
+}
+
+#[test]
+fn a_message_id_with_another_body_is_a_conflict() {
+    let mut peer = Peer::default();
+    peer.tell(asked("m", 1, A, "t"));
+    assert!(matches!(
+        peer.tell(asked("m", 2, A, "u")),
+        Answer::Conflict(_)
+    ));
+    assert_eq!(peer.changes.created.len(), 1);
+}
+
+#[test]
+fn two_peers_may_choose_the_same_message_id() {
+    let mut peer = Peer::default();
+    assert_eq!(peer.tell(asked("m", 1, A, "t")), Answer::Accepted);
+    assert_eq!(peer.tell(asked("m", 2, B, "u")), Answer::Accepted);
+    assert_eq!(peer.changes.created.len(), 2);
+}
+
+#[test]
+fn a_task_is_not_run_again_under_another_message_id() {
+    let (mut peer, epoch) = receiver_that_runs_a_task();
+    peer.tell(completed(
+        "t",
+        epoch,
+        Ok(json(&"done")),
+        ActionOptions::DEFAULT,
+    ));
+    for from in [A, B] {
+        assert!(matches!(
+            peer.tell(asked("n", 1, from, "t")),
+            Answer::Conflict(_)
+        ));
+    }
+    assert_eq!(peer.task("t").status, Status::Finished);
+    assert_eq!(peer.changes.accepted.len(), 1);
+}
+
+#[test]
+fn a_completion_sends_one_update_with_the_output() {
+    let (mut peer, epoch) = receiver_that_runs_a_task();
+    assert_eq!(
+        peer.tell(completed(
+            "t",
+            epoch,
+            Ok(json(&"hello")),
+            ActionOptions::DEFAULT
+        )),
+        Answer::Accepted
+    );
+    let [message] = &peer.changes.outgoing[..] else {
+        panic!("not one message")
+    };
+    assert_eq!(
+        message.data.get(),
+        r#"{"output_data":"hello","status":"finished"}"#
+    );
+    assert_eq!(
+        (message.rev, message.peer, message.carries_task),
+        (Some(1), A, false)
+    );
+}
+
+#[test]
+fn a_completion_under_an_older_claim_is_ignored() {
+    let (mut peer, old) = receiver_that_runs_a_task();
+    peer.tell(Event::CutOff {
+        id: "t".into(),
+        owner: NODE,
+        options: ActionOptions::DEFAULT,
+    });
+    let new = peer.claim("t");
+    assert_eq!(
+        peer.tell(completed("t", old, Ok(json(&1)), ActionOptions::DEFAULT)),
+        Answer::Ignored
+    );
+    assert_eq!(peer.task("t").status, Status::Executing);
+    assert_eq!(
+        peer.tell(completed("t", new, Ok(json(&2)), ActionOptions::DEFAULT)),
+        Answer::Accepted
+    );
+    assert_eq!(peer.output("t"), "2");
+}
+
+#[test]
+fn a_second_completion_is_ignored() {
+    let (mut peer, epoch) = receiver_that_runs_a_task();
+    peer.tell(completed("t", epoch, Ok(json(&1)), ActionOptions::DEFAULT));
+    assert_eq!(
+        peer.tell(completed("t", epoch, Ok(json(&2)), ActionOptions::DEFAULT)),
+        Answer::Ignored
+    );
+    assert_eq!((peer.output("t"), peer.changes.outgoing.len()), ("1", 1));
+}
+
+#[test]
+fn a_handlers_err_is_final_unless_the_action_declares_retries() {
+    let failed = || Err(TaskError::new("failed", "no"));
+    let (mut peer, epoch) = receiver_that_runs_a_task();
+    peer.tell(completed("t", epoch, failed(), ActionOptions::DEFAULT));
+    assert_eq!(peer.task("t").status, Status::Error);
+    assert_eq!(peer.output("t"), r#"{"error":"failed","message":"no"}"#);
+
+    let options = ActionOptions {
+        retries: 2,
+        ..ActionOptions::DEFAULT
+    };
+    let (mut peer, mut epoch) = receiver_that_runs_a_task();
+    for wait in [1, 5] {
+        peer.tell(completed("t", epoch, failed(), options));
+        assert_eq!(peer.task("t").status, Status::Created);
+        assert_eq!(peer.task("t").run_at, Some(NOW + Duration::from_secs(wait)));
+        assert!(!super::runs_now(peer.task("t"), NOW));
+        epoch = peer.claim("t");
+    }
+    peer.tell(completed("t", epoch, failed(), options));
+    assert_eq!(
+        (peer.task("t").status, peer.changes.outgoing.len()),
+        (Status::Error, 1)
+    );
+}
+
+#[test]
+fn a_run_that_was_cut_off_is_repeated_until_max_attempts() {
+    let options = ActionOptions {
+        max_attempts: 2,
+        ..ActionOptions::DEFAULT
+    };
+    let (mut peer, _) = receiver_that_runs_a_task();
+    let cut = || Event::CutOff {
+        id: "t".into(),
+        owner: NODE,
+        options,
+    };
+    peer.tell(cut());
+    assert!(super::runs_now(peer.task("t"), NOW));
+    peer.claim("t");
+    peer.tell(cut());
+    assert_eq!(peer.task("t").status, Status::Error);
+    assert!(peer.output("t").contains("interrupted"));
+}
+
+#[test]
+fn at_most_once_is_never_repeated() {
+    let options = ActionOptions {
+        at_most_once: true,
+        ..ActionOptions::DEFAULT
+    };
+    let (mut peer, _) = receiver_that_runs_a_task();
+    peer.tell(Event::CutOff {
+        id: "t".into(),
+        owner: NODE,
+        options,
+    });
+    assert_eq!(peer.task("t").status, Status::Error);
+    assert!(peer.output("t").contains("interrupted"));
+}
+
+#[test]
+fn only_the_owners_death_cuts_a_run_off() {
+    let (mut peer, _) = receiver_that_runs_a_task();
+    let cut = Event::CutOff {
+        id: "t".into(),
+        owner: NodeId(8),
+        options: ActionOptions::DEFAULT,
+    };
+    assert_eq!(peer.tell(cut), Answer::Ignored);
+    assert_eq!(peer.task("t").status, Status::Executing);
+}
+
+#[test]
+fn late_executing_update_does_not_reopen_a_finished_task() {
+    let mut peer = sender_with_a_task();
+    peer.tell(update("1", B, "t", Status::Finished, "hello", None));
+    assert_eq!(
+        peer.tell(update("2", B, "t", Status::Executing, "late", None)),
+        Answer::Accepted
+    );
+    assert_eq!(
+        (peer.task("t").status, peer.output("t")),
+        (Status::Finished, "\"hello\"")
+    );
+}
+
+#[test]
+fn a_second_finished_update_changes_nothing() {
+    let mut peer = sender_with_a_task();
+    peer.tell(update("1", B, "t", Status::Finished, "first", None));
+    assert_eq!(
+        peer.tell(update("2", B, "t", Status::Finished, "second", None)),
+        Answer::Accepted
+    );
+    assert_eq!(peer.output("t"), "\"first\"");
+}
+
+#[test]
+fn an_older_revision_changes_nothing() {
+    let mut peer = sender_with_a_task();
+    peer.tell(update("1", B, "t", Status::Executing, "newer", Some(5)));
+    for rev in [4, 5] {
+        let message = rev.to_string();
+        peer.tell(update(
+            &format!("x{message}"),
+            B,
+            "t",
+            Status::Finished,
+            "older",
+            Some(rev),
+        ));
+    }
+    assert_eq!(
+        (peer.task("t").status, peer.task("t").rev),
+        (Status::Executing, 5)
+    );
+    peer.tell(update("6", B, "t", Status::Finished, "newest", Some(6)));
+    assert_eq!(peer.output("t"), "\"newest\"");
+}
+
+#[test]
+fn only_the_receiver_of_a_task_updates_it() {
+    let mut peer = sender_with_a_task();
+    let stranger = peer.tell(update("1", A, "t", Status::Finished, "forged", None));
+    let unknown = peer.tell(update("2", A, "nothing", Status::Finished, "forged", None));
+    assert_eq!(
+        (stranger, unknown),
+        (Answer::UnknownTask, Answer::UnknownTask)
+    );
+    assert_eq!(peer.task("t").status, Status::Created);
+    assert!(peer.changes.accepted.is_empty());
+}
+
+#[test]
+fn a_received_task_takes_no_update() {
+    let (mut peer, _) = receiver_that_runs_a_task();
+    let answer = peer.tell(update("1", A, "t", Status::Finished, "forged", None));
+    assert_eq!(answer, Answer::UnknownTask);
+}
+
+#[test]
+fn an_acknowledgement_that_comes_after_the_result_changes_nothing() {
+    let mut peer = sender_with_a_task();
+    peer.tell(update("1", B, "t", Status::Finished, "hello", None));
+    peer.tell(delivery("t", Verdict::Delivered));
+    assert_eq!(peer.task("t").status, Status::Finished);
+
+    let mut peer = sender_with_a_task();
+    peer.tell(delivery("t", Verdict::Delivered));
+    assert_eq!(peer.task("t").status, Status::Sent);
+}
+
+#[test]
+fn a_refusal_ends_the_task_and_names_what_was_asked() {
+    for (status, code) in [(404, "unknown action"), (400, "refused"), (403, "refused")] {
+        let mut peer = sender_with_a_task();
+        peer.tell(delivery(
+            "t",
+            Verdict::Refused {
+                status,
+                why: "because".into(),
+            },
+        ));
+        assert_eq!(peer.task("t").status, Status::Error);
+        let output = peer.output("t");
+        assert!(
+            output.contains(code) && output.contains("q/act") && output.contains("because"),
+            "{output}"
+        );
+    }
+}
+
+#[test]
+fn a_message_that_is_given_up_ends_its_task_in_undeliverable() {
+    let mut peer = sender_with_a_task();
+    peer.tell(delivery(
+        "t",
+        Verdict::GivenUp {
+            why: "too late".into(),
+        },
+    ));
+    assert_eq!(peer.task("t").status, Status::Error);
+    assert!(peer.output("t").contains("undeliverable"));
+}
+
+#[test]
+fn a_refusal_after_the_end_changes_nothing() {
+    let mut peer = sender_with_a_task();
+    peer.tell(update("1", B, "t", Status::Finished, "hello", None));
+    peer.tell(delivery(
+        "t",
+        Verdict::Refused {
+            status: 404,
+            why: String::new(),
+        },
+    ));
+    assert_eq!(
+        (peer.task("t").status, peer.output("t")),
+        (Status::Finished, "\"hello\"")
+    );
+}
+
+#[test]
+fn a_task_expires_at_its_date_and_not_before() {
+    let at = NOW + Duration::from_secs(10);
+    let mut task = new_task("t", Role::Received, A);
+    task.state.expires_at = Some(at);
+    let mut peer = Peer::default();
+    peer.tell(received("m", 1, A, What::Task(Box::new(task))));
+    assert_eq!(
+        peer.tell_at(Event::Expire("t".into()), NOW),
+        Answer::Ignored
+    );
+    assert_eq!(
+        peer.tell_at(Event::Expire("t".into()), at),
+        Answer::Accepted
+    );
+    assert_eq!(peer.task("t").status, Status::Expired);
+    // To other peers it is an error: the original knows no other word.
+    assert!(
+        peer.changes.outgoing[0]
+            .data
+            .get()
+            .contains(r#""status":"error""#)
+    );
+}
+
+#[test]
+fn a_raw_message_is_not_reported_back() {
+    let mut task = new_task("t", Role::Received, A);
+    task.state.kind = TaskKind::Message;
+    let mut peer = Peer::default();
+    peer.tell(received("m", 1, A, What::Task(Box::new(task))));
+    let epoch = peer.claim("t");
+    peer.tell(completed("t", epoch, Ok(json(&())), ActionOptions::DEFAULT));
+    assert!(peer.changes.outgoing.is_empty() && peer.task("t").status == Status::Finished);
+}
+
+#[test]
+fn what_is_foreseen_is_all_that_a_step_needs() {
+    let events = [
+        Event::Send(Box::new(new_task("t", Role::Sent, B))),
+        asked("m", 1, A, "t"),
+        update("m", B, "t", Status::Finished, "x", None),
+        completed("t", 1, Ok(json(&1)), ActionOptions::DEFAULT),
+        delivery("t", Verdict::Delivered),
+        Event::CutOff {
+            id: "t".into(),
+            owner: NODE,
+            options: ActionOptions::DEFAULT,
+        },
+        Event::Expire("t".into()),
+    ];
+    for event in events {
+        let (mut wanted, mut world) = (Wanted::default(), World::default());
+        foresee(&event, &mut wanted);
+        world
+            .tasks
+            .extend(wanted.tasks.into_iter().map(|id| (id, None)));
+        world
+            .inbox
+            .extend(wanted.inbox.into_iter().map(|key| (key, None)));
+        assert!(
+            step(&mut Turn::new(&world), &event, NOW).is_ok(),
+            "{event:?}"
+        );
+    }
+}

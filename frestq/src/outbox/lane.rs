@@ -30,6 +30,9 @@ const LOOK_AGAIN: u64 = 5;
 /// Messages whose fate is not yet on disk. Past this, delivery waits for the database.
 const MOST_UNSETTLED: usize = 4096;
 
+/// How many bytes of messages are kept to be sent; the others are read when their turn comes.
+const MOST_READY: usize = 4 * 1024 * 1024;
+
 /// What a request reports back to its lane.
 enum Report {
     /// The request has ended and another may start; a smaller one, if this one was too large.
@@ -52,6 +55,7 @@ pub(super) struct Lane {
     ),
     /// Read and not yet sent.
     ready: VecDeque<Arc<OutboxRow>>,
+    ready_bytes: usize,
     /// Read, and their fate not yet on disk.
     unsettled: HashSet<i64>,
     /// Everything up to here has been read, but for what is due later.
@@ -79,6 +83,7 @@ impl Lane {
             stopping,
             reports: mpsc::unbounded_channel(),
             ready: VecDeque::new(),
+            ready_bytes: 0,
             unsettled: HashSet::new(),
             cursor: 0,
             more: false,
@@ -132,12 +137,33 @@ impl Lane {
 
     fn wake(&mut self, reason: WakeReason) {
         match reason {
-            WakeReason::Stored | WakeReason::PeerIsBack => self.more = true,
+            WakeReason::Stored(rows) => self.take_over(rows),
+            WakeReason::PeerIsBack => {}
             WakeReason::DueAt(at) => self.plan(at),
             WakeReason::Elsewhere => {
                 self.cursor = 0;
                 self.more = true;
                 self.plan(self.outbox.clock.now());
+            }
+        }
+    }
+
+    /// New rows come along with the news of them, and are read from the outbox only if there are
+    /// others before them, or too many.
+    fn take_over(&mut self, rows: Vec<Arc<OutboxRow>>) {
+        let bytes: usize = rows.iter().map(|row| row.body.len()).sum();
+        if self.more
+            || self.ready_bytes + bytes > MOST_READY
+            || self.unsettled.len() > MOST_UNSETTLED
+        {
+            self.more = true;
+            return;
+        }
+        for row in rows {
+            self.cursor = self.cursor.max(row.seq);
+            if self.unsettled.insert(row.seq) {
+                self.ready_bytes += row.body.len();
+                self.ready.push_back(row);
             }
         }
     }
@@ -161,7 +187,6 @@ impl Lane {
                 if let Some(at) = retry_at {
                     self.plan(at);
                 }
-                self.more = true;
             }
         }
     }
@@ -188,23 +213,23 @@ impl Lane {
             if self.requests >= most {
                 return Ok(None);
             }
-            if self.ready.is_empty() && self.more {
-                if !self
-                    .outbox
-                    .store
-                    .claim_delivery(self.peer, self.outbox.node)
-                    .await?
-                {
-                    // Another process delivers to this peer; its messages may be ours some day.
-                    return Ok(Some(self.later(LOOK_AGAIN)));
-                }
+            if self.ready.is_empty() && !self.more {
+                return Ok(self.retry_at);
+            }
+            let (store, node) = (&self.outbox.store, self.outbox.node);
+            if !store.claim_delivery(self.peer, node).await? {
+                // Another process delivers to this peer; its messages may be ours some day.
+                return Ok(Some(self.later(LOOK_AGAIN)));
+            }
+            if self.ready.is_empty() {
                 self.read(now).await?;
             }
-            let messages = self.take(if batches && gate == Gate::Open {
+            let most = if batches && gate == Gate::Open {
                 self.outbox.config.batch
             } else {
                 1
-            });
+            };
+            let messages = self.take(most, now);
             if messages.is_empty() {
                 return Ok(self.retry_at);
             }
@@ -213,48 +238,50 @@ impl Lane {
         }
     }
 
-    /// Reads what is due behind the cursor, and gives up what is too old.
+    /// Reads what is due behind the cursor.
     async fn read(&mut self, now: Timestamp) -> crate::Result<()> {
         let limit = self.outbox.config.batch.max(64);
         while self.more && self.ready.is_empty() && self.unsettled.len() < MOST_UNSETTLED {
             let limit_rows = i64::try_from(limit).unwrap_or(i64::MAX);
-            let rows = self
-                .outbox
-                .store
+            let store = &self.outbox.store;
+            let rows = store
                 .pending(self.peer, self.cursor, now, limit_rows)
                 .await?;
             self.more = rows.len() == limit;
-            let mut given_up = Vec::new();
             for row in rows {
                 self.cursor = row.seq;
-                if !self.unsettled.insert(row.seq) {
-                    continue;
+                if self.unsettled.insert(row.seq) {
+                    self.ready_bytes += row.body.len();
+                    self.ready.push_back(Arc::new(row));
                 }
-                match too_late(&row, now, self.outbox.config.give_up_after) {
-                    Some(why) => given_up.push((Arc::new(row), Verdict::GivenUp { why })),
-                    None => self.ready.push_back(Arc::new(row)),
-                }
-            }
-            if !given_up.is_empty() {
-                tokio::spawn(settle(
-                    self.outbox.clone(),
-                    given_up,
-                    self.reports.0.clone(),
-                ));
             }
         }
         Ok(())
     }
 
-    /// Up to `most` messages whose bodies fit into one request.
-    fn take(&mut self, most: usize) -> Vec<Arc<OutboxRow>> {
-        let (mut taken, mut bytes) = (Vec::new(), 0);
+    /// Up to `most` messages whose bodies fit into one request; gives up what is too old.
+    fn take(&mut self, most: usize, now: Timestamp) -> Vec<Arc<OutboxRow>> {
+        let (mut taken, mut given_up, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some(next) = self.ready.front() {
-            bytes += next.body.len() + next.queue.len() + 64;
-            if taken.len() >= most || (!taken.is_empty() && bytes > self.batch_bytes) {
-                break;
+            let late = too_late(next, now, self.outbox.config.give_up_after);
+            if late.is_none() {
+                bytes += next.body.len() + next.queue.len() + 64;
+                if taken.len() >= most || (!taken.is_empty() && bytes > self.batch_bytes) {
+                    break;
+                }
             }
-            taken.extend(self.ready.pop_front());
+            let Some(row) = self.ready.pop_front() else {
+                break;
+            };
+            self.ready_bytes -= row.body.len();
+            match late {
+                Some(why) => given_up.push((row, Verdict::GivenUp { why })),
+                None => taken.push(row),
+            }
+        }
+        if !given_up.is_empty() {
+            let settling = settle(self.outbox.clone(), given_up, self.reports.0.clone());
+            tokio::spawn(settling);
         }
         taken
     }

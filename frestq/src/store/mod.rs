@@ -25,7 +25,8 @@ use tokio::sync::mpsc;
 use crate::{
     error::{Error, Result},
     model::{
-        InboxKey, InboxRow, Json, NewTask, NodeId, OutboxRow, PeerId, PeerUrl, TaskId, TaskState,
+        InboxKey, InboxRow, Json, MessageId, NewTask, NodeId, OutboxRow, PeerId, PeerUrl, TaskId,
+        TaskState,
     },
     transaction::Transaction,
 };
@@ -241,7 +242,8 @@ impl Writer {
         on_either!(self, writer => writer.begin().await)
     }
 
-    pub(crate) async fn commit(&mut self) -> Result<()> {
+    /// Makes the transaction true; gives the place in the outbox of each message that it stored.
+    pub(crate) async fn commit(&mut self) -> Result<Vec<(MessageId, i64)>> {
         on_either!(self, writer => writer.commit().await)
     }
 

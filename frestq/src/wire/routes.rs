@@ -4,7 +4,10 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, Path, State, rejection::BytesRejection},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, StatusCode,
+        header::{ORIGIN, RETRY_AFTER},
+    },
     response::{IntoResponse, Response as HttpResponse},
     routing::post,
 };
@@ -38,6 +41,13 @@ async fn receive(
         Ok(body) => body,
         Err(rejection) => return refuse(rejection.status(), &rejection.body_text()),
     };
+    if headers.contains_key(ORIGIN) {
+        // A page in somebody's browser on this machine is on the loopback too, but is no peer.
+        return refuse(
+            StatusCode::FORBIDDEN,
+            "messages come from peers, not from web pages",
+        );
+    }
     let shown = headers
         .get(EXTENSIONS_HEADER)
         .and_then(|value| value.to_str().ok());

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    model::{InboxKey, Json, TaskId, TaskState},
+    model::{InboxKey, Json, MessageId, TaskId, TaskState},
     transaction::{Param, Transaction},
 };
 
@@ -30,6 +30,8 @@ pub(crate) struct PgWriter {
     /// Every statement of the transaction has succeeded. Postgres answers the `COMMIT` of a failed
     /// one with success, and rolls it back.
     sound: bool,
+    /// Places in the outbox that this transaction has given so far.
+    places: Vec<(MessageId, i64)>,
 }
 
 impl PgWriter {
@@ -40,6 +42,7 @@ impl PgWriter {
             connection: Some(connect(options).await?),
             open: false,
             sound: false,
+            places: Vec::new(),
         })
     }
 
@@ -61,7 +64,7 @@ impl PgWriter {
         Ok(())
     }
 
-    pub(crate) async fn commit(&mut self) -> Result<()> {
+    pub(crate) async fn commit(&mut self) -> Result<Vec<(MessageId, i64)>> {
         if !self.sound {
             return Err(Error::Invalid(
                 "a statement of this transaction has failed, so it can't be committed".into(),
@@ -69,11 +72,12 @@ impl PgWriter {
         }
         self.fetch(sqlx::query("COMMIT")).await?;
         (self.open, self.sound) = (false, false);
-        Ok(())
+        Ok(std::mem::take(&mut self.places))
     }
 
     pub(crate) async fn rollback(&mut self) -> Result<()> {
         self.sound = false;
+        self.places.clear();
         if std::mem::take(&mut self.open)
             && let Some(connection) = self.connection.take()
         {
@@ -277,7 +281,8 @@ impl PgWriter {
              SELECT peer, message, queue, action, task, carries_task, body, 0, due_at, expires_at, created_at \
              FROM UNNEST($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::text[], \
              $8::bigint[], $9::bigint[], $10::bigint[]) \
-             AS v (peer, message, queue, action, task, carries_task, body, due_at, expires_at, created_at)";
+             AS v (peer, message, queue, action, task, carries_task, body, due_at, expires_at, created_at) \
+             RETURNING message, seq";
         let rows = writes.outgoing;
         let query = sqlx::query(SQL)
             .bind(column(rows, |row| row.peer.0))
@@ -290,7 +295,10 @@ impl PgWriter {
             .bind(column(rows, |row| row.due_at.as_microsecond()))
             .bind(column(rows, |row| micros(row.expires_at)))
             .bind(column(rows, |row| row.created_at.as_microsecond()));
-        self.fetch(query).await.map(drop)
+        for row in self.fetch(query).await? {
+            self.places.push(rows::place(&row.into())?);
+        }
+        Ok(())
     }
 
     async fn settle(&mut self, writes: &Writes<'_>) -> Result<()> {

@@ -71,6 +71,8 @@ impl Sqlite {
         };
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
+            // A file does not go away as a server does, and asking costs a change of threads.
+            .test_before_acquire(false)
             .connect_with(options.clone())
             .await
             .map_err(|e| {

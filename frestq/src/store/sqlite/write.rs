@@ -16,7 +16,7 @@ use super::super::{
 };
 use crate::{
     error::Result,
-    model::{InboxKey, Json, NewTask, TaskId, TaskState},
+    model::{InboxKey, Json, MessageId, NewTask, TaskId, TaskState},
     transaction::{Param, Transaction},
 };
 
@@ -27,6 +27,8 @@ pub(crate) struct SqliteWriter {
     open: bool,
     /// Statements put aside, in order, and the values of their placeholders.
     aside: (String, Vec<Param>),
+    /// Places in the outbox that this transaction has given so far.
+    places: Vec<(MessageId, i64)>,
 }
 
 impl SqliteWriter {
@@ -36,6 +38,7 @@ impl SqliteWriter {
             options: options.clone(),
             open: false,
             aside: Default::default(),
+            places: Vec::new(),
         })
     }
 
@@ -45,14 +48,15 @@ impl SqliteWriter {
         Ok(())
     }
 
-    pub(crate) async fn commit(&mut self) -> Result<()> {
+    pub(crate) async fn commit(&mut self) -> Result<Vec<(MessageId, i64)>> {
         self.fetch("COMMIT", vec![]).await?;
         self.open = false;
-        Ok(())
+        Ok(std::mem::take(&mut self.places))
     }
 
     pub(crate) async fn rollback(&mut self) -> Result<()> {
         self.aside = Default::default();
+        self.places.clear();
         if std::mem::take(&mut self.open)
             && sqlx::query("ROLLBACK")
                 .execute(&mut self.connection)
@@ -191,7 +195,7 @@ impl SqliteWriter {
             self.put_aside(
                 "INSERT INTO outbox (peer, message, queue, action, task, carries_task, body, state, due_at, expires_at, \
                  created_at) SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, 0, \
-                 value->>7, value->>8, value->>9 FROM json_each(?)",
+                 value->>7, value->>8, value->>9 FROM json_each(?) WHERE true RETURNING message, seq",
                 &rows,
             )?;
         }
@@ -247,7 +251,12 @@ impl SqliteWriter {
         let rows = super::query(AssertSqlSafe(all), arguments)
             .fetch_all(&mut self.connection)
             .await?;
-        Ok(rows.into_iter().map(Row::from).collect())
+        let mut rows: Vec<_> = rows.into_iter().map(Row::from).collect();
+        // What was put aside may have stored messages; only their places are rows of two columns.
+        for row in rows.extract_if(.., |row| row.width() == 2) {
+            self.places.push(rows::place(&row)?);
+        }
+        Ok(rows)
     }
 
     fn put_aside<T: Serialize>(&mut self, sql: &'static str, rows: &[T]) -> Result<()> {

@@ -159,7 +159,7 @@ async fn an_output_stays_when_a_later_change_brings_none(database: Arc<Database>
 async fn try_save(writer: &mut Writer, writes: &Writes<'_>) -> crate::Result<()> {
     writer.begin().await?;
     writer.save(writes).await?;
-    writer.commit().await
+    writer.commit().await.map(drop)
 }
 
 async fn a_task_id_is_unique(database: Arc<Database>) {
