@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::harness::{Peer, Store, message, text, until, url_of};
+use crate::harness::{Fake, Peer, Reply, Store, message, text, until, url_of};
 
 /// A peer that sends and one that runs.
 async fn two(store: &Store) -> (Peer, Peer) {
@@ -283,5 +283,24 @@ on_each_store! {
         let error = a.error(&task).await;
         assert!(text(&error, "message").contains("413"), "{error}");
         b.output(&task).await;
+    }
+
+    /// A sender that takes nothing at all is told twice, and that is it.
+    async fn an_update_that_is_refused_is_replaced_once(store) {
+        let b = Peer::start(&store, "b").await;
+        let a = Fake::answering(|_, _| Reply::status(400)).await;
+        for n in 1..=3 {
+            let task = message(&a.url, "echo", json!(n));
+            assert_eq!(b.deliver("work", &task).await.status, 200);
+            let id = text(&task, "task_id");
+            let seen = a.sees(2 * n).await;
+            assert_eq!(seen.len(), 2 * n);
+            assert!(seen[2 * n - 2..].iter().all(|seen| seen.carries(id)));
+            assert_eq!(seen[2 * n - 2].json()["data"]["output_data"], n);
+            let instead = &seen[2 * n - 1].json()["data"];
+            assert_eq!(instead["status"], "error");
+            assert_eq!(instead["output_data"]["error"], "undeliverable");
+            assert_eq!(b.output(id).await, n);
+        }
     }
 }

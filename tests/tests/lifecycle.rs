@@ -50,6 +50,25 @@ on_each_store! {
         assert_eq!(a.output(&task).await, 2);
     }
 
+    /// Its sender need not wait for the next start to learn of it.
+    async fn a_handler_that_may_run_at_most_once_and_outlasts_the_shutdown_ends_in_error(store) {
+        let (a, mut b) = (
+            Peer::start(&store, "a").await,
+            Peer::new(&store, "b").await,
+        );
+        b.set("FRESTQ_SHUTDOWN_TIMEOUT", "300ms");
+        b.createdb();
+        b.run().await;
+        let task = a
+            .send(&b.url, "work", "once", json!({"gate": "never"}))
+            .await;
+        b.started(&task, 1).await;
+        a.reaches(&task, "sent").await;
+        b.stop().await;
+        assert_eq!(text(&a.error(&task).await, "error"), "interrupted");
+        assert_eq!(b.runs(&task), 1);
+    }
+
     async fn a_handler_that_blocks_its_thread_does_not_hold_up_the_shutdown(store) {
         let mut b = Peer::new(&store, "b").await;
         b.set("FRESTQ_SHUTDOWN_TIMEOUT", "300ms");

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::harness::{Peer, Store, eventually, text, until};
 
 /// Two processes of one peer: the second one's address is only where it listens.
-async fn pair(store: &Store, settings: &[(&str, &str)]) -> [Peer; 2] {
+pub(crate) async fn pair(store: &Store, settings: &[(&str, &str)]) -> [Peer; 2] {
     let mut first = Peer::new(store, "b1").await;
     let root = first.url.clone();
     first.set("FRESTQ_ROOT_URL", &root);
