@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::{Peer, Store, eventually, text, until};
+use crate::harness::{Fake, Peer, Proxy, Store, eventually, message, text, until};
 
 /// Two processes of one peer: the second one's address is only where it listens.
 pub(crate) async fn pair(store: &Store, settings: &[(&str, &str)]) -> [Peer; 2] {
@@ -142,4 +142,69 @@ async fn a_peer_that_loses_its_connections_to_the_database_loses_nothing_else() 
         let counted = format!("SELECT count(*) FROM counted WHERE task = '{task}'");
         assert_eq!(b.database.number(&counted).await, 1);
     }
+}
+
+/// The commit came through, and the connection broke before anybody knew.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_commit_did_is_carried_on_though_its_answer_was_lost() {
+    let Some(store) = Store::postgres() else {
+        return;
+    };
+    let (a, proxy) = (Fake::new().await, Proxy::new(&store).await);
+    let mut b = Peer::new(&store, "b").await;
+    let url = proxy.through(&b.database.url());
+    b.set("FRESTQ_DATABASE", &url);
+    b.set("FRESTQ_QUEUES__WORK__CONCURRENCY", "2");
+    b.createdb();
+    b.run().await;
+    let deliver = async |task: &Value| {
+        until("B takes the task", async || {
+            b.deliver("work", task).await.status == 200
+        })
+        .await;
+    };
+    let settled = async || {
+        until("B has nothing to do", async || {
+            let pending = "SELECT count(*) FROM outbox WHERE state = 0";
+            b.database.number(pending).await == 0
+        })
+        .await;
+    };
+    deliver(&message(&a.url, "echo", json!("known from now on"))).await;
+    a.sees(1).await;
+    // More often than there are slots, so that a slot that is lost is missed.
+    for n in 1..=4 {
+        // A message that was taken in, and its task claimed.
+        settled().await;
+        proxy.lose_next_commit();
+        let task = message(&a.url, "count", json!({"n": n}));
+        let id = text(&task, "task_id");
+        deliver(&task).await;
+        assert_eq!(b.output(id).await, n * 2);
+        let update = a.sees_task(id).await.json();
+        assert_eq!(update["data"]["output_data"], n * 2);
+        assert_eq!(b.database.count("counted").await, n);
+
+        // A completion, with the update that reports it.
+        settled().await;
+        let gate = format!("go-{n}");
+        let task = message(&a.url, "wait", json!({"gate": gate}));
+        let id = text(&task, "task_id");
+        deliver(&task).await;
+        b.started(id, 1).await;
+        proxy.lose_next_commit();
+        b.open(&gate);
+        assert_eq!(b.output(id).await, 1);
+        a.sees_task(id).await;
+
+        // A task of its own, with the message that carries it.
+        settled().await;
+        proxy.lose_next_commit();
+        let task = b.send(&a.url, "work", "echo", json!(n)).await;
+        a.sees_task(&task).await;
+        b.reaches(&task, "sent").await;
+        settled().await;
+        assert_eq!(proxy.lost(), 3 * usize::try_from(n).unwrap());
+    }
+    assert_eq!(a.seen().len(), 1 + 3 * 4, "something was sent twice");
 }
