@@ -543,17 +543,7 @@ impl Committer {
         self.slots = slots;
         // First of all what counts, so that the next message is judged by it.
         self.tell_changes(&world, &changes);
-        let mut answers = answers.into_iter();
-        for submission in batch {
-            for event in &submission.events {
-                if let Event::Completed { id, epoch, .. } = event {
-                    self.doubt.running.remove(&(id.clone(), *epoch));
-                }
-            }
-            let mine = answers.by_ref().take(submission.events.len()).collect();
-            // Who has stopped waiting learns of it by other means.
-            let _ = submission.reply.send(Ok(mine));
-        }
+        // Then what is to be delivered: who stops once he has his answer leaves nothing behind.
         let mut stored: HashMap<PeerId, Vec<Arc<OutboxRow>>> = HashMap::new();
         for row in outbox {
             if row.due_at > row.created_at {
@@ -565,6 +555,17 @@ impl Committer {
         }
         for (peer, rows) in stored {
             self.signals.wake_outbox(peer, WakeReason::Stored(rows));
+        }
+        let mut answers = answers.into_iter();
+        for submission in batch {
+            for event in &submission.events {
+                if let Event::Completed { id, epoch, .. } = event {
+                    self.doubt.running.remove(&(id.clone(), *epoch));
+                }
+            }
+            let mine = answers.by_ref().take(submission.events.len()).collect();
+            // Who has stopped waiting learns of it by other means.
+            let _ = submission.reply.send(Ok(mine));
         }
         story::tell(&self.peers, &world, &changes, &claimed, self.log_payloads);
         for task in claimed {
