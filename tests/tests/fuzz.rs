@@ -15,6 +15,9 @@ const SPECIAL: &[u8] = b"{}[]\",:\\0-eE.tfn\x00\x1f\x7f\xc3\xa9\xff";
 fn mutate(luck: &mut fastrand::Rng, text: &str) -> Vec<u8> {
     let mut bytes = text.as_bytes().to_vec();
     for _ in 0..luck.usize(1..4) {
+        if bytes.is_empty() {
+            break;
+        }
         let at = luck.usize(0..bytes.len());
         match luck.u8(0..6) {
             0 => drop(bytes.remove(at)),
