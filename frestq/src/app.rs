@@ -8,7 +8,7 @@ use tokio::{net::TcpListener, sync::watch};
 use crate::{
     admission::Admission,
     clock::Clock,
-    commit::{Committer, Slots},
+    commit::{Committer, Doubt, Slots},
     config::Config,
     error::{Error, Result},
     handler::States,
@@ -125,6 +125,7 @@ impl App {
             ),
             claimed: claims,
             log_payloads: config.log_payloads,
+            doubt: Doubt::default(),
         }
         .start();
         let outbox = Outbox {

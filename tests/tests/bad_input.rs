@@ -133,7 +133,9 @@ on_each_store! {
         let peer = Peer::start(&store, "b").await;
         let before = peer.database.counts().await;
         let rows = malformed().into_iter().map(|row| ("work", row));
-        let internal = malformed_updates().into_iter().map(|row| ("internal.frestq", row));
+        let internal = malformed_updates()
+            .into_iter()
+            .map(|row| ("internal.frestq", row));
         for (queue, (body, fault)) in rows.chain(internal) {
             let shown: String = body.chars().take(300).collect();
             let answer = peer.post(queue, body).await;
@@ -142,7 +144,9 @@ on_each_store! {
             assert!(words.contains(fault), "{shown}: {words}");
             assert!(words.len() < 500, "{shown}: {words}");
         }
-        let answer = peer.post("work", b"{\"message_id\": \"\xff\"}".to_vec()).await;
+        let answer = peer
+            .post("work", b"{\"message_id\": \"\xff\"}".to_vec())
+            .await;
         assert_eq!(answer.status, 400);
         assert!(answer.refusal().contains("UTF-8"));
         assert_eq!(peer.database.counts().await, before);
@@ -161,12 +165,17 @@ on_each_store! {
             ("internal.frestq", "echo"),
             ("internal.frestq", "frestq.nonsense"),
         ] {
-            let answer = peer.deliver(queue, &message(&url_of(9), action, json!(1))).await;
+            let answer = peer
+                .deliver(queue, &message(&url_of(9), action, json!(1)))
+                .await;
             assert_eq!(answer.status, 404, "{queue}/{action}");
             let words = answer.refusal();
             assert!(words.contains(action), "{words}");
             if queue != "internal.frestq" {
-                assert!(words.contains("work/echo") && words.contains("say_queue/hello_world"), "{words}");
+                assert!(
+                    words.contains("work/echo") && words.contains("say_queue/hello_world"),
+                    "{words}"
+                );
                 assert!(!words.contains("work/private"), "{words}");
             }
         }
@@ -179,7 +188,10 @@ on_each_store! {
         let before = peer.database.counts().await;
         for bytes in [20_000, 2_000_000] {
             let task = message(&url_of(9), "echo", json!("x".repeat(bytes)));
-            let request = peer.http.post(format!("{}/work/", peer.url)).body(task.to_string());
+            let request = peer
+                .http
+                .post(format!("{}/work/", peer.url))
+                .body(task.to_string());
             // Its connection may be closed before all of it is written.
             if let Ok(answer) = peer.ask(request).await {
                 assert_eq!(answer.status, 413);
@@ -194,7 +206,11 @@ on_each_store! {
     async fn only_post_is_allowed(store) {
         let peer = Peer::start(&store, "b").await;
         let url = format!("{}/work/", peer.url);
-        for request in [peer.http.get(&url), peer.http.put(&url).body("{}"), peer.http.delete(&url)] {
+        for request in [
+            peer.http.get(&url),
+            peer.http.put(&url).body("{}"),
+            peer.http.delete(&url),
+        ] {
             assert_eq!(peer.ask(request).await.unwrap().status, 405);
         }
         serves(&peer).await;
@@ -203,13 +219,25 @@ on_each_store! {
     async fn any_content_type_and_either_form_of_the_path_is_accepted(store) {
         let peer = Peer::start(&store, "b").await;
         for path in ["/work/", "/work"] {
-            for content_type in [None, Some("application/json"), Some("text/plain"), Some("nonsense")] {
+            for content_type in [
+                None,
+                Some("application/json"),
+                Some("text/plain"),
+                Some("nonsense"),
+            ] {
                 let task = message(&url_of(9), "echo", json!(path));
-                let mut request = peer.http.post(format!("{}{path}", peer.url)).body(task.to_string());
+                let mut request = peer
+                    .http
+                    .post(format!("{}{path}", peer.url))
+                    .body(task.to_string());
                 if let Some(content_type) = content_type {
                     request = request.header("Content-Type", content_type);
                 }
-                assert_eq!(peer.ask(request).await.unwrap().status, 200, "{path} {content_type:?}");
+                assert_eq!(
+                    peer.ask(request).await.unwrap().status,
+                    200,
+                    "{path} {content_type:?}"
+                );
                 assert_eq!(peer.output(text(&task, "task_id")).await, path);
             }
         }
@@ -252,11 +280,19 @@ on_each_store! {
             let mut task = message(&a.url, "echo", json!(null));
             let id = text(&task, "task_id").to_owned();
             task.as_object_mut().unwrap().remove("data");
-            let body = format!("{},\"data\":{payload}}}", task.to_string().trim_end_matches('}'));
+            let body = format!(
+                "{},\"data\":{payload}}}",
+                task.to_string().trim_end_matches('}')
+            );
             let answer = peer.post("work", body).await;
             assert_eq!(answer.status, 200, "{payload}: {}", answer.body);
             let update = String::from_utf8(a.sees_task(&id).await.body).unwrap();
-            assert!(update.contains(&format!("\"output_data\":{payload},\"status\":\"finished\"")), "{payload}: {update}");
+            assert!(
+                update.contains(&format!(
+                    "\"output_data\":{payload},\"status\":\"finished\""
+                )),
+                "{payload}: {update}"
+            );
         }
     }
 }

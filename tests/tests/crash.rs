@@ -57,99 +57,131 @@ async fn map(database: &Database, sql: &str) -> BTreeMap<String, i64> {
     map
 }
 
+/// Posts tasks to A, which B runs in one or more processes, while any of these is killed now and then.
+async fn campaign(store: Store, b: Vec<Peer>) {
+    let seed = setting("FRESTQ_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
+    // Past the capturing of output, so that it is there whatever happens.
+    let _ = writeln!(std::io::stderr(), "crash campaign: FRESTQ_TEST_SEED={seed}");
+    let total: usize = setting("FRESTQ_TEST_TASKS").unwrap_or(2000);
+    let kills: usize = setting("FRESTQ_TEST_KILLS").unwrap_or(20);
+    let mut luck = fastrand::Rng::with_seed(seed);
+
+    let a = Peer::start(&store, "a").await;
+    watch_endings(&store, &a.database).await;
+    watch_endings(&store, &b[0].database).await;
+    let (order_url, http, to) = (a.view("/send"), a.http.clone(), b[0].url.clone());
+    let databases = (a.database.clone(), b[0].database.clone());
+    let mut peers: Vec<_> = std::iter::once(a).chain(b).collect();
+    let (next, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let acknowledged: Mutex<BTreeMap<String, i64>> = Mutex::default();
+    let count = || acknowledged.lock().unwrap().len();
+
+    // Each number is posted until A acknowledges it. A post that A died over may have left a task
+    // of which the poster doesn't know; such a task must end well all the same.
+    let post = async |n: usize| {
+        let order = json!({"to": to, "queue": "work", "action": "count", "data": {"n": n}});
+        let deadline = std::time::Instant::now() + 2 * crate::harness::PATIENCE;
+        loop {
+            let request = http
+                .post(&order_url)
+                .header("content-type", "application/json");
+            if let Ok(answer) = request.body(order.to_string()).send().await
+                && answer.status() == 200
+                && let Ok(body) = answer.text().await
+            {
+                let body = serde_json::from_str(&body).unwrap();
+                let id = text(&body, "id").to_owned();
+                acknowledged
+                    .lock()
+                    .unwrap()
+                    .insert(id, i64::try_from(n).unwrap());
+                return;
+            }
+            assert!(
+                std::time::Instant::now() < deadline,
+                "A takes no task any more"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let posters = join_all((0..POSTERS).map(async |_| {
+        loop {
+            let n = next.fetch_add(1, Ordering::SeqCst);
+            if n >= total {
+                return;
+            }
+            post(n).await;
+        }
+    }));
+    let crashes = async {
+        for kill in 1..=kills {
+            // Spread over the posting, each a little off.
+            let at = total * kill / (kills + 1);
+            until("the posters get on", async || count() >= at).await;
+            tokio::time::sleep(Duration::from_micros(luck.u64(0..30_000))).await;
+            let which = luck.usize(0..peers.len());
+            let peer = &mut peers[which];
+            // Now and then in good order.
+            if luck.u8(0..5) == 0 {
+                peer.stop().await;
+            } else {
+                peer.kill();
+            }
+            peer.run().await;
+        }
+        over.store(true, Ordering::SeqCst);
+    };
+    tokio::join!(posters, crashes);
+    assert!(over.load(Ordering::SeqCst));
+
+    let acknowledged = acknowledged.into_inner().unwrap();
+    assert_eq!(acknowledged.len(), total);
+    for database in [&databases.0, &databases.1] {
+        let open = "SELECT count(*) FROM tasks WHERE status < 10";
+        until("every task has ended", async || {
+            database.number(open).await == 0
+        })
+        .await;
+    }
+    let outputs = "SELECT id, CAST(output AS BIGINT) FROM tasks WHERE status = 10";
+    let inputs = "SELECT id, CAST(substr(input, 6, length(input) - 6) AS BIGINT) FROM tasks";
+    let on_a = map(&databases.0, outputs).await;
+    assert_eq!(on_a, map(&databases.1, outputs).await);
+    let input = map(&databases.0, inputs).await;
+    assert_eq!(
+        input,
+        map(&databases.1, inputs).await,
+        "not the same tasks on both sides"
+    );
+    assert_eq!(on_a.len(), input.len(), "not all are finished");
+    assert!(on_a.iter().all(|(id, output)| *output == 2 * input[id]));
+    assert!(acknowledged.iter().all(|(id, n)| input.get(id) == Some(n)));
+    assert_eq!(
+        map(&databases.1, "SELECT task, n FROM counted").await,
+        input
+    );
+    for database in [&databases.0, &databases.1] {
+        let endings = map(database, "SELECT task, status FROM endings").await;
+        assert_eq!(endings.len(), input.len());
+    }
+    let _ = writeln!(
+        std::io::stderr(),
+        "crash campaign: {total} acknowledged and {} more tasks, {kills} kills",
+        input.len() - total
+    );
+}
+
 on_each_store! {
     async fn nothing_acknowledged_is_lost_and_nothing_happens_twice(store) {
-        let seed = setting("FRESTQ_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
-        // Past the capturing of output, so that it is there whatever happens.
-        let _ = writeln!(std::io::stderr(), "crash campaign: FRESTQ_TEST_SEED={seed}");
-        let total: usize = setting("FRESTQ_TEST_TASKS").unwrap_or(2000);
-        let kills: usize = setting("FRESTQ_TEST_KILLS").unwrap_or(20);
-        let mut luck = fastrand::Rng::with_seed(seed);
+        let b = Peer::start(&store, "b").await;
+        campaign(store, vec![b]).await;
+    }
+}
 
-        let (a, b) = (Peer::start(&store, "a").await, Peer::start(&store, "b").await);
-        for peer in [&a, &b] {
-            watch_endings(&store, &peer.database).await;
-        }
-        let (order_url, http, to) = (a.view("/send"), a.http.clone(), b.url.clone());
-        let databases = (a.database.clone(), b.database.clone());
-        let mut peers = [a, b];
-        let (next, over) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let acknowledged: Mutex<BTreeMap<String, i64>> = Mutex::default();
-        let count = || acknowledged.lock().unwrap().len();
-
-        // Each number is posted until A acknowledges it. A post that A died over may have left a task
-        // of which the poster doesn't know; such a task must end well all the same.
-        let post = async |n: usize| {
-            let order = json!({"to": to, "queue": "work", "action": "count", "data": {"n": n}});
-            let deadline = std::time::Instant::now() + 2 * crate::harness::PATIENCE;
-            loop {
-                let request = http.post(&order_url).header("content-type", "application/json");
-                if let Ok(answer) = request.body(order.to_string()).send().await
-                    && answer.status() == 200
-                    && let Ok(body) = answer.text().await
-                {
-                    let body = serde_json::from_str(&body).unwrap();
-                    let id = text(&body, "id").to_owned();
-                    acknowledged.lock().unwrap().insert(id, i64::try_from(n).unwrap());
-                    return;
-                }
-                assert!(std::time::Instant::now() < deadline, "A takes no task any more");
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let posters = join_all((0..POSTERS).map(async |_| {
-            loop {
-                let n = next.fetch_add(1, Ordering::SeqCst);
-                if n >= total {
-                    return;
-                }
-                post(n).await;
-            }
-        }));
-        let crashes = async {
-            for kill in 1..=kills {
-                // Spread over the posting, each a little off.
-                let at = total * kill / (kills + 1);
-                until("the posters get on", async || count() >= at).await;
-                tokio::time::sleep(Duration::from_micros(luck.u64(0..30_000))).await;
-                let peer = &mut peers[luck.usize(0..2)];
-                // Now and then in good order.
-                if luck.u8(0..5) == 0 {
-                    peer.stop().await;
-                } else {
-                    peer.kill();
-                }
-                peer.run().await;
-            }
-            over.store(true, Ordering::SeqCst);
-        };
-        tokio::join!(posters, crashes);
-        assert!(over.load(Ordering::SeqCst));
-
-        let acknowledged = acknowledged.into_inner().unwrap();
-        assert_eq!(acknowledged.len(), total);
-        for database in [&databases.0, &databases.1] {
-            let open = "SELECT count(*) FROM tasks WHERE status < 10";
-            until("every task has ended", async || database.number(open).await == 0).await;
-        }
-        let outputs = "SELECT id, CAST(output AS BIGINT) FROM tasks WHERE status = 10";
-        let inputs = "SELECT id, CAST(substr(input, 6, length(input) - 6) AS BIGINT) FROM tasks";
-        let on_a = map(&databases.0, outputs).await;
-        assert_eq!(on_a, map(&databases.1, outputs).await);
-        let input = map(&databases.0, inputs).await;
-        assert_eq!(input, map(&databases.1, inputs).await, "not the same tasks on both sides");
-        assert_eq!(on_a.len(), input.len(), "not all are finished");
-        assert!(on_a.iter().all(|(id, output)| *output == 2 * input[id]));
-        assert!(acknowledged.iter().all(|(id, n)| input.get(id) == Some(n)));
-        assert_eq!(map(&databases.1, "SELECT task, n FROM counted").await, input);
-        for database in [&databases.0, &databases.1] {
-            let endings = map(database, "SELECT task, status FROM endings").await;
-            assert_eq!(endings.len(), input.len());
-        }
-        let _ = writeln!(
-            std::io::stderr(),
-            "crash campaign: {total} acknowledged and {} more tasks, {kills} kills",
-            input.len() - total
-        );
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_is_it_with_several_processes_on_one_database() {
+    if let Some(store) = Store::postgres() {
+        let b = crate::processes::pair(&store, &[]).await;
+        campaign(store, b.into()).await;
     }
 }

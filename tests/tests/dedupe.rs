@@ -109,7 +109,10 @@ on_each_store! {
             assert!(answer.refusal().contains(task_id));
         }
         let after = peer.database.counts().await;
-        assert_eq!((after["tasks"], after["inbox"]), (before["tasks"], before["inbox"]));
+        assert_eq!(
+            (after["tasks"], after["inbox"]),
+            (before["tasks"], before["inbox"])
+        );
         assert_eq!((peer.runs(task_id), peer.task(task_id).await), (1, done));
     }
 
@@ -120,7 +123,10 @@ on_each_store! {
         assert!(answers.iter().all(|answer| answer.status == 200));
         assert_eq!(peer.output(text(&task, "task_id")).await, 2);
         let counts = peer.database.counts().await;
-        assert_eq!((counts["tasks"], counts["inbox"], counts["counted"]), (1, 1, 1));
+        assert_eq!(
+            (counts["tasks"], counts["inbox"], counts["counted"]),
+            (1, 1, 1)
+        );
     }
 
     /// The same task under fifty message ids: one is taken, and which one is no matter.
@@ -137,7 +143,10 @@ on_each_store! {
         assert_eq!(answers.iter().filter(|status| **status == 409).count(), 49);
         assert_eq!(peer.output(text(&task, "task_id")).await, 2);
         let counts = peer.database.counts().await;
-        assert_eq!((counts["tasks"], counts["inbox"], counts["counted"]), (1, 1, 1));
+        assert_eq!(
+            (counts["tasks"], counts["inbox"], counts["counted"]),
+            (1, 1, 1)
+        );
     }
 
     async fn a_raw_message_is_handled_once_and_answered_with_no_update(store) {
@@ -186,7 +195,9 @@ on_each_store! {
             ("work", &bad),
         ];
         let before = peer.database.counts().await;
-        let answer = peer.deliver("internal.frestq", &batch(&a.url, &entries)).await;
+        let answer = peer
+            .deliver("internal.frestq", &batch(&a.url, &entries))
+            .await;
         let messages = entries.map(|(_, message)| message);
         assert_eq!(
             statuses(&answer, &messages),
@@ -200,7 +211,9 @@ on_each_store! {
             assert_eq!(after[table], before[table] + more, "{table}");
         }
         // The same batch again, as after a lost answer.
-        let answer = peer.deliver("internal.frestq", &batch(&a.url, &entries)).await;
+        let answer = peer
+            .deliver("internal.frestq", &batch(&a.url, &entries))
+            .await;
         assert_eq!(
             statuses(&answer, &messages),
             [200, 200, 409, 409, 404, 403, 200, 404, 404, 400]
@@ -211,7 +224,13 @@ on_each_store! {
     async fn a_batch_that_is_none_is_refused_as_a_whole(store) {
         let peer = Peer::start(&store, "b").await;
         let before = peer.database.counts().await;
-        for data in [json!({}), json!("x"), json!(null), json!([1]), json!([{"queue": "work"}])] {
+        for data in [
+            json!({}),
+            json!("x"),
+            json!(null),
+            json!([1]),
+            json!([{"queue": "work"}]),
+        ] {
             let mut batch = batch(&url_of(9), &[]);
             batch["data"] = data;
             let answer = peer.deliver("internal.frestq", &batch).await;
@@ -222,7 +241,9 @@ on_each_store! {
         let many = batch(&url_of(9), &vec![("work", &task); 1001]);
         assert_eq!(peer.deliver("internal.frestq", &many).await.status, 413);
         assert_eq!(peer.database.counts().await, before);
-        let empty = peer.deliver("internal.frestq", &batch(&url_of(9), &[])).await;
+        let empty = peer
+            .deliver("internal.frestq", &batch(&url_of(9), &[]))
+            .await;
         assert_eq!((empty.status, empty.json()), (200, json!([])));
     }
 }

@@ -41,7 +41,10 @@ on_each_store! {
         b.createdb();
         let task = a.send(&b.url, "work", "echo", json!("patience")).await;
         until("A has tried", async || {
-            a.database.number("SELECT coalesce(max(attempts), 0) FROM outbox").await >= 1
+            a.database
+                .number("SELECT coalesce(max(attempts), 0) FROM outbox")
+                .await
+                >= 1
         })
         .await;
         assert_eq!(a.task(&task).await["status"], "created");
@@ -73,11 +76,19 @@ on_each_store! {
             let attempts = script.len() + 1;
             let shown = format!("{script:?}");
             let b = Fake::first(script).await;
-            let task = a.send(&b.url, "work", "echo", json!({"a": [1.50, "é"]})).await;
+            let task = a
+                .send(&b.url, "work", "echo", json!({"a": [1.50, "é"]}))
+                .await;
             let seen = b.sees(attempts).await;
             a.reaches(&task, "sent").await;
-            assert!(seen.iter().all(|again| again.body == seen[0].body), "{shown}");
-            assert!(seen.iter().all(|again| again.path() == "/api/queues/work/"), "{shown}");
+            assert!(
+                seen.iter().all(|again| again.body == seen[0].body),
+                "{shown}"
+            );
+            assert!(
+                seen.iter().all(|again| again.path() == "/api/queues/work/"),
+                "{shown}"
+            );
             assert_eq!(b.seen().len(), attempts, "{shown}");
         }))
         .await;
@@ -136,7 +147,11 @@ on_each_store! {
             let b = Fake::first([Reply::Says(status, String::new(), said)]).await;
             let task = a.send(&b.url, "some_queue", "some_action", json!(1)).await;
             let error = a.error(&task).await;
-            let code = if status == 404 { "unknown action" } else { "refused" };
+            let code = if status == 404 {
+                "unknown action"
+            } else {
+                "refused"
+            };
             assert_eq!(text(&error, "error"), code);
             let message = text(&error, "message");
             assert!(message.contains("some_queue/some_action"), "{message}");
@@ -152,11 +167,17 @@ on_each_store! {
     }
 
     async fn the_handle_of_a_refused_task_says_why(store) {
-        let (a, b) = (Peer::start(&store, "a").await, Peer::start(&store, "b").await);
+        let (a, b) = (
+            Peer::start(&store, "a").await,
+            Peer::start(&store, "b").await,
+        );
         let failed = a.call(&b.url, "work", "nonsense", json!(1)).await["failed"].clone();
         assert_eq!(failed["error"], "unknown action");
         let message = text(&failed, "message");
-        assert!(message.contains("work/nonsense") && message.contains("work/echo"), "{message}");
+        assert!(
+            message.contains("work/nonsense") && message.contains("work/echo"),
+            "{message}"
+        );
     }
 
     async fn a_message_from_a_peer_that_was_away_closes_its_breaker_at_once(store) {
@@ -165,18 +186,29 @@ on_each_store! {
         let task = a.send(&b.url, "work", "echo", json!(1)).await;
         b.sees(3).await;
         let open_until = "SELECT coalesce(max(probe_at), 0) FROM peers WHERE failures >= 3";
-        until("the breaker is open", async || a.database.number(open_until).await > 0).await;
+        until("the breaker is open", async || {
+            a.database.number(open_until).await > 0
+        })
+        .await;
         let open_until = a.database.number(open_until).await;
         // Even a message that is refused shows that its sender is there.
-        let refused = a.deliver("work", &message(&b.url, "nonsense", json!(1))).await;
+        let refused = a
+            .deliver("work", &message(&b.url, "nonsense", json!(1)))
+            .await;
         assert_eq!(refused.status, 404);
         a.reaches(&task, "sent").await;
-        assert!(jiff::Timestamp::now().as_microsecond() < open_until, "it came as a probe");
+        assert!(
+            jiff::Timestamp::now().as_microsecond() < open_until,
+            "it came as a probe"
+        );
         assert_eq!(b.seen().len(), 4);
     }
 
     async fn a_dead_peer_slows_no_other(store) {
-        let (a, b) = (Peer::start(&store, "a").await, Peer::start(&store, "b").await);
+        let (a, b) = (
+            Peer::start(&store, "a").await,
+            Peer::start(&store, "b").await,
+        );
         let hangs = Fake::answering(|_, _| Reply::Hangs).await;
         let closed = url_of(free_port());
         let mut stuck = Vec::new();
@@ -197,7 +229,8 @@ on_each_store! {
     async fn a_task_that_comes_too_late_expires_and_is_not_sent_any_more(store) {
         let a = Peer::start(&store, "a").await;
         let port = free_port();
-        let order = json!({"to": url_of(port), "queue": "work", "action": "echo", "expires_in_ms": 1200});
+        let order =
+            json!({"to": url_of(port), "queue": "work", "action": "echo", "expires_in_ms": 1200});
         let task = a.order(&order).await;
         let ended = end(&a, &task).await;
         assert_ne!(ended["status"], "finished");
@@ -211,7 +244,8 @@ on_each_store! {
     }
 
     async fn a_task_without_an_expiration_is_given_up_at_last(store) {
-        let a = Peer::start_with(&store, "a", &[("FRESTQ_DELIVERY__GIVE_UP_AFTER", "1000ms")]).await;
+        let a =
+            Peer::start_with(&store, "a", &[("FRESTQ_DELIVERY__GIVE_UP_AFTER", "1000ms")]).await;
         let task = a.send(&url_of(free_port()), "work", "echo", json!(1)).await;
         assert_eq!(text(&a.error(&task).await, "error"), "undeliverable");
     }
@@ -228,7 +262,10 @@ on_each_store! {
         };
         let (mut good, mut refused) = (Vec::new(), Vec::new());
         for n in 0..600 {
-            good.push((a.send(&b.url, "work", "count", json!({"n": n})).await, json!(n * 2)));
+            good.push((
+                a.send(&b.url, "work", "count", json!({"n": n})).await,
+                json!(n * 2),
+            ));
             match n {
                 100 => refused.push(a.send(&b.url, "work", "nonsense", json!(n)).await),
                 200 => refused.push(a.send(&b.url, "work", "echo", deep(70).unwrap()).await),
@@ -237,7 +274,10 @@ on_each_store! {
                     let data = deep(63).unwrap();
                     good.push((a.send(&b.url, "work", "echo", data.clone()).await, data));
                 }
-                400 => refused.push(a.send(&b.url, "work", "echo", json!("x".repeat(100_000))).await),
+                400 => refused.push(
+                    a.send(&b.url, "work", "echo", json!("x".repeat(100_000)))
+                        .await,
+                ),
                 _ => {}
             }
         }

@@ -63,12 +63,15 @@ on_each_store! {
 
     async fn what_expires_while_the_peer_is_down_is_expired_at_its_start(store) {
         let mut a = Peer::start(&store, "a").await;
-        let order = json!({"to": url_of(9), "queue": "work", "action": "echo", "expires_in_ms": 300});
+        let order =
+            json!({"to": url_of(9), "queue": "work", "action": "echo", "expires_in_ms": 300});
         let task = a.order(&order).await;
         a.kill();
         let date = "SELECT count(*) FROM tasks WHERE expires_at IS NOT NULL";
         assert_eq!(a.database.number(date).await, 1);
-        let at = Timestamp::now().checked_add(Duration::from_millis(300)).unwrap();
+        let at = Timestamp::now()
+            .checked_add(Duration::from_millis(300))
+            .unwrap();
         until("the date has come", async || Timestamp::now() > at).await;
         a.run().await;
         until("the task has ended", async || {
@@ -80,7 +83,8 @@ on_each_store! {
     async fn a_delayed_local_task_is_not_started_earlier_even_after_a_crash(store) {
         let mut a = Peer::start(&store, "a").await;
         let before = std::time::Instant::now();
-        let order = json!({"to": a.url, "queue": "work", "action": "echo", "data": 1, "delay_ms": 1500});
+        let order =
+            json!({"to": a.url, "queue": "work", "action": "echo", "data": 1, "delay_ms": 1500});
         let task = a.order(&order).await;
         a.kill();
         a.run().await;

@@ -15,6 +15,9 @@ const SPECIAL: &[u8] = b"{}[]\",:\\0-eE.tfn\x00\x1f\x7f\xc3\xa9\xff";
 fn mutate(luck: &mut fastrand::Rng, text: &str) -> Vec<u8> {
     let mut bytes = text.as_bytes().to_vec();
     for _ in 0..luck.usize(1..4) {
+        if bytes.is_empty() {
+            break;
+        }
         let at = luck.usize(0..bytes.len());
         match luck.u8(0..6) {
             0 => drop(bytes.remove(at)),
@@ -75,7 +78,9 @@ fn replace(luck: &mut fastrand::Rng, message: &mut Value) {
 
 on_each_store! {
     async fn whatever_bytes_come_the_answer_is_true_and_the_peer_goes_on(store) {
-        let seed = std::env::var("FRESTQ_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = std::env::var("FRESTQ_TEST_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok());
         let seed = seed.unwrap_or_else(|| fastrand::u64(..));
         let _ = writeln!(std::io::stderr(), "fuzzing: FRESTQ_TEST_SEED={seed}");
         let mut luck = fastrand::Rng::with_seed(seed);
@@ -84,7 +89,10 @@ on_each_store! {
         let mut accepted = 0;
         for round in 0..1500 {
             let (queue, mut message) = match luck.u8(0..4) {
-                0 => ("internal.frestq", update(&sender, "some-task", "finished", json!(1))),
+                0 => (
+                    "internal.frestq",
+                    update(&sender, "some-task", "finished", json!(1)),
+                ),
                 1 => {
                     let entry = message(&sender, "echo", json!(1));
                     let entries = json!([{"queue": "work", "message": entry}]);
@@ -106,7 +114,10 @@ on_each_store! {
                 200 => {
                     let answers = answer.json();
                     let entries = answers.as_array().unwrap();
-                    let taken = entries.iter().filter(|entry| entry["status"] == 200).count();
+                    let taken = entries
+                        .iter()
+                        .filter(|entry| entry["status"] == 200)
+                        .count();
                     accepted += i64::try_from(taken).unwrap();
                 }
                 400 | 403 | 404 | 409 | 413 => drop(answer.refusal()),
@@ -121,7 +132,10 @@ on_each_store! {
         assert_eq!(peer.deliver("work", &task).await.status, 200);
         assert_eq!(peer.output(text(&task, "task_id")).await, 1);
         until("whatever was accepted has ended", async || {
-            peer.database.number("SELECT count(*) FROM tasks WHERE status < 10").await == 0
+            peer.database
+                .number("SELECT count(*) FROM tasks WHERE status < 10")
+                .await
+                == 0
         })
         .await;
     }

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::harness::{Peer, Store, message, text, until, url_of};
+use crate::harness::{Fake, Peer, Reply, Store, message, text, until, url_of};
 
 /// A peer that sends and one that runs.
 async fn two(store: &Store) -> (Peer, Peer) {
@@ -25,7 +25,10 @@ on_each_store! {
         let (a, b) = two(&store).await;
         let task = a.send(&b.url, "work", "fail", json!("no paper")).await;
         let error = a.error(&task).await;
-        assert_eq!(error, json!({"error": "failed", "message": "failed as told: no paper"}));
+        assert_eq!(
+            error,
+            json!({"error": "failed", "message": "failed as told: no paper"})
+        );
         assert_eq!(b.runs(&task), 1);
     }
 
@@ -49,7 +52,9 @@ on_each_store! {
             assert_eq!(failed["error"], "invalid input", "{data}");
             assert!(text(&failed, "message").contains(named), "{data}: {failed}");
         }
-        let good = a.call(&b.url, "work", "typed", json!({"voter": {"age": 30}})).await;
+        let good = a
+            .call(&b.url, "work", "typed", json!({"voter": {"age": 30}}))
+            .await;
         assert_eq!(good["output"], 30);
     }
 
@@ -66,7 +71,9 @@ on_each_store! {
 
     async fn a_run_over_its_time_limit_ends_in_error(store) {
         let (a, b) = two(&store).await;
-        let task = a.send(&b.url, "work", "limited", json!({"gate": "never"})).await;
+        let task = a
+            .send(&b.url, "work", "limited", json!({"gate": "never"}))
+            .await;
         let error = a.error(&task).await;
         assert_eq!(text(&error, "error"), "timeout");
         assert!(text(&error, "message").contains("300ms"), "{error}");
@@ -76,16 +83,23 @@ on_each_store! {
     /// Told by the order of events: the handlers go on only after everything was acknowledged.
     async fn a_handler_that_blocks_its_thread_delays_no_acknowledgement(store) {
         let b = Peer::start_with(&store, "b", &[("FRESTQ_HANDLER_THREADS", "2")]).await;
-        let blockers: Vec<_> =
-            (0..4).map(|_| message(&url_of(9), "block", json!({"gate": "go"}))).collect();
+        let blockers: Vec<_> = (0..4)
+            .map(|_| message(&url_of(9), "block", json!({"gate": "go"})))
+            .collect();
         for task in &blockers {
             assert_eq!(b.deliver("blocking", task).await.status, 200);
         }
         until("both threads are blocked", async || {
-            blockers.iter().filter(|task| b.runs(text(task, "task_id")) == 1).count() == 2
+            blockers
+                .iter()
+                .filter(|task| b.runs(text(task, "task_id")) == 1)
+                .count()
+                == 2
         })
         .await;
-        let tasks: Vec<_> = (0..200).map(|n| message(&url_of(9), "echo", json!(n))).collect();
+        let tasks: Vec<_> = (0..200)
+            .map(|n| message(&url_of(9), "echo", json!(n)))
+            .collect();
         let answers = join_all(tasks.iter().map(|task| b.deliver("work", task))).await;
         assert!(answers.iter().all(|answer| answer.status == 200));
         for task in &blockers {
@@ -120,7 +134,10 @@ on_each_store! {
         assert_eq!(text(&a.error(&task).await, "error"), "interrupted");
         assert_eq!(b.runs(&task), 1);
         // One that is not cut off is as good as any.
-        assert_eq!(a.call(&b.url, "work", "once", json!({"gate": "go"})).await["output"], 1);
+        assert_eq!(
+            a.call(&b.url, "work", "once", json!({"gate": "go"})).await["output"],
+            1
+        );
     }
 
     async fn a_run_that_is_always_cut_off_ends_in_error(store) {
@@ -150,12 +167,18 @@ on_each_store! {
             let (bad, good) = tokio::join!(bad, good);
             let error = a.error(&bad).await;
             assert_eq!(text(&error, "error"), "failed", "{statement}");
-            assert!(text(&error, "message").contains("transaction failed"), "{error}");
+            assert!(
+                text(&error, "message").contains("transaction failed"),
+                "{error}"
+            );
             a.output(&good).await;
             assert_eq!(b.runs(&bad), 1);
             let counted = b.database.pairs("SELECT task, n FROM counted").await;
             assert!(counted.contains(&(good, 0)), "{statement}: {counted:?}");
-            assert!(!counted.iter().any(|(task, _)| *task == bad), "{statement}: {counted:?}");
+            assert!(
+                !counted.iter().any(|(task, _)| *task == bad),
+                "{statement}: {counted:?}"
+            );
         }
     }
 
@@ -185,8 +208,9 @@ on_each_store! {
 
     async fn no_more_handlers_run_at_once_than_the_queue_allows(store) {
         let b = Peer::start_with(&store, "b", &[("FRESTQ_QUEUES__NARROW__CONCURRENCY", "3")]).await;
-        let tasks: Vec<_> =
-            (0..20).map(|_| message(&url_of(9), "wait", json!({"gate": "go"}))).collect();
+        let tasks: Vec<_> = (0..20)
+            .map(|_| message(&url_of(9), "wait", json!({"gate": "go"})))
+            .collect();
         let answers = join_all(tasks.iter().map(|task| b.deliver("narrow", task))).await;
         assert!(answers.iter().all(|answer| answer.status == 200));
         let running = "SELECT count(*) FROM tasks WHERE status = 5";
@@ -207,9 +231,11 @@ on_each_store! {
     /// One slot, and every way in which a run may end.
     async fn a_run_frees_its_slot_however_it_ends(store) {
         let a = Peer::start(&store, "a").await;
-        let mut b = Peer::start_with(&store, "b", &[("FRESTQ_QUEUES__WORK__CONCURRENCY", "1")]).await;
+        let mut b =
+            Peer::start_with(&store, "b", &[("FRESTQ_QUEUES__WORK__CONCURRENCY", "1")]).await;
         let running = |task: &String| b.runs(task) == 1;
-        let mut order = json!({"to": b.url, "queue": "work", "action": "wait", "data": {"gate": "later"}});
+        let mut order =
+            json!({"to": b.url, "queue": "work", "action": "wait", "data": {"gate": "later"}});
         order["expires_in_ms"] = json!(1000);
         let expires = a.order(&order).await;
         until("it runs", async || running(&expires)).await;
@@ -257,5 +283,24 @@ on_each_store! {
         let error = a.error(&task).await;
         assert!(text(&error, "message").contains("413"), "{error}");
         b.output(&task).await;
+    }
+
+    /// A sender that takes nothing at all is told twice, and that is it.
+    async fn an_update_that_is_refused_is_replaced_once(store) {
+        let b = Peer::start(&store, "b").await;
+        let a = Fake::answering(|_, _| Reply::status(400)).await;
+        for n in 1..=3 {
+            let task = message(&a.url, "echo", json!(n));
+            assert_eq!(b.deliver("work", &task).await.status, 200);
+            let id = text(&task, "task_id");
+            let seen = a.sees(2 * n).await;
+            assert_eq!(seen.len(), 2 * n);
+            assert!(seen[2 * n - 2..].iter().all(|seen| seen.carries(id)));
+            assert_eq!(seen[2 * n - 2].json()["data"]["output_data"], n);
+            let instead = &seen[2 * n - 1].json()["data"];
+            assert_eq!(instead["status"], "error");
+            assert_eq!(instead["output_data"]["error"], "undeliverable");
+            assert_eq!(b.output(id).await, n);
+        }
     }
 }

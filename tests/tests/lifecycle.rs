@@ -15,7 +15,10 @@ fn complaint(output: &std::process::Output) -> String {
 
 on_each_store! {
     async fn sigterm_lets_handlers_end_and_delivers_their_results(store) {
-        let (a, mut b) = (Peer::start(&store, "a").await, Peer::start(&store, "b").await);
+        let (a, mut b) = (
+            Peer::start(&store, "a").await,
+            Peer::start(&store, "b").await,
+        );
         let task = a.send(&b.url, "work", "wait", json!({"gate": "go"})).await;
         b.started(&task, 1).await;
         a.reaches(&task, "sent").await;
@@ -47,6 +50,25 @@ on_each_store! {
         assert_eq!(a.output(&task).await, 2);
     }
 
+    /// Its sender need not wait for the next start to learn of it.
+    async fn a_handler_that_may_run_at_most_once_and_outlasts_the_shutdown_ends_in_error(store) {
+        let (a, mut b) = (
+            Peer::start(&store, "a").await,
+            Peer::new(&store, "b").await,
+        );
+        b.set("FRESTQ_SHUTDOWN_TIMEOUT", "300ms");
+        b.createdb();
+        b.run().await;
+        let task = a
+            .send(&b.url, "work", "once", json!({"gate": "never"}))
+            .await;
+        b.started(&task, 1).await;
+        a.reaches(&task, "sent").await;
+        b.stop().await;
+        assert_eq!(text(&a.error(&task).await, "error"), "interrupted");
+        assert_eq!(b.runs(&task), 1);
+    }
+
     async fn a_handler_that_blocks_its_thread_does_not_hold_up_the_shutdown(store) {
         let mut b = Peer::new(&store, "b").await;
         b.set("FRESTQ_SHUTDOWN_TIMEOUT", "300ms");
@@ -63,7 +85,10 @@ on_each_store! {
         let mut b = Peer::start(&store, "b").await;
         let mut idle = std::net::TcpStream::connect(("127.0.0.1", b.port)).unwrap();
         let mut half = std::net::TcpStream::connect(("127.0.0.1", b.port)).unwrap();
-        half.write_all(b"POST /api/queues/work/ HTTP/1.1\r\nHost: b\r\nContent-Length: 100\r\n\r\n{").unwrap();
+        half.write_all(
+            b"POST /api/queues/work/ HTTP/1.1\r\nHost: b\r\nContent-Length: 100\r\n\r\n{",
+        )
+        .unwrap();
         idle.write_all(b"GET /rea").unwrap();
         assert_eq!(b.call(&b.url, "work", "echo", json!(1)).await["output"], 1);
         b.stop().await;
@@ -113,7 +138,10 @@ on_each_store! {
         a.createdb();
         let listener = std::net::TcpListener::bind(("127.0.0.1", a.port)).unwrap();
         let words = complaint(&a.cli(&[]));
-        assert!(words.contains(&a.port.to_string()) && words.contains("bind"), "{words}");
+        assert!(
+            words.contains(&a.port.to_string()) && words.contains("bind"),
+            "{words}"
+        );
         drop(listener);
         a.run().await;
     }

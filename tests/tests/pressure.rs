@@ -50,13 +50,15 @@ on_each_store! {
 
     /// However many come at the same moment: an answer tells the truth.
     async fn in_a_flood_exactly_what_was_accepted_is_stored(store) {
-        let b = Peer::start_with(&store, "b", &[("FRESTQ_LIMITS__OPEN_TASKS_PER_PEER", "10")]).await;
+        let b =
+            Peer::start_with(&store, "b", &[("FRESTQ_LIMITS__OPEN_TASKS_PER_PEER", "10")]).await;
         // Strangers count together until they are known.
         let first = message(&url_of(9), "echo", json!(1));
         b.deliver("work", &first).await;
         b.output(text(&first, "task_id")).await;
-        let flood: Vec<_> =
-            (0..300).map(|_| message(&url_of(9), "wait", json!({"gate": "go"}))).collect();
+        let flood: Vec<_> = (0..300)
+            .map(|_| message(&url_of(9), "wait", json!({"gate": "go"})))
+            .collect();
         let answers = join_all(flood.iter().map(|task| b.deliver("work", task))).await;
         let (mut accepted, mut later) = (0, 0);
         for (task, answer) in flood.iter().zip(&answers) {
@@ -71,10 +73,16 @@ on_each_store! {
         }
         assert_eq!((accepted, later), (10, 290));
         let counts = b.database.counts().await;
-        assert_eq!((counts["tasks"], counts["inbox"]), (1 + accepted, 1 + accepted));
+        assert_eq!(
+            (counts["tasks"], counts["inbox"]),
+            (1 + accepted, 1 + accepted)
+        );
         b.open("go");
         until("all have ended", async || {
-            b.database.number("SELECT count(*) FROM tasks WHERE status < 10").await == 0
+            b.database
+                .number("SELECT count(*) FROM tasks WHERE status < 10")
+                .await
+                == 0
         })
         .await;
     }
@@ -99,16 +107,26 @@ on_each_store! {
         b.createdb();
         b.run().await;
         let wait = || message(&url_of(9), "wait", json!({"gate": "go"}));
-        let entries: Vec<_> = (0..5).map(|_| json!({"queue": "work", "message": wait()})).collect();
+        let entries: Vec<_> = (0..5)
+            .map(|_| json!({"queue": "work", "message": wait()}))
+            .collect();
         let batch = message(&url_of(9), "frestq.batch", json!(entries));
         let answers = b.deliver("internal.frestq", &batch).await.json();
-        let statuses: Vec<_> = answers.as_array().unwrap().iter().map(|one| &one["status"]).collect();
+        let statuses: Vec<_> = answers
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| &one["status"])
+            .collect();
         assert_eq!(statuses, [200, 200, 200, 503, 503]);
         b.kill();
         b.run().await;
         is_later(&b.deliver("work", &wait()).await);
         b.open("go");
-        until("there is room again", async || b.deliver("work", &wait()).await.status == 200).await;
+        until("there is room again", async || {
+            b.deliver("work", &wait()).await.status == 200
+        })
+        .await;
     }
 }
 
@@ -128,4 +146,28 @@ async fn with_too_little_room_on_the_disk_nothing_is_taken_in() {
         is_later(&b.deliver("work", &task()).await);
     }
     assert_eq!(b.database.counts().await, before);
+}
+
+/// A backup that holds the file, for example.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_somebody_else_holds_the_database_nothing_is_acknowledged() {
+    use sqlx::Connection as _;
+    let b = Peer::start(&crate::harness::Store::Sqlite, "b").await;
+    let known = message(&url_of(9), "count", json!({"n": 1}));
+    assert_eq!(b.deliver("work", &known).await.status, 200);
+    b.output(text(&known, "task_id")).await;
+
+    let file = b.database.url().replace("sqlite:", "sqlite://");
+    let mut holder = sqlx::SqliteConnection::connect(&file).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE")
+        .execute(&mut holder)
+        .await
+        .unwrap();
+    let task = message(&url_of(9), "count", json!({"n": 2}));
+    is_later(&b.deliver("work", &task).await);
+    sqlx::query("ROLLBACK").execute(&mut holder).await.unwrap();
+
+    assert_eq!(b.deliver("work", &task).await.status, 200);
+    assert_eq!(b.output(text(&task, "task_id")).await, 4);
+    assert_eq!(b.database.count("counted").await, 2);
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::{Peer, Store, until};
+use crate::harness::{Fake, Peer, Proxy, Store, eventually, message, text, until};
 
 /// Two processes of one peer: the second one's address is only where it listens.
-async fn pair(store: &Store, settings: &[(&str, &str)]) -> [Peer; 2] {
+pub(crate) async fn pair(store: &Store, settings: &[(&str, &str)]) -> [Peer; 2] {
     let mut first = Peer::new(store, "b1").await;
     let root = first.url.clone();
     first.set("FRESTQ_ROOT_URL", &root);
@@ -109,4 +109,102 @@ async fn a_process_that_stops_hands_its_work_to_the_other_at_once() {
     staying.started(&task, 2).await;
     staying.open("go");
     a.output(&task).await;
+}
+
+/// As when the server restarts, or a firewall cuts what has been open for long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_loses_its_connections_to_the_database_loses_nothing_else() {
+    let Some(store) = Store::postgres() else {
+        return;
+    };
+    let (a, b) = (
+        Peer::start(&store, "a").await,
+        Peer::start(&store, "b").await,
+    );
+    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let mut tasks = Vec::new();
+    for n in 0..300 {
+        if n % 50 == 25 {
+            a.database.number(cut).await;
+            b.database.number(cut).await;
+        }
+        let order = json!({"to": b.url, "queue": "work", "action": "count", "data": {"n": n}});
+        let id = eventually("A takes the task", async || {
+            let answer = a.try_order(&order).await.unwrap();
+            (answer.status == 200).then(|| text(&answer.json(), "id").to_owned())
+        })
+        .await;
+        tasks.push(id);
+    }
+    for (n, task) in tasks.iter().enumerate() {
+        assert_eq!(a.output(task).await, n * 2);
+        let counted = format!("SELECT count(*) FROM counted WHERE task = '{task}'");
+        assert_eq!(b.database.number(&counted).await, 1);
+    }
+}
+
+/// The commit came through, and the connection broke before anybody knew.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_commit_did_is_carried_on_though_its_answer_was_lost() {
+    let Some(store) = Store::postgres() else {
+        return;
+    };
+    let (a, proxy) = (Fake::new().await, Proxy::new(&store).await);
+    let mut b = Peer::new(&store, "b").await;
+    let url = proxy.through(&b.database.url());
+    b.set("FRESTQ_DATABASE", &url);
+    b.set("FRESTQ_QUEUES__WORK__CONCURRENCY", "2");
+    b.createdb();
+    b.run().await;
+    let deliver = async |task: &Value| {
+        until("B takes the task", async || {
+            b.deliver("work", task).await.status == 200
+        })
+        .await;
+    };
+    let settled = async || {
+        until("B has nothing to do", async || {
+            let pending = "SELECT count(*) FROM outbox WHERE state = 0";
+            b.database.number(pending).await == 0
+        })
+        .await;
+    };
+    deliver(&message(&a.url, "echo", json!("known from now on"))).await;
+    a.sees(1).await;
+    // More often than there are slots, so that a slot that is lost is missed.
+    for n in 1..=4 {
+        // A message that was taken in, and its task claimed.
+        settled().await;
+        proxy.lose_next_commit();
+        let task = message(&a.url, "count", json!({"n": n}));
+        let id = text(&task, "task_id");
+        deliver(&task).await;
+        assert_eq!(b.output(id).await, n * 2);
+        let update = a.sees_task(id).await.json();
+        assert_eq!(update["data"]["output_data"], n * 2);
+        assert_eq!(b.database.count("counted").await, n);
+
+        // A completion, with the update that reports it.
+        settled().await;
+        let gate = format!("go-{n}");
+        let task = message(&a.url, "wait", json!({"gate": gate}));
+        let id = text(&task, "task_id");
+        deliver(&task).await;
+        b.started(id, 1).await;
+        proxy.lose_next_commit();
+        b.open(&gate);
+        assert_eq!(b.output(id).await, 1);
+        a.sees_task(id).await;
+
+        // A task of its own, with the message that carries it.
+        settled().await;
+        proxy.lose_next_commit();
+        let task = b.send(&a.url, "work", "echo", json!(n)).await;
+        a.sees_task(&task).await;
+        b.reaches(&task, "sent").await;
+        settled().await;
+        assert_eq!(proxy.lost(), 3 * usize::try_from(n).unwrap());
+    }
+    assert_eq!(a.seen().len(), 1 + 3 * 4, "something was sent twice");
 }

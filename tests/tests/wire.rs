@@ -58,7 +58,14 @@ on_each_store! {
     async fn an_original_receiver_may_finish_twice_and_execute_afterwards(store) {
         let (a, b) = (Peer::start(&store, "a").await, Fake::new().await);
         let [recorded, finished, _] = recorded();
-        let task = a.send(&b.url, "say_queue", "hello_world", json!({"username": "ada"})).await;
+        let task = a
+            .send(
+                &b.url,
+                "say_queue",
+                "hello_world",
+                json!({"username": "ada"}),
+            )
+            .await;
         let seen = b.sees(1).await;
         assert_eq!(seen[0].path(), "/api/queues/say_queue/");
         let sent = seen[0].json();
@@ -66,18 +73,29 @@ on_each_store! {
         for member in ["action", "data"] {
             assert_eq!(sent[member], recorded[member]);
         }
-        assert_eq!((text(&sent, "task_id"), text(&sent, "sender_url")), (&*task, &*a.url));
+        assert_eq!(
+            (text(&sent, "task_id"), text(&sent, "sender_url")),
+            (&*task, &*a.url)
+        );
 
         let update = |output: &Value, status: &str| update(&b.url, &task, status, output.clone());
         let output = &finished["data"]["output_data"];
         for _ in 0..2 {
-            let answer = a.deliver("internal.frestq", &update(output, "finished")).await;
+            let answer = a
+                .deliver("internal.frestq", &update(output, "finished"))
+                .await;
             assert_eq!((answer.status, answer.body.as_str()), (200, ""));
         }
         let done = a.reaches(&task, "finished").await;
         assert_eq!(done["output_data"], "hello ada!");
-        for (output, status) in [("late", "executing"), ("again", "finished"), ("no", "error")] {
-            let answer = a.deliver("internal.frestq", &update(&json!(output), status)).await;
+        for (output, status) in [
+            ("late", "executing"),
+            ("again", "finished"),
+            ("no", "error"),
+        ] {
+            let answer = a
+                .deliver("internal.frestq", &update(&json!(output), status))
+                .await;
             assert_eq!(answer.status, 200, "{status}");
         }
         assert_eq!(a.task(&task).await, done);
@@ -89,7 +107,12 @@ on_each_store! {
         let b = Fake::first([Reply::Resets]).await;
         let task = a.send(&b.url, "say_queue", "hello_world", json!({})).await;
         b.sees(1).await;
-        let answer = a.deliver("internal.frestq", &update(&b.url, &task, "finished", json!(1))).await;
+        let answer = a
+            .deliver(
+                "internal.frestq",
+                &update(&b.url, &task, "finished", json!(1)),
+            )
+            .await;
         assert_eq!(answer.status, 200);
         assert_eq!(a.output(&task).await, 1);
         // It is sent again all the same, since nobody has acknowledged it.
@@ -117,7 +140,10 @@ on_each_store! {
         let (b, a) = (Peer::start(&store, "b").await, Fake::new().await);
         let deliver = async |header: Option<&str>, action: &str, data: Value| {
             let task = message(&a.url, action, data);
-            let mut request = b.http.post(format!("{}/work/", b.url)).body(task.to_string());
+            let mut request = b
+                .http
+                .post(format!("{}/work/", b.url))
+                .body(task.to_string());
             if let Some(header) = header {
                 request = request.header("RESTQP-Extensions", header);
             }
@@ -144,7 +170,12 @@ on_each_store! {
         let (a, b) = (Peer::start(&store, "a").await, Fake::new().await);
         let task = a.send(&b.url, "work", "echo", json!(1)).await;
         b.sees(1).await;
-        for (rev, output, kept) in [(2, "two", "two"), (1, "one", "two"), (2, "two again", "two"), (3, "three", "three")] {
+        for (rev, output, kept) in [
+            (2, "two", "two"),
+            (1, "one", "two"),
+            (2, "two again", "two"),
+            (3, "three", "three"),
+        ] {
             let mut update = update(&b.url, &task, "executing", json!(output));
             update["ext"] = json!({"rev": rev});
             assert_eq!(a.deliver("internal.frestq", &update).await.status, 200);

@@ -7,7 +7,11 @@
 mod slots;
 mod story;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,7 +20,7 @@ use crate::{
     clock::Clock,
     engine::{self, Answer, Changes, Event, Turn, Verdict, Wanted, World},
     error::{Error, Result, TaskError},
-    model::{Json, MessageId, NodeId, OutboxRow, PeerId, PeerUrl, Role, TaskState},
+    model::{Json, MessageId, NodeId, OutboxRow, PeerId, PeerUrl, Role, TaskId, TaskState},
     peers::Peers,
     signals::{Ended, Signals, WakeReason},
     store::{OutboxState, Settled, Store, Writer, Writes},
@@ -134,6 +138,16 @@ pub(crate) struct Committer {
     pub(crate) slots: Slots,
     pub(crate) claimed: mpsc::UnboundedSender<Claimed>,
     pub(crate) log_payloads: bool,
+    pub(crate) doubt: Doubt,
+}
+
+/// Whether what is in memory agrees with the rows. It may not after a commit whose answer was lost:
+/// it may have come through, with tasks claimed that nobody runs and messages that nobody sends.
+#[derive(Default)]
+pub(crate) struct Doubt {
+    open: bool,
+    /// Tasks that were handed to the worker, each with the epoch of its claim.
+    running: HashSet<(TaskId, i64)>,
 }
 
 /// What a transaction came to, to be told once it is true.
@@ -218,9 +232,43 @@ impl Committer {
 
     /// Commits a batch; if it fails, each submission alone, so that one bad event spoils no other.
     async fn commit_all(&mut self, batch: Vec<Submission>) {
+        self.commit_or_split(batch).await;
+        if self.doubt.open
+            && let Err(error) = self.resolve_doubt().await
+        {
+            tracing::warn!(%error, "whether a transaction came through is not known yet; trying again");
+            // So that it is tried again even if nothing else happens.
+            self.slots.look_everywhere();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Takes up what a commit has left on disk whose answer was lost.
+    async fn resolve_doubt(&mut self) -> Result<()> {
+        let owned = self.store.owned(self.node).await?;
+        let open = self.store.open_tasks().await?;
+        let backlog = self.store.backlog().await?;
+        self.doubt.open = false;
+        self.admission.reset(open);
+        for (state, input) in owned {
+            if self.doubt.running.insert((state.id.clone(), state.epoch)) {
+                self.slots.take_owned(&state.queue);
+                let _ = self.claimed.send(Claimed { state, input });
+            }
+        }
+        self.slots.look_everywhere();
+        for (peer, _) in backlog {
+            self.signals.wake_outbox(peer, WakeReason::Elsewhere);
+        }
+        self.signals.watchers.look_all();
+        self.signals.timer.plan(self.clock.now());
+        Ok(())
+    }
+
+    async fn commit_or_split(&mut self, batch: Vec<Submission>) {
         match self.commit(&batch).await {
             Ok(done) => self.tell(done, batch),
-            Err(error) if batch.len() > 1 => {
+            Err(error) if batch.len() > 1 || (self.doubt.open && !batch.is_empty()) => {
                 tracing::warn!(%error, submissions = batch.len(), "a transaction failed; trying its parts one by one");
                 for submission in batch {
                     let alone = [submission];
@@ -268,6 +316,11 @@ impl Committer {
         let mut wanted = Wanted::default();
         for event in &events {
             engine::foresee(event, &mut wanted);
+            if let Event::Send(task) = event
+                && self.doubt.open
+            {
+                wanted.tasks.insert(task.state.id.clone());
+            }
         }
         self.writer.begin().await?;
         if !wanted.is_empty() {
@@ -309,7 +362,9 @@ impl Committer {
         let mut outbox = self.freeze(&changes, now).await?;
         self.writer.save(&writes(&world, &changes, &outbox)).await?;
         self.claim_waiting(&mut slots, &mut claimed, now).await?;
-        let places: HashMap<MessageId, i64> = self.writer.commit().await?.into_iter().collect();
+        let committed = self.writer.commit().await;
+        self.doubt.open |= committed.is_err();
+        let places: HashMap<MessageId, i64> = committed?.into_iter().collect();
         for row in &mut outbox {
             row.seq = places.get(&row.message).copied().unwrap_or_default();
         }
@@ -488,12 +543,7 @@ impl Committer {
         self.slots = slots;
         // First of all what counts, so that the next message is judged by it.
         self.tell_changes(&world, &changes);
-        let mut answers = answers.into_iter();
-        for submission in batch {
-            let mine = answers.by_ref().take(submission.events.len()).collect();
-            // Who has stopped waiting learns of it by other means.
-            let _ = submission.reply.send(Ok(mine));
-        }
+        // Then what is to be delivered: who stops once he has his answer leaves nothing behind.
         let mut stored: HashMap<PeerId, Vec<Arc<OutboxRow>>> = HashMap::new();
         for row in outbox {
             if row.due_at > row.created_at {
@@ -506,8 +556,21 @@ impl Committer {
         for (peer, rows) in stored {
             self.signals.wake_outbox(peer, WakeReason::Stored(rows));
         }
+        let mut answers = answers.into_iter();
+        for submission in batch {
+            for event in &submission.events {
+                if let Event::Completed { id, epoch, .. } = event {
+                    self.doubt.running.remove(&(id.clone(), *epoch));
+                }
+            }
+            let mine = answers.by_ref().take(submission.events.len()).collect();
+            // Who has stopped waiting learns of it by other means.
+            let _ = submission.reply.send(Ok(mine));
+        }
         story::tell(&self.peers, &world, &changes, &claimed, self.log_payloads);
         for task in claimed {
+            let claim = (task.state.id.clone(), task.state.epoch);
+            self.doubt.running.insert(claim);
             // Without a worker the peer is stopping, and the lease is released with the rest.
             let _ = self.claimed.send(task);
         }

@@ -57,6 +57,20 @@ impl Slots {
         }
     }
 
+    /// A slot for a task that holds one already, as its row says.
+    pub(super) fn take_owned(&mut self, queue: &str) {
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.free = queue.free.saturating_sub(1);
+        }
+    }
+
+    /// Tasks may wait in every queue.
+    pub(super) fn look_everywhere(&mut self) {
+        for queue in self.queues.values_mut() {
+            queue.waiting = true;
+        }
+    }
+
     /// Tasks of this queue may wait.
     pub(super) fn look(&mut self, queue: &str) {
         if let Some(queue) = self.queues.get_mut(queue) {

@@ -17,6 +17,10 @@ use crate::{
 /// itself, stored to be run.
 pub(super) fn send(turn: &mut Turn<'_>, task: &NewTask) -> Result<Answer, Missing> {
     let state = &task.state;
+    if turn.is_there(&state.id) {
+        // An earlier transaction with this very event came through, though its answer was lost.
+        return Ok(Answer::Accepted);
+    }
     if state.role == Role::Sent {
         turn.send(Outgoing {
             peer: state.peer,

@@ -97,6 +97,11 @@ impl<'w> Turn<'w> {
         }
     }
 
+    /// Whether the task is known to be there already; not to be relied on for what is not loaded.
+    pub(super) fn is_there(&self, id: &TaskId) -> bool {
+        matches!(self.task(id), Ok(Some(_)))
+    }
+
     /// The hash of an accepted message, if it was accepted before.
     pub(super) fn inbox(&self, key: &InboxKey) -> Result<Option<[u8; 16]>, Missing> {
         self.world

@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::{
     Outbox,
@@ -48,7 +48,6 @@ pub(super) struct Lane {
     outbox: Arc<Outbox>,
     peer: PeerId,
     wakes: mpsc::UnboundedReceiver<WakeReason>,
-    stopping: watch::Receiver<bool>,
     reports: (
         mpsc::UnboundedSender<Report>,
         mpsc::UnboundedReceiver<Report>,
@@ -73,14 +72,12 @@ impl Lane {
         outbox: Arc<Outbox>,
         peer: PeerId,
         wakes: mpsc::UnboundedReceiver<WakeReason>,
-        stopping: watch::Receiver<bool>,
     ) -> Self {
         let batch_bytes = outbox.batch_bytes;
         Self {
             outbox,
             peer,
             wakes,
-            stopping,
             reports: mpsc::unbounded_channel(),
             ready: VecDeque::new(),
             ready_bytes: 0,
@@ -106,18 +103,20 @@ impl Lane {
             };
             // Rows that are read but not sent are held back by the breaker; they wait for the next start.
             let idle = self.requests == 0 && self.unsettled.len() == self.ready.len();
-            if *self.stopping.borrow() && idle {
+            // Not before every wake is in: the dispatcher lets go of the lane once it has passed on the last one.
+            let closed = self.wakes.is_closed() && self.wakes.is_empty();
+            if closed && idle {
                 return;
             }
             let clock = self.outbox.clock.clone();
             tokio::select! {
                 Some(report) = self.reports.1.recv() => self.note(report),
-                wake = self.wakes.recv(), if !self.wakes.is_closed() || !self.wakes.is_empty() => match wake {
-                    Some(reason) => self.wake(reason),
-                    None => {}
-                },
+                wake = self.wakes.recv(), if !closed => {
+                    if let Some(reason) = wake {
+                        self.wake(reason);
+                    }
+                }
                 () = sleep(&clock, wait_until) => {}
-                _ = self.stopping.changed() => {}
             }
             // Whatever else has come in meanwhile, before the next look at the database.
             while let Ok(report) = self.reports.1.try_recv() {

@@ -83,9 +83,7 @@ async fn dispatch(
     let mut wake = |wake: Wake, tasks: &mut JoinSet<()>| {
         let lane = lanes.entry(wake.peer).or_insert_with(|| {
             let (sender, receiver) = mpsc::unbounded_channel();
-            tasks.spawn(
-                lane::Lane::new(outbox.clone(), wake.peer, receiver, stopping.clone()).run(),
-            );
+            tasks.spawn(lane::Lane::new(outbox.clone(), wake.peer, receiver).run());
             sender
         });
         // A lane ends only when the peer stops.

@@ -3,10 +3,15 @@
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, SqlSafeStr};
 
-use super::{Due, Filter, Filters, PeerHealth, PeerRow, Store, TASK_FIELDS, rows};
+use super::{
+    Due, Filter, Filters, PeerHealth, PeerRow, Store, TASK_FIELDS,
+    rows::{self, select_state},
+};
 use crate::{
     error::Result,
-    model::{MessageRecord, NodeId, OutboxRow, PeerId, PeerUrl, TaskId, TaskRecord},
+    model::{
+        Json, MessageRecord, NodeId, OutboxRow, PeerId, PeerUrl, TaskId, TaskRecord, TaskState,
+    },
     transaction::Param,
 };
 
@@ -103,6 +108,14 @@ impl Store {
                 .pop()
                 .flatten(),
         })
+    }
+
+    /// What a node runs as the rows say, with the inputs.
+    pub(crate) async fn owned(&self, node: NodeId) -> Result<Vec<(TaskState, Json)>> {
+        const SQL: &str = select_state!(
+            ", t.input FROM tasks t WHERE t.owner = $1 AND t.status = 5 ORDER BY t.seq"
+        );
+        self.fetch(SQL, vec![node.0.into()], rows::waiting).await
     }
 
     /// How many received tasks have not ended, by peer.

@@ -7,6 +7,7 @@
 mod database;
 mod fake;
 mod peer;
+mod proxy;
 
 use std::{
     path::{Path, PathBuf},
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 pub(crate) use database::{Database, Store};
 pub(crate) use fake::{Fake, Reply};
 pub(crate) use peer::{Answer, Peer};
+pub(crate) use proxy::Proxy;
 
 /// How long a test waits for what shall come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
