@@ -33,6 +33,9 @@ const MOST_UNSETTLED: usize = 4096;
 /// How many bytes of messages are kept to be sent; the others are read when their turn comes.
 const MOST_READY: usize = 4 * 1024 * 1024;
 
+/// A peer that asks us back at once, or in the past, is not asked again any sooner.
+const SHORTEST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// What a request reports back to its lane.
 enum Report {
     /// The request has ended and another may start; a smaller one, if this one was too large.
@@ -411,7 +414,10 @@ fn verdict(message: Arc<OutboxRow>, reply: Reply, now: Timestamp) -> (Arc<Outbox
             retry_after,
         } => {
             let at = match retry_after {
-                Some(wait) => now.checked_add(wait).unwrap_or(Timestamp::MAX),
+                Some(wait) => {
+                    let wait = wait.max(SHORTEST_WAIT);
+                    now.checked_add(wait).unwrap_or(Timestamp::MAX)
+                }
                 None => retry::next_attempt(message.attempts + 1, now, fastrand::f64()),
             };
             Verdict::Later { at, status, why }
@@ -446,4 +452,44 @@ async fn settle(
         retry_at = Some(outbox.clock.now());
     }
     let _ = reports.send(Report::Settled { seqs, retry_at });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn row() -> Arc<OutboxRow> {
+        Arc::new(OutboxRow {
+            seq: 1,
+            peer: PeerId(1),
+            message: "m".into(),
+            queue: "q".into(),
+            action: "a".into(),
+            task: "t".into(),
+            carries_task: true,
+            body: "{}".into(),
+            expires_at: None,
+            attempts: 0,
+            due_at: Timestamp::UNIX_EPOCH,
+            created_at: Timestamp::UNIX_EPOCH,
+        })
+    }
+
+    #[test]
+    fn a_peer_that_asks_us_back_at_once_is_not_hammered() {
+        let wait = |seconds| {
+            let reply = Reply::Later {
+                status: 503,
+                why: String::new(),
+                retry_after: Some(Duration::from_secs(seconds)),
+            };
+            match verdict(row(), reply, Timestamp::UNIX_EPOCH).1 {
+                Verdict::Later { at, .. } => at.as_second(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((wait(0), wait(7)), (1, 7));
+    }
 }
