@@ -221,7 +221,9 @@ impl Lane {
             }
             let (store, node) = (&self.outbox.store, self.outbox.node);
             if !store.claim_delivery(self.peer, node).await? {
-                // Another process delivers to this peer; its messages may be ours some day.
+                // Another process delivers to this peer; its messages may be ours some day. By then
+                // most of what waits here will have been delivered.
+                self.forget();
                 return Ok(Some(self.later(LOOK_AGAIN)));
             }
             if self.ready.is_empty() {
@@ -239,6 +241,16 @@ impl Lane {
             self.requests += 1;
             self.start(peer.url.clone(), messages);
         }
+    }
+
+    /// Forgets what was read and not sent, to be read again.
+    fn forget(&mut self) {
+        for row in self.ready.drain(..) {
+            self.unsettled.remove(&row.seq);
+        }
+        self.ready_bytes = 0;
+        self.cursor = 0;
+        self.more = true;
     }
 
     /// Reads what is due behind the cursor.
