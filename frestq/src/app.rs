@@ -241,7 +241,7 @@ impl Running {
         let Self {
             peer,
             node,
-            worker,
+            mut worker,
             deliveries,
             tending,
             stop,

@@ -208,7 +208,11 @@ impl Committer {
                     }
                 }
                 Command::Look(queue) => self.slots.look(&queue),
-                Command::StopClaiming => self.slots.stop(),
+                Command::StopClaiming => {
+                    self.slots.stop();
+                    // Whoever runs the claimed tasks sees by this that the last one has come.
+                    self.claimed = mpsc::unbounded_channel().0;
+                }
                 Command::Close => {
                     commands.close();
                 }
