@@ -50,8 +50,8 @@ enum Command {
     Look(Box<str>),
     /// Hand out no more slots.
     StopClaiming,
-    /// Finish what was submitted and end.
-    Close,
+    /// Finish what was submitted and end; dropped at the end.
+    Close(oneshot::Sender<()>),
 }
 
 /// A task that got a slot: to be run now.
@@ -111,8 +111,10 @@ impl Commits {
     }
 
     pub(crate) async fn close(&self) {
-        self.command(Command::Close).await;
-        self.0.closed().await;
+        let (ending, ended) = oneshot::channel();
+        self.command(Command::Close(ending)).await;
+        // Nothing is ever sent by it.
+        let _ = ended.await;
     }
 
     async fn command(&self, command: Command) {
@@ -155,10 +157,10 @@ impl Committer {
     }
 
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        let mut open = true;
+        let (mut open, mut ending) = (true, Vec::new());
         while open {
             let mut batch = Vec::new();
-            open = self.gather(&mut commands, &mut batch).await;
+            open = self.gather(&mut commands, &mut batch, &mut ending).await;
             if !batch.is_empty() || self.slots.wants_to_claim() {
                 self.commit_all(batch).await;
             }
@@ -170,6 +172,7 @@ impl Committer {
         &mut self,
         commands: &mut mpsc::Receiver<Command>,
         batch: &mut Vec<Submission>,
+        ending: &mut Vec<oneshot::Sender<()>>,
     ) -> bool {
         let mut events = 0;
         let mut linger = None;
@@ -213,8 +216,9 @@ impl Committer {
                     // Whoever runs the claimed tasks sees by this that the last one has come.
                     self.claimed = mpsc::unbounded_channel().0;
                 }
-                Command::Close => {
+                Command::Close(end) => {
                     commands.close();
+                    ending.push(end);
                 }
             }
         }
