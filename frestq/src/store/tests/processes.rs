@@ -82,6 +82,7 @@ mod several {
         a_message_that_two_processes_take_is_taken_once,
         processes_that_want_each_others_tasks_are_told_to_try_again,
         a_process_whose_lease_ran_out_learns_of_its_death,
+        a_process_given_up_for_dead_comes_back,
         the_number_of_a_process_is_never_given_again,
         one_living_process_delivers_to_a_peer,
         a_dead_process_delivers_to_nobody,
@@ -226,6 +227,23 @@ mod several {
         assert_eq!(store.orphans(10).await.unwrap().len(), 1);
         assert!(!store.heartbeat(node).await.unwrap());
         assert!(store.heartbeat(other).await.unwrap());
+    }
+
+    async fn a_process_given_up_for_dead_comes_back(database: Arc<Database>) {
+        let (store, node) = with_claimed_task(&database, "one").await;
+        let b = peer(&store, "b").await;
+        starve(&store, node).await;
+        assert_eq!(store.orphans(10).await.unwrap().len(), 1);
+        assert!(!store.claim_delivery(b, node).await.unwrap());
+        assert!(store.join_again(node, "one").await.unwrap());
+        assert!(store.heartbeat(node).await.unwrap());
+        assert_eq!(store.orphans(10).await.unwrap(), []);
+        assert!(store.claim_delivery(b, node).await.unwrap());
+        // Unless somebody has taken its place.
+        starve(&store, node).await;
+        store.join("one", at(0)).await.unwrap();
+        assert!(!store.join_again(node, "one").await.unwrap());
+        assert!(!store.heartbeat(node).await.unwrap());
     }
 
     async fn the_number_of_a_process_is_never_given_again(database: Arc<Database>) {
