@@ -272,7 +272,9 @@ impl Running {
                     tracing::error!(%error, "running tasks could not be released; the next start does it");
                 }
                 Err(_) => {
-                    tracing::error!("running tasks could not be released in time; the next start does it");
+                    tracing::error!(
+                        "running tasks could not be released in time; the next start does it"
+                    );
                 }
             }
         }
