@@ -292,7 +292,7 @@ impl Writer {
 /// Whether a transaction lost to another one and may succeed when all of it is done again, from
 /// loading on: two processes took the same message or task, or wanted each other's rows.
 ///
-/// A lost connection is not among these: whether its commit came through is not known.
+/// A lost connection is not among these: waiting for it is no race.
 pub(crate) fn is_transient(error: &Error) -> bool {
     let Error::Database(sqlx::Error::Database(error)) = error else {
         return false;
