@@ -15,6 +15,9 @@ use crate::{
 /// A lease lasts several of these.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
+/// Where several processes share a database, what one keeps in memory drifts away from the rows.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
 /// How many due tasks are handled at once.
 const AT_ONCE: i64 = 500;
 
@@ -133,7 +136,24 @@ async fn listen(peer: &Frestq) {
         }
     };
     look_everywhere(peer).await;
-    while let Some(wake) = wakes.recv().await {
+    let mut again = tokio::time::interval(LOOK_AGAIN);
+    again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let wake = tokio::select! {
+            wake = wakes.recv() => match wake {
+                Some(wake) => wake,
+                None => return,
+            },
+            _ = again.tick() => {
+                // Others end tasks that we took in, and a process may die with a lock on a waiting
+                // task that we passed over.
+                match peer.0.store.open_tasks().await {
+                    Ok(counts) => peer.0.admission.reset(counts),
+                    Err(error) => tracing::warn!(%error, "open tasks can't be counted"),
+                }
+                Wake::Everything
+            }
+        };
         match wake {
             Wake::Queue(queue) => {
                 peer.0.commits.look(queue).await;
