@@ -182,7 +182,9 @@ impl PgWriter {
             };
             let why = match &error {
                 // The handler's own mistake; so is a row of its tables that is there already.
-                Error::Database(sqlx::Error::Database(why)) if !is_transient(&error) => {
+                Error::Database(sqlx::Error::Database(why))
+                    if !is_transient(&error) && !is_the_servers_trouble(why.code().as_deref()) =>
+                {
                     why.to_string()
                 }
                 // A value that can't be sent.
@@ -395,6 +397,15 @@ fn is_in_doubt(error: &Error) -> bool {
             .is_some_and(|code| code.starts_with("08") || code.starts_with("57P")),
         _ => true,
     }
+}
+
+/// Whether it was for want of room or memory, a damaged disk, or the server's end.
+fn is_the_servers_trouble(code: Option<&str>) -> bool {
+    code.is_some_and(|code| {
+        ["08", "53", "57P", "58", "XX"]
+            .iter()
+            .any(|class| code.starts_with(class))
+    })
 }
 
 /// The connection after its transaction; `None` if it is of no use any more.
