@@ -124,6 +124,7 @@ impl App {
                     .map(|queue| (queue, config.concurrency(queue))),
             ),
             claimed: claims,
+            give_up_after: config.delivery.give_up_after,
             log_payloads: config.log_payloads,
         }
         .start();

@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     engine::{self, Answer, Changes, Event, Turn, Verdict, Wanted, World},
     error::{Error, Result, TaskError},
-    model::{Json, MessageId, NodeId, OutboxRow, PeerId, PeerUrl, Role, TaskState},
+    model::{Json, MessageId, NodeId, OutboxRow, Outgoing, PeerId, PeerUrl, Role, TaskState},
     peers::Peers,
     signals::{Ended, Signals, WakeReason},
     store::{OutboxState, Settled, Store, Writer, Writes},
@@ -135,6 +135,8 @@ pub(crate) struct Committer {
     pub(crate) admission: Arc<Admission>,
     pub(crate) slots: Slots,
     pub(crate) claimed: mpsc::UnboundedSender<Claimed>,
+    /// How long a message without an expiration date is tried.
+    pub(crate) give_up_after: Duration,
     pub(crate) log_payloads: bool,
 }
 
@@ -474,13 +476,20 @@ impl Committer {
                 action: message.action.clone(),
                 task: message.task.clone(),
                 carries_task: message.carries_task,
-                expires_at: message.expires_at,
+                expires_at: message.expires_at.or(self.end_of_delayed(message)),
                 attempts: 0,
                 due_at: message.not_before.unwrap_or(now),
                 created_at: now,
             });
         }
         Ok(rows)
+    }
+
+    /// When to give up a message that is not to be sent yet: it has as much time as others, from its
+    /// first attempt on.
+    fn end_of_delayed(&self, message: &Outgoing) -> Option<jiff::Timestamp> {
+        let first = message.not_before?;
+        first.checked_add(self.give_up_after).ok()
     }
 
     /// Answers, and signals what is true now.

@@ -332,7 +332,7 @@ async fn sleep(clock: &crate::clock::Clock, until: Option<Timestamp>) {
 /// Why a message is not worth another attempt, if so.
 fn too_late(row: &OutboxRow, now: Timestamp, give_up_after: std::time::Duration) -> Option<String> {
     match row.expires_at {
-        Some(at) if at <= now => Some("not delivered before its expiration date".into()),
+        Some(at) if at <= now => Some("not delivered before its time was over".into()),
         Some(_) => None,
         None => {
             let over = row
