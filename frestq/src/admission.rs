@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
@@ -12,11 +12,13 @@ use std::{
 use crate::{config::Limits, model::PeerId};
 
 /// Counts the received tasks that have not ended. A cache of rows: loaded at start, kept by the
-/// committer.
+/// committer, and loaded again now and then where other processes end tasks too.
 pub(crate) struct Admission {
     limits: Limits,
     total: AtomicI64,
     by_peer: Mutex<HashMap<PeerId, i64>>,
+    /// Those among them that are not stored yet.
+    permits: Mutex<HashMap<PeerId, i64>>,
     disk_is_full: AtomicBool,
 }
 
@@ -26,18 +28,29 @@ impl Admission {
             limits,
             total: AtomicI64::new(0),
             by_peer: Mutex::default(),
+            permits: Mutex::default(),
             disk_is_full: AtomicBool::new(false),
         }
     }
 
-    /// Sets the counts to what the database says.
+    /// Sets the counts to what the database says, and what is about to be stored.
     pub(crate) fn reset(&self, counts: Vec<(PeerId, i64)>) {
         let mut by_peer = self
             .by_peer
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         *by_peer = counts.into_iter().collect();
+        for (peer, permits) in self.permits().iter() {
+            *by_peer.entry(*peer).or_default() += permits;
+        }
         self.total.store(by_peer.values().sum(), Ordering::Relaxed);
+    }
+
+    /// Locked after `by_peer`, where both are.
+    fn permits(&self) -> MutexGuard<'_, HashMap<PeerId, i64>> {
+        self.permits
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Adds what a transaction has brought or ended.
@@ -86,6 +99,7 @@ impl Admission {
             return Err("too many tasks of yours wait here");
         }
         *waiting += 1;
+        *self.permits().entry(peer).or_default() += 1;
         self.total.fetch_add(1, Ordering::Relaxed);
         Ok(Permit {
             admission: self.clone(),
@@ -108,7 +122,14 @@ pub(crate) struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.admission.add(&HashMap::from([(self.peer, -1)]));
+        let mut by_peer = self
+            .admission
+            .by_peer
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        *by_peer.entry(self.peer).or_default() -= 1;
+        *self.admission.permits().entry(self.peer).or_default() -= 1;
+        self.admission.total.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -132,5 +153,26 @@ mod tests {
         assert_eq!(others.len(), 2);
         drop(permits);
         assert!(admission.admit(one).is_ok());
+    }
+
+    #[test]
+    fn counts_that_are_loaded_again_keep_what_is_about_to_be_stored() {
+        let limits = Limits {
+            open_tasks: 3,
+            ..Limits::default()
+        };
+        let admission = Arc::new(Admission::new(limits));
+        let peer = PeerId(1);
+        admission.add(&HashMap::from([(peer, 2)]));
+        let permit = admission.admit(peer);
+        assert!(permit.is_ok() && admission.admit(peer).is_err());
+        // Another process has ended one.
+        admission.reset(vec![(peer, 1)]);
+        assert!(admission.admit(peer).is_ok());
+        drop(permit);
+        admission.add(&HashMap::from([(peer, 1)]));
+        assert!(admission.admit(peer).is_ok());
+        admission.reset(vec![(peer, 3)]);
+        assert!(admission.admit(peer).is_err());
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{Router, routing::MethodRouter};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{net::TcpListener, sync::watch, time::timeout};
 
 use crate::{
     admission::Admission,
@@ -124,6 +124,7 @@ impl App {
                     .map(|queue| (queue, config.concurrency(queue))),
             ),
             claimed: claims,
+            give_up_after: config.delivery.give_up_after,
             log_payloads: config.log_payloads,
             doubt: Doubt::default(),
         }
@@ -239,10 +240,12 @@ impl Running {
     /// Accepts nothing more, lets what runs end, releases the rest, closes.
     pub(crate) async fn stop(self) {
         const LAST_DELIVERIES: Duration = Duration::from_secs(5);
+        /// What is waited for a database that may be away; the next start does what is left.
+        const LAST_WRITES: Duration = Duration::from_secs(5);
         let Self {
             peer,
             node,
-            worker,
+            mut worker,
             deliveries,
             tending,
             stop,
@@ -250,7 +253,10 @@ impl Running {
         } = self;
         // The server is gone only if it failed before.
         let _ = stop.send(true);
-        peer.0.commits.stop_claiming().await;
+        let asked = timeout(LAST_WRITES, peer.0.commits.stop_claiming());
+        if asked.await.is_err() {
+            tracing::warn!("the database is busy or away; stopping without it");
+        }
         let running = worker.running();
         if running > 0 {
             tracing::info!("waiting for {running} running handlers");
@@ -262,17 +268,30 @@ impl Running {
                 "{} handlers still run; their tasks go back to their queues",
                 worker.running()
             );
-            if let Err(error) = release(&peer, node).await {
-                tracing::error!(%error, "running tasks could not be released; the next start does it");
+            match timeout(LAST_WRITES, release(&peer, node)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "running tasks could not be released; the next start does it");
+                }
+                Err(_) => {
+                    tracing::error!(
+                        "running tasks could not be released in time; the next start does it"
+                    );
+                }
             }
         }
         deliveries.drain(LAST_DELIVERIES).await;
         server.abort();
-        peer.0.commits.close().await;
-        if let Err(error) = peer.0.store.leave(node).await {
-            tracing::warn!(%error, "this process could not be signed off");
+        let closed = timeout(LAST_WRITES, async {
+            peer.0.commits.close().await;
+            if let Err(error) = peer.0.store.leave(node).await {
+                tracing::warn!(%error, "this process could not be signed off");
+            }
+            peer.0.store.close().await;
+        });
+        if closed.await.is_err() {
+            tracing::warn!("the database took too long to close; what was promised is in it");
         }
-        peer.0.store.close().await;
         tracing::info!("stopped");
     }
 }

@@ -5,6 +5,10 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+/// A sleep goes by another clock than the dates: one that stands still while the machine does, and
+/// that nobody sets. So it is never long before the date is looked at again.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
 /// Where the time comes from: the system, or a test's own hand.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Clock(Option<Arc<watch::Sender<Timestamp>>>);
@@ -36,10 +40,14 @@ impl Clock {
     /// Returns once the time has come.
     pub(crate) async fn sleep_until(&self, at: Timestamp) {
         match &self.0 {
-            None => {
+            None => loop {
                 let wait = at.duration_since(Timestamp::now());
-                tokio::time::sleep(Duration::try_from(wait).unwrap_or_default()).await;
-            }
+                let wait = Duration::try_from(wait).unwrap_or_default();
+                tokio::time::sleep(wait.min(LONGEST_SLEEP)).await;
+                if wait <= LONGEST_SLEEP {
+                    return;
+                }
+            },
             Some(manual) => {
                 // The sender lives as long as `self`, so waiting can't fail.
                 let _ = manual.subscribe().wait_for(|now| *now >= at).await;

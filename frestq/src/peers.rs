@@ -88,18 +88,28 @@ impl Peers {
         id: PeerId,
         change: impl FnOnce(&mut PeerHealth),
     ) -> Result<()> {
-        let Some(row) = self.by_id(id) else {
-            return Ok(());
-        };
+        match self.change(id, change) {
+            Some(health) => store.set_peer_health(id, &health).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Changes it in memory, as a whole: requests and messages report at the same time.
+    fn change(&self, id: PeerId, change: impl FnOnce(&mut PeerHealth)) -> Option<PeerHealth> {
+        let mut known = self
+            .0
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let row = known.by_id.get_mut(&id)?;
         let mut health = row.health.clone();
         change(&mut health);
-        if health != row.health {
-            self.put(PeerRow {
-                health: health.clone(),
-                ..(*row).clone()
-            });
-            store.set_peer_health(id, &health).await?;
+        if health == row.health {
+            return None;
         }
-        Ok(())
+        *row = Arc::new(PeerRow {
+            health: health.clone(),
+            ..(**row).clone()
+        });
+        Some(health)
     }
 }

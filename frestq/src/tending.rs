@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::{task::JoinHandle, time::MissedTickBehavior};
+use tokio::{
+    task::JoinHandle,
+    time::{MissedTickBehavior, timeout},
+};
 
 use crate::{
     engine::Event, error::Result, model::NodeId, peer::Frestq, signals::WakeReason, store::Wake,
@@ -11,6 +14,9 @@ use crate::{
 
 /// A lease lasts several of these.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Where several processes share a database, what one keeps in memory drifts away from the rows.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// How many due tasks are handled at once.
 const AT_ONCE: i64 = 500;
@@ -71,15 +77,48 @@ async fn keep_alive(peer: &Frestq, node: NodeId) {
         ticks.tick().await;
         let admission = &peer.0.admission;
         admission.set_disk_is_full(!peer.0.store.has_room(admission.free_disk()));
-        match peer.0.store.heartbeat(node).await {
-            Ok(true) => {}
-            Ok(false) => tracing::error!(
-                "another process took over the tasks of this one: is it still needed?"
-            ),
-            Err(error) => tracing::warn!(%error, "the heartbeat failed; trying again"),
+        if !is_alive(peer, node).await {
+            // Whatever this process runs would look as if it had been left behind.
+            continue;
         }
-        if let Err(error) = worker::take_over_orphans(peer).await {
-            tracing::warn!(%error, "tasks of dead processes can't be taken over; trying again");
+        match timeout(HEARTBEAT, worker::take_over_orphans(peer)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "tasks of dead processes can't be taken over; trying again");
+            }
+            // The heartbeat must not wait for it.
+            Err(_) => {
+                tracing::warn!("tasks of dead processes can't be taken over in time; trying again");
+            }
+        }
+    }
+}
+
+/// Extends the lease of this process. One that was given up for dead, as after a time without its
+/// database, becomes alive again: it would deliver nothing any more, and all it runs would be cut off.
+async fn is_alive(peer: &Frestq, node: NodeId) -> bool {
+    let store = &peer.0.store;
+    let alive = match store.heartbeat(node).await {
+        Ok(false) => {
+            let again = store.join_again(node, &peer.config().node_name()).await;
+            if let Ok(true) = again {
+                tracing::warn!(
+                    "this process was given up for dead and is back; what it ran may run elsewhere"
+                );
+            }
+            again
+        }
+        other => other,
+    };
+    match alive {
+        Ok(true) => true,
+        Ok(false) => {
+            tracing::error!("another process took the place of this one: is it still needed?");
+            false
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the heartbeat failed; trying again");
+            false
         }
     }
 }
@@ -97,7 +136,24 @@ async fn listen(peer: &Frestq) {
         }
     };
     look_everywhere(peer).await;
-    while let Some(wake) = wakes.recv().await {
+    let mut again = tokio::time::interval(LOOK_AGAIN);
+    again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let wake = tokio::select! {
+            wake = wakes.recv() => match wake {
+                Some(wake) => wake,
+                None => return,
+            },
+            _ = again.tick() => {
+                // Others end tasks that we took in, and a process may die with a lock on a waiting
+                // task that we passed over.
+                match peer.0.store.open_tasks().await {
+                    Ok(counts) => peer.0.admission.reset(counts),
+                    Err(error) => tracing::warn!(%error, "open tasks can't be counted"),
+                }
+                Wake::Everything
+            }
+        };
         match wake {
             Wake::Queue(queue) => {
                 peer.0.commits.look(queue).await;

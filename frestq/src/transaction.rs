@@ -100,7 +100,7 @@ impl Transaction {
     /// The first statement that would begin or end a transaction. The one it runs in is not the
     /// handler's alone.
     pub(crate) fn meddling(&self) -> Option<&str> {
-        let mut statements = self.statements.iter().map(|(sql, _)| sql.as_str());
+        let mut statements = self.statements.iter().flat_map(|(sql, _)| split(sql));
         statements.find(|sql| {
             let word: String = after_comments(sql)
                 .chars()
@@ -123,6 +123,47 @@ const MEDDLING: [&str; 9] = [
     "SAVEPOINT",
     "START",
 ];
+
+/// The statements in a text, which SQLite runs one after the other.
+fn split(sql: &str) -> Vec<&str> {
+    let (mut statements, mut start, mut at) = (Vec::new(), 0, 0);
+    while let Some(rest) = sql.get(at..).filter(|rest| !rest.is_empty()) {
+        // All of these are ASCII, so each place is one between characters.
+        let (opening, closing) = match rest.as_bytes() {
+            [b'\'' | b'"' | b'`', ..] => (1, &rest[..1]),
+            [b'[', ..] => (1, "]"),
+            [b'-', b'-', ..] => (2, "\n"),
+            [b'/', b'*', ..] => (2, "*/"),
+            [b'$', ..] => match dollar_quote(rest) {
+                Some(tag) => (tag.len(), tag),
+                None => (1, ""),
+            },
+            [b';', ..] => {
+                statements.push(&sql[start..at]);
+                start = at + 1;
+                (1, "")
+            }
+            _ => (rest.chars().next().map_or(1, char::len_utf8), ""),
+        };
+        at += opening;
+        let inside = &sql[at..];
+        at += match inside.find(closing) {
+            Some(end) => end + closing.len(),
+            None => inside.len(),
+        };
+    }
+    statements.push(&sql[start..]);
+    statements
+}
+
+/// `$$` or `$tag$`, if the text starts with one; `$1` is a placeholder.
+fn dollar_quote(text: &str) -> Option<&str> {
+    let end = 1 + text[1..].find('$')?;
+    let tag = &text[1..end];
+    let named = tag.chars().all(|c| c.is_alphanumeric() || c == '_')
+        && !tag.starts_with(|c: char| c.is_ascii_digit());
+    named.then(|| &text[..=end])
+}
 
 /// The statement without what may stand before it.
 fn after_comments(mut sql: &str) -> &str {
@@ -149,7 +190,14 @@ mod tests {
             transaction.execute(sql, ());
             transaction.meddling().is_some()
         };
-        for sql in ["COMMIT", " rollback;", "/* a */ -- b\n;END", "Savepoint x"] {
+        for sql in [
+            "COMMIT",
+            " rollback;",
+            "/* a */ -- b\n;END",
+            "Savepoint x",
+            "INSERT INTO t VALUES (1); COMMIT",
+            "INSERT INTO t VALUES ('it''s; '); /* ; */ end",
+        ] {
             assert!(meddles(sql), "{sql}");
         }
         for sql in [
@@ -157,6 +205,11 @@ mod tests {
             "-- COMMIT",
             "/* COMMIT",
             "INSERT INTO commits VALUES ('COMMIT')",
+            "INSERT INTO t VALUES ('it''s; COMMIT', $1) -- ; COMMIT",
+            "INSERT INTO [; END] VALUES ($1, $2); DELETE FROM \"; END\"",
+            "DO $do$ BEGIN NULL; END $do$",
+            "DO $$ BEGIN NULL; END $$",
+            "SELECT 'unclosed; COMMIT",
             "é",
         ] {
             assert!(!meddles(sql), "{sql}");

@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 use tokio::{
     runtime::Runtime,
     sync::{mpsc, watch},
+    task::JoinHandle,
 };
 
 use crate::{
@@ -23,6 +24,8 @@ use crate::{
 pub(crate) struct Worker {
     runtime: Option<Runtime>,
     running: Arc<watch::Sender<usize>>,
+    /// Ends with the last claim.
+    starting: JoinHandle<()>,
 }
 
 impl Worker {
@@ -43,7 +46,7 @@ impl Worker {
             })?;
         let running = Arc::new(watch::Sender::new(0));
         let (handle, count) = (runtime.handle().clone(), running.clone());
-        tokio::spawn(async move {
+        let starting = tokio::spawn(async move {
             while let Some(task) = claimed.recv().await {
                 count.send_modify(|running| *running += 1);
                 let (peer, count) = (peer.clone(), count.clone());
@@ -56,15 +59,20 @@ impl Worker {
         Ok(Self {
             runtime: Some(runtime),
             running,
+            starting,
         })
     }
 
-    /// Waits until nothing runs; `false` if the time is up first.
-    pub(crate) async fn drain(&self, longest: Duration) -> bool {
+    /// Waits until the committer claims no more and nothing runs; `false` if the time is up first.
+    pub(crate) async fn drain(&mut self, longest: Duration) -> bool {
         let mut running = self.running.subscribe();
-        tokio::time::timeout(longest, running.wait_for(|running| *running == 0))
-            .await
-            .is_ok()
+        let starting = &mut self.starting;
+        let drained = async {
+            // What is claimed and not yet started counts too. It ends in no other way.
+            let _ = starting.await;
+            let _ = running.wait_for(|running| *running == 0).await;
+        };
+        tokio::time::timeout(longest, drained).await.is_ok()
     }
 
     /// How many handlers run now.

@@ -139,6 +139,14 @@ on_each_store! {
         assert!(seen[1].at - before >= Duration::from_millis(1490));
     }
 
+    async fn a_delayed_task_is_tried_as_long_as_others(store) {
+        let a = Peer::start_with(&store, "a", &[("FRESTQ_DELIVERY__GIVE_UP_AFTER", "1s")]).await;
+        let b = Fake::new().await;
+        let order = json!({"to": b.url, "queue": "work", "action": "echo", "delay_ms": 1500});
+        let task = a.order(&order).await;
+        assert!(b.sees(1).await[0].carries(&task));
+    }
+
     async fn what_is_refused_ends_in_error_at_once_with_the_receivers_words(store) {
         let a = Peer::start(&store, "a").await;
         join_all([400, 403, 404, 409, 413, 422].map(async |status| {

@@ -20,7 +20,9 @@ use crate::{
     clock::Clock,
     engine::{self, Answer, Changes, Event, Turn, Verdict, Wanted, World},
     error::{Error, Result, TaskError},
-    model::{Json, MessageId, NodeId, OutboxRow, PeerId, PeerUrl, Role, TaskId, TaskState},
+    model::{
+        Json, MessageId, NodeId, OutboxRow, Outgoing, PeerId, PeerUrl, Role, TaskId, TaskState,
+    },
     peers::Peers,
     signals::{Ended, Signals, WakeReason},
     store::{OutboxState, Settled, Store, Writer, Writes},
@@ -54,8 +56,8 @@ enum Command {
     Look(Box<str>),
     /// Hand out no more slots.
     StopClaiming,
-    /// Finish what was submitted and end.
-    Close,
+    /// Finish what was submitted and end; dropped at the end.
+    Close(oneshot::Sender<()>),
 }
 
 /// A task that got a slot: to be run now.
@@ -115,8 +117,10 @@ impl Commits {
     }
 
     pub(crate) async fn close(&self) {
-        self.command(Command::Close).await;
-        self.0.closed().await;
+        let (ending, ended) = oneshot::channel();
+        self.command(Command::Close(ending)).await;
+        // Nothing is ever sent by it.
+        let _ = ended.await;
     }
 
     async fn command(&self, command: Command) {
@@ -137,6 +141,8 @@ pub(crate) struct Committer {
     pub(crate) admission: Arc<Admission>,
     pub(crate) slots: Slots,
     pub(crate) claimed: mpsc::UnboundedSender<Claimed>,
+    /// How long a message without an expiration date is tried.
+    pub(crate) give_up_after: Duration,
     pub(crate) log_payloads: bool,
     pub(crate) doubt: Doubt,
 }
@@ -169,10 +175,10 @@ impl Committer {
     }
 
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        let mut open = true;
+        let (mut open, mut ending) = (true, Vec::new());
         while open {
             let mut batch = Vec::new();
-            open = self.gather(&mut commands, &mut batch).await;
+            open = self.gather(&mut commands, &mut batch, &mut ending).await;
             if !batch.is_empty() || self.slots.wants_to_claim() {
                 self.commit_all(batch).await;
             }
@@ -184,6 +190,7 @@ impl Committer {
         &mut self,
         commands: &mut mpsc::Receiver<Command>,
         batch: &mut Vec<Submission>,
+        ending: &mut Vec<oneshot::Sender<()>>,
     ) -> bool {
         let mut events = 0;
         let mut linger = None;
@@ -222,9 +229,14 @@ impl Committer {
                     }
                 }
                 Command::Look(queue) => self.slots.look(&queue),
-                Command::StopClaiming => self.slots.stop(),
-                Command::Close => {
+                Command::StopClaiming => {
+                    self.slots.stop();
+                    // Whoever runs the claimed tasks sees by this that the last one has come.
+                    self.claimed = mpsc::unbounded_channel().0;
+                }
+                Command::Close(end) => {
                     commands.close();
+                    ending.push(end);
                 }
             }
         }
@@ -521,13 +533,20 @@ impl Committer {
                 action: message.action.clone(),
                 task: message.task.clone(),
                 carries_task: message.carries_task,
-                expires_at: message.expires_at,
+                expires_at: message.expires_at.or(self.end_of_delayed(message)),
                 attempts: 0,
                 due_at: message.not_before.unwrap_or(now),
                 created_at: now,
             });
         }
         Ok(rows)
+    }
+
+    /// When to give up a message that is not to be sent yet: it has as much time as others, from its
+    /// first attempt on.
+    fn end_of_delayed(&self, message: &Outgoing) -> Option<jiff::Timestamp> {
+        let first = message.not_before?;
+        first.checked_add(self.give_up_after).ok()
     }
 
     /// Answers, and signals what is true now.

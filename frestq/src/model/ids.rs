@@ -93,9 +93,19 @@ impl PeerUrl {
         &self.0
     }
 
-    /// Where messages for `queue` are posted.
+    /// Where messages for `queue` are posted. Its name is one segment of the path, whatever it holds.
     pub(crate) fn queue(&self, queue: &str) -> String {
-        format!("{}/{queue}/", self.0)
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+        let mut url = format!("{}/", self.0);
+        for byte in queue.bytes() {
+            if plain(byte) {
+                url.push(char::from(byte));
+            } else {
+                url.push_str(&format!("%{byte:02X}"));
+            }
+        }
+        url.push('/');
+        url
     }
 
     /// Takes text that this type wrote earlier, from the database.
@@ -156,5 +166,41 @@ impl<'de> Deserialize<'de> for PeerUrl {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_queue_is_one_segment_of_the_path() {
+        let peer: PeerUrl = "http://127.0.0.1:5001/api/queues/".parse().unwrap();
+        assert_eq!(
+            peer.queue("say_queue"),
+            "http://127.0.0.1:5001/api/queues/say_queue/"
+        );
+        for name in ["a/b", "what?", "a#b", "100%", "internal.frestq", "ñ q"] {
+            let url = url::Url::parse(&peer.queue(name)).unwrap();
+            let segments: Vec<_> = url.path_segments().unwrap().collect();
+            assert_eq!(segments.len(), 4, "{url}");
+            let read = percent_decoded(segments[2]);
+            assert_eq!((read.as_str(), url.query()), (name, None));
+        }
+    }
+
+    fn percent_decoded(segment: &str) -> String {
+        let mut bytes = Vec::new();
+        let mut rest = segment.bytes();
+        while let Some(byte) = rest.next() {
+            bytes.push(match byte {
+                b'%' => {
+                    let digits = [rest.next().unwrap(), rest.next().unwrap()];
+                    u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap()
+                }
+                other => other,
+            });
+        }
+        String::from_utf8(bytes).unwrap()
     }
 }

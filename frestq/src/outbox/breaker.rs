@@ -23,10 +23,13 @@ pub(super) fn gate(health: &PeerHealth, now: Timestamp) -> Gate {
     }
 }
 
-/// A request got no answer.
+/// A request got no answer. Requests that were under way together when the peer went away are one
+/// failure: those that end while the breaker is open already say nothing new.
 pub(super) fn failed(health: &mut PeerHealth, why: &str, now: Timestamp, luck: f64) {
-    health.failures = health.failures.saturating_add(1);
-    health.probe_at = Some(retry::next_probe(health.failures, now, luck));
+    if !matches!(gate(health, now), Gate::Closed(_)) {
+        health.failures = health.failures.saturating_add(1);
+        health.probe_at = Some(retry::next_probe(health.failures, now, luck));
+    }
     health.last_error = Some(why.to_owned());
 }
 
@@ -58,6 +61,19 @@ mod tests {
             assert_eq!(gate(&health, now), Gate::Probe);
         }
         assert_eq!(waits, [1, 5, 30, 60, 60]);
+    }
+
+    #[test]
+    fn requests_that_fail_together_are_one_failure() {
+        let (mut health, now) = (PeerHealth::default(), Timestamp::UNIX_EPOCH);
+        for _ in 0..32 {
+            failed(&mut health, "connection reset", now, 1.0);
+        }
+        assert_eq!(health.failures, 1);
+        assert_eq!(
+            gate(&health, now),
+            Gate::Closed(now + Duration::from_secs(1))
+        );
     }
 
     #[test]

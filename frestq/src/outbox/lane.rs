@@ -33,6 +33,9 @@ const MOST_UNSETTLED: usize = 4096;
 /// How many bytes of messages are kept to be sent; the others are read when their turn comes.
 const MOST_READY: usize = 4 * 1024 * 1024;
 
+/// A peer that asks us back at once, or in the past, is not asked again any sooner.
+const SHORTEST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// What a request reports back to its lane.
 enum Report {
     /// The request has ended and another may start; a smaller one, if this one was too large.
@@ -217,7 +220,9 @@ impl Lane {
             }
             let (store, node) = (&self.outbox.store, self.outbox.node);
             if !store.claim_delivery(self.peer, node).await? {
-                // Another process delivers to this peer; its messages may be ours some day.
+                // Another process delivers to this peer; its messages may be ours some day. By then
+                // most of what waits here will have been delivered.
+                self.forget();
                 return Ok(Some(self.later(LOOK_AGAIN)));
             }
             if self.ready.is_empty() {
@@ -235,6 +240,16 @@ impl Lane {
             self.requests += 1;
             self.start(peer.url.clone(), messages);
         }
+    }
+
+    /// Forgets what was read and not sent, to be read again.
+    fn forget(&mut self) {
+        for row in self.ready.drain(..) {
+            self.unsettled.remove(&row.seq);
+        }
+        self.ready_bytes = 0;
+        self.cursor = 0;
+        self.more = true;
     }
 
     /// Reads what is due behind the cursor.
@@ -316,7 +331,7 @@ async fn sleep(clock: &crate::clock::Clock, until: Option<Timestamp>) {
 /// Why a message is not worth another attempt, if so.
 fn too_late(row: &OutboxRow, now: Timestamp, give_up_after: std::time::Duration) -> Option<String> {
     match row.expires_at {
-        Some(at) if at <= now => Some("not delivered before its expiration date".into()),
+        Some(at) if at <= now => Some("not delivered before its time was over".into()),
         Some(_) => None,
         None => {
             let over = row
@@ -410,7 +425,10 @@ fn verdict(message: Arc<OutboxRow>, reply: Reply, now: Timestamp) -> (Arc<Outbox
             retry_after,
         } => {
             let at = match retry_after {
-                Some(wait) => now.checked_add(wait).unwrap_or(Timestamp::MAX),
+                Some(wait) => {
+                    let wait = wait.max(SHORTEST_WAIT);
+                    now.checked_add(wait).unwrap_or(Timestamp::MAX)
+                }
                 None => retry::next_attempt(message.attempts + 1, now, fastrand::f64()),
             };
             Verdict::Later { at, status, why }
@@ -445,4 +463,44 @@ async fn settle(
         retry_at = Some(outbox.clock.now());
     }
     let _ = reports.send(Report::Settled { seqs, retry_at });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn row() -> Arc<OutboxRow> {
+        Arc::new(OutboxRow {
+            seq: 1,
+            peer: PeerId(1),
+            message: "m".into(),
+            queue: "q".into(),
+            action: "a".into(),
+            task: "t".into(),
+            carries_task: true,
+            body: "{}".into(),
+            expires_at: None,
+            attempts: 0,
+            due_at: Timestamp::UNIX_EPOCH,
+            created_at: Timestamp::UNIX_EPOCH,
+        })
+    }
+
+    #[test]
+    fn a_peer_that_asks_us_back_at_once_is_not_hammered() {
+        let wait = |seconds| {
+            let reply = Reply::Later {
+                status: 503,
+                why: String::new(),
+                retry_after: Some(Duration::from_secs(seconds)),
+            };
+            match verdict(row(), reply, Timestamp::UNIX_EPOCH).1 {
+                Verdict::Later { at, .. } => at.as_second(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((wait(0), wait(7)), (1, 7));
+    }
 }

@@ -193,6 +193,16 @@ impl Store {
         on_either!(self, store => store.heartbeat(node).await)
     }
 
+    /// Makes a process that was given up for dead alive again: whatever it runs and nobody has put
+    /// back is its own as before. `false`: another one has taken its name, so it is not needed.
+    pub(crate) async fn join_again(&self, node: NodeId, name: &str) -> Result<bool> {
+        match self {
+            // The file's lock is a lease that never runs out.
+            Self::Sqlite(_) => Ok(true),
+            Self::Postgres(store) => store.join_again(node, name).await,
+        }
+    }
+
     /// Removes this process; whatever it still owns can be taken over.
     pub(crate) async fn leave(&self, node: NodeId) -> Result<()> {
         on_either!(self, store => store.leave(node).await)
@@ -282,7 +292,7 @@ impl Writer {
 /// Whether a transaction lost to another one and may succeed when all of it is done again, from
 /// loading on: two processes took the same message or task, or wanted each other's rows.
 ///
-/// A lost connection is not among these: whether its commit came through is not known.
+/// A lost connection is not among these: waiting for it is no race.
 pub(crate) fn is_transient(error: &Error) -> bool {
     let Error::Database(sqlx::Error::Database(error)) = error else {
         return false;

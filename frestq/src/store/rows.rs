@@ -150,12 +150,12 @@ pub(super) fn accepted(row: &Row) -> Result<(InboxKey, [u8; 16])> {
     Ok((key, hash.try_into().unwrap_or_default()))
 }
 
-/// `id, url, extensions, failures, probe_at, last_error`
 /// The place in the outbox that a new message was given.
 pub(super) fn place(row: &Row) -> Result<(MessageId, i64)> {
     Ok((row.text(0)?.into(), row.get(1)?))
 }
 
+/// `id, url, extensions, failures, probe_at, last_error`
 pub(super) fn peer(row: &Row) -> Result<PeerRow> {
     Ok(PeerRow {
         id: PeerId(row.get(0)?),

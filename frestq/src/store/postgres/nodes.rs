@@ -52,6 +52,24 @@ impl Postgres {
         Ok(done.rows_affected() == 1)
     }
 
+    /// Takes a node's own number again, unless another one has its name by now.
+    pub(crate) async fn join_again(&self, node: NodeId, name: &str) -> Result<bool> {
+        const SQL: &str = concat!(
+            "INSERT INTO nodes (id, name, started_at, alive_until) VALUES ($1, $2, ",
+            now!(),
+            ", ",
+            now!(),
+            " + $3) ON CONFLICT DO NOTHING"
+        );
+        let done = sqlx::query(SQL)
+            .bind(node.0)
+            .bind(name)
+            .bind(lease())
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     pub(crate) async fn leave(&self, node: NodeId) -> Result<()> {
         sqlx::query("DELETE FROM nodes WHERE id = $1")
             .bind(node.0)

@@ -1,8 +1,10 @@
 //! The writing connection: whole batches as arrays, unfolded by `UNNEST`.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use sqlx::{
-    AssertSqlSafe, Connection, PgConnection,
+    AssertSqlSafe, Connection, PgConnection, Row as _,
     postgres::{PgArguments, PgConnectOptions, PgRow},
     query::Query,
 };
@@ -30,6 +32,8 @@ pub(crate) struct PgWriter {
     /// Every statement of the transaction has succeeded. Postgres answers the `COMMIT` of a failed
     /// one with success, and rolls it back.
     sound: bool,
+    /// The server's number of the transaction, by which it tells later what became of it.
+    number: i64,
     /// Places in the outbox that this transaction has given so far.
     places: Vec<(MessageId, i64)>,
 }
@@ -42,22 +46,26 @@ impl PgWriter {
             connection: Some(connect(options).await?),
             open: false,
             sound: false,
+            number: 0,
             places: Vec::new(),
         })
     }
 
     pub(crate) async fn begin(&mut self) -> Result<()> {
         self.rollback().await?;
-        if let Some(connection) = &mut self.connection
-            && let Err(error) = sqlx::query("BEGIN").execute(connection).await
-        {
-            // The server may have been restarted since the last time; nothing is lost by that.
-            tracing::warn!(%error, "lost the connection that writes; connecting again");
-            self.connection = None;
+        if let Some(connection) = &mut self.connection {
+            match begin(connection).await {
+                Ok(number) => self.number = number,
+                Err(error) => {
+                    // The server may have been restarted since the last time; nothing is lost by that.
+                    tracing::warn!(%error, "lost the connection that writes; connecting again");
+                    self.connection = None;
+                }
+            }
         }
         if self.connection.is_none() {
             let mut connection = connect(&self.options).await?;
-            sqlx::query("BEGIN").execute(&mut connection).await?;
+            self.number = begin(&mut connection).await?;
             self.connection = Some(connection);
         }
         (self.open, self.sound) = (true, true);
@@ -70,9 +78,49 @@ impl PgWriter {
                 "a statement of this transaction has failed, so it can't be committed".into(),
             ));
         }
-        self.fetch(sqlx::query("COMMIT")).await?;
+        if let Err(error) = self.fetch(sqlx::query("COMMIT")).await {
+            if !is_in_doubt(&error) || !self.came_through().await {
+                return Err(error);
+            }
+        }
         (self.open, self.sound) = (false, false);
         Ok(std::mem::take(&mut self.places))
+    }
+
+    /// Whether the transaction was committed, though its `COMMIT` was not answered. All else depends
+    /// on it: what was claimed in it, the answers that were promised. So this takes as long as it
+    /// takes to reach the server.
+    async fn came_through(&mut self) -> bool {
+        if let Some(lost) = self.connection.take() {
+            // Not with a farewell, which might wait for the same answer.
+            drop(lost);
+        }
+        let mut wait = Duration::from_millis(100);
+        loop {
+            match self.status().await {
+                // Too long ago to be known, which it can't be, counts as undone.
+                Ok(None) => return false,
+                Ok(Some(status)) if status == "committed" => return true,
+                Ok(Some(status)) if status == "aborted" => return false,
+                Ok(Some(_)) => {}
+                Err(error) => tracing::warn!(
+                    %error,
+                    "lost the connection during a commit; asking the database what became of it"
+                ),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    async fn status(&mut self) -> sqlx::Result<Option<String>> {
+        let mut connection = connect(&self.options).await?;
+        let (status,) = sqlx::query_as("SELECT txid_status($1)")
+            .bind(self.number)
+            .fetch_one(&mut connection)
+            .await?;
+        self.connection = Some(connection);
+        Ok(status)
     }
 
     pub(crate) async fn rollback(&mut self) -> Result<()> {
@@ -134,7 +182,9 @@ impl PgWriter {
             };
             let why = match &error {
                 // The handler's own mistake; so is a row of its tables that is there already.
-                Error::Database(sqlx::Error::Database(why)) if !is_transient(&error) => {
+                Error::Database(sqlx::Error::Database(why))
+                    if !is_transient(&error) && !is_the_servers_trouble(why.code().as_deref()) =>
+                {
                     why.to_string()
                 }
                 // A value that can't be sent.
@@ -326,6 +376,36 @@ impl PgWriter {
         self.sound = sound;
         Ok(rows)
     }
+}
+
+/// Begins a transaction, and gives its number.
+async fn begin(connection: &mut PgConnection) -> sqlx::Result<i64> {
+    let rows = sqlx::raw_sql("BEGIN; SELECT txid_current()")
+        .fetch_all(connection)
+        .await?;
+    rows.first()
+        .ok_or(sqlx::Error::RowNotFound)?
+        .try_get::<i64, _>(0)
+}
+
+/// Whether a `COMMIT` that failed like this may have come through: the server has not said that it
+/// did not.
+fn is_in_doubt(error: &Error) -> bool {
+    match error {
+        Error::Database(sqlx::Error::Database(error)) => error
+            .code()
+            .is_some_and(|code| code.starts_with("08") || code.starts_with("57P")),
+        _ => true,
+    }
+}
+
+/// Whether it was for want of room or memory, a damaged disk, or the server's end.
+fn is_the_servers_trouble(code: Option<&str>) -> bool {
+    code.is_some_and(|code| {
+        ["08", "53", "57P", "58", "XX"]
+            .iter()
+            .any(|class| code.starts_with(class))
+    })
 }
 
 /// The connection after its transaction; `None` if it is of no use any more.

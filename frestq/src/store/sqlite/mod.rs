@@ -172,7 +172,9 @@ fn query(
 
 /// Takes the lock that makes this the one serving process.
 fn lock(path: &Path) -> Result<File> {
-    let mut name = path.as_os_str().to_owned();
+    // Under the file's own name, by whatever link it was found.
+    let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mut name = file.into_os_string();
     name.push(".lock");
     let io = |source| Error::Io {
         what: format!("lock file {}", Path::new(&name).display()),

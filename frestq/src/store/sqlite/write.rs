@@ -106,6 +106,9 @@ impl SqliteWriter {
         for (sql, params) in &transaction.statements {
             let query = super::query(AssertSqlSafe(sql.as_str()), params.iter().cloned());
             if let Err(error) = query.execute(&mut self.connection).await {
+                if !is_the_statements_own(&error) {
+                    return Err(error.into());
+                }
                 sqlx::raw_sql("ROLLBACK TO handler; RELEASE handler")
                     .execute(&mut self.connection)
                     .await?;
@@ -264,6 +267,28 @@ impl SqliteWriter {
         self.aside.0.push(';');
         self.aside.1.push(serde_json::to_string(rows)?.into());
         Ok(())
+    }
+}
+
+/// Whether a statement failed by its own fault, and not for want of room, memory or a sound disk.
+fn is_the_statements_own(error: &sqlx::Error) -> bool {
+    const TROUBLES: [i32; 8] = [
+        5,  // busy
+        6,  // locked
+        7,  // out of memory
+        10, // the disk failed
+        11, // the file is damaged
+        13, // the disk is full
+        14, // a file can't be opened
+        26, // not a database
+    ];
+    match error {
+        sqlx::Error::Database(error) => {
+            let code = error.code().and_then(|code| code.parse::<i32>().ok());
+            code.is_none_or(|code| !TROUBLES.contains(&(code & 0xff)))
+        }
+        sqlx::Error::Encode(_) => true,
+        _ => false,
     }
 }
 

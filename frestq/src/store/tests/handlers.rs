@@ -148,3 +148,22 @@ async fn one_statement_takes_values_of_different_types(database: Arc<Database>) 
     let scores: Vec<Option<f64>> = store.fetch(sql, vec![], |row| row.get(0)).await.unwrap();
     assert_eq!(scores, [None, Some(1.0), Some(1.5), Some(2.0), None]);
 }
+
+#[tokio::test]
+async fn a_full_disk_is_no_failure_of_a_handler() {
+    super::harness::sqlite(|database| async move {
+        let (store, mut writer) = ready(&database).await;
+        let mut transaction = Transaction::default();
+        transaction.execute("PRAGMA max_page_count = 1", ());
+        transaction.execute(
+            "INSERT INTO votes (id, name) VALUES ($1, $2)",
+            (1_i64, "x".repeat(1_000_000)),
+        );
+        writer.begin().await.unwrap();
+        let error = writer.run(&transaction).await.unwrap_err();
+        assert!(error.to_string().contains("full"), "{error}");
+        writer.rollback().await.unwrap();
+        assert_eq!(names(&store).await, Vec::<String>::new());
+    })
+    .await;
+}

@@ -117,6 +117,20 @@ mod one_process {
         })
         .await;
     }
+
+    #[tokio::test]
+    async fn another_name_of_the_file_is_no_way_around() {
+        sqlite(|database| async move {
+            let _first = database.store().await;
+            let file = database.url.strip_prefix("sqlite:").unwrap();
+            let link = format!("{file}.link");
+            std::os::unix::fs::symlink(file, &link).unwrap();
+            let second = Store::open(&format!("sqlite:{link}"), Purpose::Serve).await;
+            let refusal = second.unwrap_err().to_string();
+            assert!(refusal.contains("another process serves it"), "{refusal}");
+        })
+        .await;
+    }
 }
 
 mod addresses {

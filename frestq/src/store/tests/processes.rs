@@ -82,11 +82,13 @@ mod several {
         a_message_that_two_processes_take_is_taken_once,
         processes_that_want_each_others_tasks_are_told_to_try_again,
         a_process_whose_lease_ran_out_learns_of_its_death,
+        a_process_given_up_for_dead_comes_back,
         the_number_of_a_process_is_never_given_again,
         one_living_process_delivers_to_a_peer,
         a_dead_process_delivers_to_nobody,
         a_failed_transaction_is_never_committed,
         a_writer_outlives_its_connection,
+        a_commit_without_an_answer_is_looked_up,
         the_disk_is_waited_for,
         application_tables_are_safe_to_make_at_the_same_time,
     );
@@ -228,6 +230,23 @@ mod several {
         assert!(store.heartbeat(other).await.unwrap());
     }
 
+    async fn a_process_given_up_for_dead_comes_back(database: Arc<Database>) {
+        let (store, node) = with_claimed_task(&database, "one").await;
+        let b = peer(&store, "b").await;
+        starve(&store, node).await;
+        assert_eq!(store.orphans(10).await.unwrap().len(), 1);
+        assert!(!store.claim_delivery(b, node).await.unwrap());
+        assert!(store.join_again(node, "one").await.unwrap());
+        assert!(store.heartbeat(node).await.unwrap());
+        assert_eq!(store.orphans(10).await.unwrap(), []);
+        assert!(store.claim_delivery(b, node).await.unwrap());
+        // Unless somebody has taken its place.
+        starve(&store, node).await;
+        store.join("one", at(0)).await.unwrap();
+        assert!(!store.join_again(node, "one").await.unwrap());
+        assert!(!store.heartbeat(node).await.unwrap());
+    }
+
     async fn the_number_of_a_process_is_never_given_again(database: Arc<Database>) {
         let store = database.store().await;
         let first = store.join("one", at(0)).await.unwrap();
@@ -321,6 +340,88 @@ mod several {
         writer.rollback().await.unwrap();
         create(&mut writer, &[new_task("b")]).await;
         assert_eq!(store.tasks(&Default::default(), 5).await.unwrap().len(), 2);
+    }
+
+    /// What is cut off of the next exchange between a process and its server.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Cut {
+        Nothing,
+        /// The server gets the request, and nobody its answer.
+        Answer,
+        Request,
+    }
+
+    async fn stand_between(url: &str) -> (String, Arc<std::sync::Mutex<Cut>>) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut url = url::Url::parse(url).unwrap();
+        let server = (
+            url.host_str().unwrap().to_owned(),
+            url.port().unwrap_or(5432),
+        );
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_port(Some(listener.local_addr().unwrap().port()))
+            .unwrap();
+        let cut = Arc::new(std::sync::Mutex::new(Cut::Nothing));
+        let shared = cut.clone();
+        tokio::spawn(async move {
+            loop {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let mut server = tokio::net::TcpStream::connect(server.clone())
+                    .await
+                    .unwrap();
+                let cut = shared.clone();
+                tokio::spawn(async move {
+                    let (mut up, mut down) = ([0; 8192], [0; 8192]);
+                    loop {
+                        tokio::select! {
+                            n = client.read(&mut up) => match n {
+                                Ok(n) if n > 0 && *cut.lock().unwrap() != Cut::Request => {
+                                    server.write_all(&up[..n]).await.unwrap();
+                                }
+                                _ => break,
+                            },
+                            n = server.read(&mut down) => match n {
+                                Ok(n) if n > 0 && *cut.lock().unwrap() != Cut::Answer => {
+                                    client.write_all(&down[..n]).await.unwrap();
+                                }
+                                _ => break,
+                            },
+                        }
+                    }
+                    *cut.lock().unwrap() = Cut::Nothing;
+                });
+            }
+        });
+        (url.into(), cut)
+    }
+
+    async fn a_commit_without_an_answer_is_looked_up(database: Arc<Database>) {
+        drop(database.store().await);
+        let (url, cut) = stand_between(&database.url).await;
+        let store = Store::open(&url, Purpose::Serve).await.unwrap();
+        let mut writer = store.writer().await.unwrap();
+        // The first commit of a connection only prepares the statement.
+        for (name, next) in [
+            ("a", Cut::Nothing),
+            ("b", Cut::Answer),
+            ("c", Cut::Nothing),
+            ("d", Cut::Request),
+            ("e", Cut::Nothing),
+        ] {
+            let task = new_task(name);
+            let writes = Writes {
+                created: vec![(&task, &task.state, None)],
+                ..Writes::default()
+            };
+            writer.begin().await.unwrap();
+            writer.save(&writes).await.unwrap();
+            *cut.lock().unwrap() = next;
+            let committed = writer.commit().await.is_ok();
+            assert_eq!(committed, next != Cut::Request, "{name}");
+            writer.rollback().await.unwrap();
+            assert_eq!(load(&mut writer, name).await.is_some(), committed);
+        }
     }
 
     async fn the_disk_is_waited_for(database: Arc<Database>) {
