@@ -6,4 +6,6 @@ pub use axum::{
 };
 pub use serde::{Deserialize, Serialize};
 
-pub use crate::{Action, Frestq, FromTask, Message, SimpleTask, Task, TaskError};
+pub use crate::{
+    Action, External, Frestq, FromTask, Message, Parallel, Sequential, SimpleTask, Task, TaskError,
+};

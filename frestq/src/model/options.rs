@@ -13,6 +13,8 @@ pub struct ActionOptions {
     pub max_attempts: u32,
     /// How long one run may take; unlimited when `None`.
     pub timeout: Option<Duration>,
+    /// Whether its handler says what becomes of errors.
+    pub handles_errors: bool,
     /// Never run a second time: a cut-off run ends in error `interrupted`.
     pub at_most_once: bool,
 }
@@ -24,6 +26,7 @@ impl ActionOptions {
         retries: 0,
         max_attempts: 20,
         timeout: None,
+        handles_errors: false,
         at_most_once: false,
     };
 }
