@@ -50,39 +50,62 @@ pub trait Action: Serialize {
     }
 }
 
-/// One task for one peer, built by value and handed to [`Frestq::send`](crate::Frestq::send).
+/// Anything that can be sent, or added to a task: one task, or a whole tree, built by value.
 ///
-/// `T` is the type of its output: any JSON unless an [`Action`] says more.
-///
-/// ```
-/// use frestq::SimpleTask;
-/// use serde_json::json;
-///
-/// let task = SimpleTask::new("http://127.0.0.1:5001/api/queues", "say_queue", "hello_world")
-///     .data(json!({ "username": "ada" }))
-///     .label("greeting");
-/// ```
-///
-/// A wrong address or a payload that is no JSON is reported by `send`, so that building stays fluent.
-#[must_use = "a task does nothing until it is sent"]
-#[derive(Debug)]
-pub struct SimpleTask<T = serde_json::Value> {
-    pub(crate) draft: Draft,
-    output: PhantomData<fn() -> T>,
+/// Implemented by [`SimpleTask`], [`Sequential`], [`Parallel`] and [`External`].
+pub trait Compose {
+    /// What its end brings.
+    type Output;
+
+    /// The tree as one value.
+    fn into_node(self) -> Node;
 }
 
-/// What a [`SimpleTask`] holds, whatever its output.
+/// A task with its subtasks, on its way to be stored.
+#[derive(Debug)]
+pub struct Node(pub(crate) Draft);
+
+/// What a task will be, whatever its kind and output.
 #[derive(Debug)]
 pub(crate) struct Draft {
-    pub(crate) peer: Result<PeerUrl>,
-    pub(crate) queue: String,
-    pub(crate) action: String,
+    pub(crate) target: Target,
+    pub(crate) children: Vec<Draft>,
     pub(crate) data: Result<Json>,
     pub(crate) label: Option<String>,
     pub(crate) info: Option<String>,
     pub(crate) expires: Option<When>,
     pub(crate) pingback: Option<When>,
     pub(crate) delay: Option<Duration>,
+}
+
+/// What runs it.
+#[derive(Debug)]
+pub(crate) enum Target {
+    Action {
+        peer: Result<PeerUrl>,
+        queue: String,
+        action: String,
+    },
+    Sequential,
+    Parallel {
+        waits_for_all: bool,
+    },
+    External,
+}
+
+impl Draft {
+    fn new(target: Target) -> Self {
+        Self {
+            target,
+            children: Vec::new(),
+            data: Ok(null()),
+            label: None,
+            info: None,
+            expires: None,
+            pingback: None,
+            delay: None,
+        }
+    }
 }
 
 /// A moment, or a distance from the moment of sending.
@@ -103,6 +126,199 @@ impl When {
     }
 }
 
+/// What every kind of task can carry.
+macro_rules! carries {
+    ($($type:ident $(<$param:ident>)?),+) => {
+        $(impl$(<$param>)? $type$(<$param>)? {
+            /// A name for people and for lookups. Stays on this peer.
+            pub fn label(mut self, label: impl Into<String>) -> Self {
+                self.draft.label = Some(label.into());
+                self
+            }
+
+            /// After this the task is worthless (`expiration_date` on the wire).
+            pub fn expires_at(mut self, at: Timestamp) -> Self {
+                self.draft.expires = Some(When::At(at));
+                self
+            }
+
+            /// Like [`expires_at`](Self::expires_at), counted from the moment of sending.
+            pub fn expires_in(mut self, distance: Duration) -> Self {
+                self.draft.expires = Some(When::In(distance));
+                self
+            }
+        })+
+    };
+}
+
+carries!(SimpleTask<T>, Sequential, Parallel, External);
+
+/// Subtasks that follow one another: each starts when the one before it has finished.
+///
+/// The first one that fails ends the group in its error; those behind it never run. Without
+/// subtasks it finishes at once. Its output is `null`.
+///
+/// ```
+/// use frestq::{Sequential, SimpleTask};
+///
+/// let peer = "http://127.0.0.1:5001/api/queues";
+/// let both = Sequential::new()
+///     .add(SimpleTask::new(peer, "doors", "open"))
+///     .add(SimpleTask::new(peer, "doors", "close"));
+/// ```
+#[must_use = "a task does nothing until it is sent"]
+#[derive(Debug)]
+pub struct Sequential {
+    draft: Draft,
+}
+
+/// Subtasks that run at the same time.
+///
+/// The first one that fails ends the group in its error at once, and the others are called off: what
+/// belongs together and can't succeed together should not go on costing. Where each result counts
+/// by itself, [`wait_for_all`](Self::wait_for_all). Without subtasks it finishes at once. Its output
+/// is `null`; those of its subtasks are read with
+/// [`children`](crate::Relative::children).
+///
+/// ```
+/// use frestq::{Parallel, SimpleTask};
+///
+/// let greet = |peer: &str| SimpleTask::new(peer, "say_queue", "hello_world");
+/// let everybody = Parallel::new()
+///     .add(greet("http://127.0.0.1:5001/api/queues"))
+///     .add(greet("http://127.0.0.1:5002/api/queues"))
+///     .wait_for_all();
+/// ```
+#[must_use = "a task does nothing until it is sent"]
+#[derive(Debug)]
+pub struct Parallel {
+    draft: Draft,
+}
+
+/// A task that waits for a person: it ends with [`Frestq::external`](crate::Frestq::external) or
+/// with `--finish`.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use frestq::External;
+///
+/// let approval = External::new()
+///     .label("approve_election")
+///     .data("the results are in")
+///     .expires_in(Duration::from_secs(7 * 24 * 3600));
+/// ```
+#[must_use = "a task does nothing until it is sent"]
+#[derive(Debug)]
+pub struct External {
+    draft: Draft,
+}
+
+macro_rules! groups {
+    ($($type:ident = $target:expr),+ $(,)?) => {
+        $(impl $type {
+            /// A group without subtasks yet.
+            pub fn new() -> Self {
+                Self { draft: Draft::new($target) }
+            }
+
+            /// Adds a subtask, or a group of them.
+            #[allow(clippy::should_implement_trait, reason = "it is no arithmetic")]
+            pub fn add(mut self, child: impl Compose) -> Self {
+                self.draft.children.push(child.into_node().0);
+                self
+            }
+        }
+
+        impl Default for $type {
+            fn default() -> Self {
+                Self::new()
+            }
+        })+
+    };
+}
+
+groups!(
+    Sequential = Target::Sequential,
+    Parallel = Target::Parallel {
+        waits_for_all: false
+    }
+);
+
+impl Parallel {
+    /// Lets all subtasks end; if any failed, the group ends in error after the last one.
+    pub fn wait_for_all(mut self) -> Self {
+        self.draft.target = Target::Parallel {
+            waits_for_all: true,
+        };
+        self
+    }
+}
+
+impl External {
+    /// A task that waits.
+    pub fn new() -> Self {
+        Self {
+            draft: Draft::new(Target::External),
+        }
+    }
+
+    /// What the person needs to know in order to decide.
+    pub fn data(mut self, data: impl Serialize) -> Self {
+        self.draft.data = to_json(&data).map_err(Error::from);
+        self
+    }
+}
+
+impl Default for External {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+macro_rules! untyped {
+    ($($type:ident),+) => {
+        $(impl Compose for $type {
+            type Output = serde_json::Value;
+
+            fn into_node(self) -> Node {
+                Node(self.draft)
+            }
+        })+
+    };
+}
+
+untyped!(Sequential, Parallel, External);
+
+impl<T> Compose for SimpleTask<T> {
+    type Output = T;
+
+    fn into_node(self) -> Node {
+        Node(self.draft)
+    }
+}
+
+/// One task for one peer, built by value and handed to [`Frestq::send`](crate::Frestq::send).
+///
+/// `T` is the type of its output: any JSON unless an [`Action`] says more.
+///
+/// ```
+/// use frestq::SimpleTask;
+/// use serde_json::json;
+///
+/// let task = SimpleTask::new("http://127.0.0.1:5001/api/queues", "say_queue", "hello_world")
+///     .data(json!({ "username": "ada" }))
+///     .label("greeting");
+/// ```
+///
+/// A wrong address or a payload that is no JSON is reported by `send`, so that building stays fluent.
+#[must_use = "a task does nothing until it is sent"]
+#[derive(Debug)]
+pub struct SimpleTask<T = serde_json::Value> {
+    draft: Draft,
+    output: PhantomData<fn() -> T>,
+}
+
 impl SimpleTask {
     /// A task for `action` of `queue` on the peer with the given root queues URL, with any JSON as its
     /// output. An [`Action`] gives a typed one.
@@ -114,17 +330,11 @@ impl SimpleTask {
 impl<T> SimpleTask<T> {
     fn draft(peer: impl AsRef<str>, queue: impl Into<String>, action: impl Into<String>) -> Self {
         Self {
-            draft: Draft {
+            draft: Draft::new(Target::Action {
                 peer: peer.as_ref().parse(),
                 queue: queue.into(),
                 action: action.into(),
-                data: Ok(null()),
-                label: None,
-                info: None,
-                expires: None,
-                pingback: None,
-                delay: None,
-            },
+            }),
             output: PhantomData,
         }
     }
@@ -135,27 +345,9 @@ impl<T> SimpleTask<T> {
         self
     }
 
-    /// A name for people and for lookups. Stays on this peer.
-    pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.draft.label = Some(label.into());
-        self
-    }
-
     /// A note for people that travels with the task; at most 1,024 characters.
     pub fn info(mut self, info: impl Into<String>) -> Self {
         self.draft.info = Some(info.into());
-        self
-    }
-
-    /// After this the task is worthless (`expiration_date` on the wire).
-    pub fn expires_at(mut self, at: Timestamp) -> Self {
-        self.draft.expires = Some(When::At(at));
-        self
-    }
-
-    /// Like [`expires_at`](Self::expires_at), counted from the moment of sending.
-    pub fn expires_in(mut self, distance: Duration) -> Self {
-        self.draft.expires = Some(When::In(distance));
         self
     }
 

@@ -1,14 +1,17 @@
 //! The handle that a handler holds while it runs. It buffers what the handler adds; the engine
 //! commits that together with the task's completion.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::watch;
 
 use crate::{
-    error::Result,
-    model::{Json, PeerUrl, TaskId},
+    compose::{Compose, Draft},
+    error::{Error, Result},
+    model::{Json, PeerUrl, TaskId, to_json},
     peer::Frestq,
+    relative::{Relative, Relatives},
     transaction::Transaction,
 };
 
@@ -24,7 +27,18 @@ struct Running {
     sender: PeerUrl,
     attempt: i64,
     input: Json,
-    transaction: Mutex<Transaction>,
+    parent: Option<TaskId>,
+    order: i64,
+    called_off: watch::Receiver<bool>,
+    added: Mutex<Added>,
+}
+
+/// What the handler adds, to be committed with its completion.
+#[derive(Default)]
+pub(crate) struct Added {
+    pub(crate) transaction: Transaction,
+    pub(crate) children: Vec<Draft>,
+    pub(crate) parent_output: Option<Result<Json>>,
 }
 
 /// What a run starts from.
@@ -35,27 +49,25 @@ pub(crate) struct Start {
     pub(crate) sender: PeerUrl,
     pub(crate) attempt: i64,
     pub(crate) input: Json,
+    pub(crate) parent: Option<TaskId>,
+    pub(crate) order: i64,
+    pub(crate) called_off: watch::Receiver<bool>,
 }
 
 impl Task {
     pub(crate) fn new(peer: Frestq, start: Start) -> Self {
-        let Start {
-            id,
-            queue,
-            action,
-            sender,
-            attempt,
-            input,
-        } = start;
         Self(Arc::new(Running {
             peer,
-            id,
-            queue,
-            action,
-            sender,
-            attempt,
-            input,
-            transaction: Mutex::default(),
+            id: start.id,
+            queue: start.queue,
+            action: start.action,
+            sender: start.sender,
+            attempt: start.attempt,
+            input: start.input,
+            parent: start.parent,
+            order: start.order,
+            called_off: start.called_off,
+            added: Mutex::default(),
         }))
     }
 
@@ -128,22 +140,127 @@ impl Task {
     /// sets the task `finished`. If one of them fails, none has happened and the task ends in error.
     /// They run in this peer's own database, where [`App::schema`](crate::App::schema) makes your tables.
     pub fn transaction(&self, add: impl FnOnce(&mut Transaction)) {
-        add(&mut self
-            .0
-            .transaction
+        add(&mut self.added().transaction);
+    }
+
+    /// Adds a subtask, or a group of them. Subtasks start after the handler has returned `Ok`, one
+    /// after the other in the order in which they were added; the task finishes with the last one.
+    ///
+    /// ```no_run
+    /// # use frestq::prelude::*;
+    /// #[frestq::task(queue = "town_hall", action = "open")]
+    /// async fn open(task: Task) -> anyhow::Result<()> {
+    ///     let doors = || SimpleTask::new(task.here(), "town_hall", "open_door");
+    ///     task.add(Parallel::new().add(doors()).add(doors()));
+    ///     task.add(SimpleTask::new("http://127.0.0.1:5001/api/queues", "press", "tell"));
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// A wrong address, or an action that this peer does not have, ends the task in error.
+    pub fn add(&self, child: impl Compose) {
+        self.added().children.push(child.into_node().0);
+    }
+
+    /// Sets the output of the task's parent, when this task completes.
+    pub fn set_parent_output(&self, output: impl Serialize) {
+        self.added().parent_output = Some(to_json(&output).map_err(Into::into));
+    }
+
+    /// Returns when the task is called off: cancelled, expired, or ended with its tree. Whatever the
+    /// handler returns afterwards has no effect, so it may stop.
+    pub async fn cancelled(&self) {
+        let mut called_off = self.0.called_off.clone();
+        if called_off.wait_for(|off| *off).await.is_err() {
+            // The run is over, and with it all waiting.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether the task was called off.
+    pub fn is_cancelled(&self) -> bool {
+        *self.0.called_off.borrow()
+    }
+
+    /// The task of whose tree this one is a part.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRelative`] if it has none; those of the database.
+    pub async fn parent(&self) -> Result<Relative> {
+        let parent = self.parent_id("parent")?;
+        let record = self.0.peer.task(parent).await?;
+        Ok(Relative::new(self.0.peer.clone(), record))
+    }
+
+    /// The sibling before this task.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRelative`] if it is the first one or has no parent; those of the database.
+    pub async fn previous(&self) -> Result<Relative> {
+        self.sibling("previous", self.0.order - 1).await
+    }
+
+    /// The sibling after this task.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRelative`] if it is the last one or has no parent; those of the database.
+    pub async fn next(&self) -> Result<Relative> {
+        self.sibling("next", self.0.order + 1).await
+    }
+
+    /// The other children of this task's parent, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRelative`] if it has no parent; those of the database.
+    pub async fn siblings(&self) -> Result<Relatives> {
+        let parent = self.parent_id("siblings")?;
+        let family = self.0.peer.0.store.children(parent).await?;
+        let others = family.into_iter().filter(|task| task.id != self.0.id);
+        Ok(Relatives::new(&self.0.peer, others))
+    }
+
+    /// The subtasks of this task, in order. While its handler runs for the first time there are
+    /// none: those that it adds are stored with its completion.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn children(&self) -> Result<Relatives> {
+        let family = self.0.peer.0.store.children(&self.0.id).await?;
+        Ok(Relatives::new(&self.0.peer, family))
+    }
+
+    fn parent_id(&self, wanted: &'static str) -> Result<&TaskId> {
+        self.0.parent.as_ref().ok_or_else(|| Error::NoRelative {
+            id: self.0.id.clone(),
+            wanted,
+        })
+    }
+
+    async fn sibling(&self, wanted: &'static str, order: i64) -> Result<Relative> {
+        let parent = self.parent_id(wanted)?;
+        let sibling = self.0.peer.0.store.child(parent, order).await?;
+        let record = sibling.ok_or_else(|| Error::NoRelative {
+            id: self.0.id.clone(),
+            wanted,
+        })?;
+        Ok(Relative::new(self.0.peer.clone(), record))
+    }
+
+    fn added(&self) -> MutexGuard<'_, Added> {
+        self.0
+            .added
             .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()));
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Takes what the handler buffered.
-    pub(crate) fn take_transaction(&self) -> Transaction {
-        std::mem::take(
-            &mut self
-                .0
-                .transaction
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner()),
-        )
+    pub(crate) fn take_added(&self) -> Added {
+        std::mem::take(&mut self.added())
     }
 }
 

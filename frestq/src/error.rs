@@ -64,6 +64,14 @@ pub enum Error {
     /// No task of that id is known here.
     #[error("no task {0} here")]
     UnknownTask(TaskId),
+    /// A task has no such relative.
+    #[error("task {id} has no {wanted}; look at its tree with --show-task")]
+    NoRelative {
+        /// The task.
+        id: TaskId,
+        /// Parent, previous, next, ...
+        wanted: &'static str,
+    },
     /// The peer may not be written to.
     #[error("{0} is no registered peer; add it to [peers] in the configuration")]
     UnknownPeer(PeerUrl),
@@ -128,6 +136,12 @@ impl TaskError {
     pub(crate) const REFUSED: &'static str = "refused";
     /// The message could not be delivered in time.
     pub(crate) const UNDELIVERABLE: &'static str = "undeliverable";
+    /// Its tree ended without it, or somebody called it off.
+    pub(crate) const CANCELLED: &'static str = "cancelled";
+    /// A person decided against it.
+    pub(crate) const DENIED: &'static str = "denied";
+    /// Tasks of a group failed that waited for all of them.
+    pub(crate) const CHILDREN_FAILED: &'static str = "children failed";
     /// The input is not what the handler takes.
     pub(crate) const INVALID_INPUT: &'static str = "invalid input";
 

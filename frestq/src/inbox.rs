@@ -19,7 +19,7 @@ use crate::{
     registry::HandlerKind,
     signals::WakeReason,
     wire::{
-        BATCH, INTERNAL_QUEUE, UPDATE_TASK,
+        BATCH, CANCEL_TASK, INTERNAL_QUEUE, UPDATE_TASK,
         message::{BatchAnswer, Envelope, UpdateData, parse_batch},
     },
 };
@@ -290,7 +290,7 @@ fn understand(
     };
     let mut permit = None;
     let what = if queue == INTERNAL_QUEUE {
-        if envelope.action != UPDATE_TASK {
+        if envelope.action != UPDATE_TASK && envelope.action != CANCEL_TASK {
             let why = format!(
                 "queue {INTERNAL_QUEUE} has no action {:?} for other peers",
                 envelope.action
@@ -300,17 +300,22 @@ fn understand(
         let task = envelope
             .task_id
             .ok_or_else(|| Refusal::new(400, "field `task_id` is missing"))?;
-        let UpdateData { status, output } =
-            UpdateData::parse(&envelope.data).map_err(|why| Refusal::new(400, why))?;
+        let what = if envelope.action == CANCEL_TASK {
+            What::CallOff(task)
+        } else {
+            let UpdateData { status, output } =
+                UpdateData::parse(&envelope.data).map_err(|why| Refusal::new(400, why))?;
+            What::Update(Update {
+                task,
+                status,
+                output,
+                rev: envelope.rev,
+            })
+        };
         if stranger {
             return Err(unknown_task());
         }
-        What::Update(Update {
-            task,
-            status,
-            output,
-            rev: envelope.rev,
-        })
+        what
     } else {
         let handler = peer
             .0
@@ -352,6 +357,11 @@ fn understand(
                 queue: queue.into(),
                 action: envelope.action.as_str().into(),
                 status: Status::Created,
+                parent: None,
+                order: 0,
+                open_children: 0,
+                on_failure: Default::default(),
+                moment: None,
                 attempt: 0,
                 failures: 0,
                 epoch: 0,

@@ -99,8 +99,10 @@ mod model;
 mod outbox;
 mod peer;
 mod peers;
+mod planting;
 pub mod prelude;
 mod registry;
+mod relative;
 mod retry;
 mod signals;
 mod store;
@@ -110,7 +112,7 @@ mod wire;
 mod worker;
 
 pub use app::App;
-pub use compose::{Action, SimpleTask};
+pub use compose::{Action, Compose, External, Node, Parallel, Sequential, SimpleTask};
 pub use config::{Config, DeliveryConfig, Limits, QueueConfig};
 pub use context::Task;
 pub use error::{Error, Result, TaskError};
@@ -120,5 +122,6 @@ pub use message::Message;
 pub use model::{
     Direction, Json, MessageId, MessageRecord, PeerUrl, Role, Status, TaskId, TaskKind, TaskRecord,
 };
-pub use peer::{Frestq, TaskHandle};
+pub use peer::{ExternalTask, Frestq, TaskHandle};
+pub use relative::{Relative, Relatives};
 pub use transaction::{Param, Params, Transaction};

@@ -6,19 +6,20 @@ use std::{
     time::Duration,
 };
 
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     admission::Admission,
     clock::Clock,
     commit::Commits,
-    compose::{Draft, SimpleTask, When},
+    compose::Compose,
     config::Config,
-    engine::Event,
+    engine::{Answer, Event},
     error::{Error, Result, TaskError},
     handler::States,
-    model::{NewTask, PeerId, PeerUrl, Role, Status, TaskId, TaskKind, TaskRecord, TaskState},
+    model::{PeerUrl, Status, TaskId, TaskRecord, to_json},
     peers::Peers,
+    planting::plant,
     registry::Registry,
     signals::{Ended, Signals, Watch},
     store::Store,
@@ -85,15 +86,14 @@ impl Frestq {
     /// [`Error::PeerUrl`] or [`Error::Json`] for what the task was built from, [`Error::Invalid`] for
     /// texts longer than the protocol allows, [`Error::Storage`] if it could not be stored. In each
     /// case nothing was sent.
-    pub async fn send<T>(&self, task: SimpleTask<T>) -> Result<TaskHandle<T>> {
-        let new = self.admit(task.draft).await?;
-        let id = new.state.id.clone();
+    pub async fn send<C: Compose>(&self, task: C) -> Result<TaskHandle<C::Output>> {
+        let tree = plant(self, vec![task.into_node().0], None).await?;
+        // A draft gives a row, the root first.
+        let root = tree.first().map(|root| root.state.id.clone());
+        let id = root.ok_or_else(|| Error::Invalid("a tree without a root".into()))?;
         // Watched from before it exists, so that waiting for its output costs no look at the database.
         let watch = self.0.signals.watchers.watch(&id);
-        self.0
-            .commits
-            .submit(vec![Event::Send(Box::new(new))])
-            .await?;
+        self.0.commits.submit(vec![Event::Send(tree)]).await?;
         Ok(TaskHandle {
             peer: self.clone(),
             id,
@@ -102,80 +102,41 @@ impl Frestq {
         })
     }
 
-    /// Checks a draft, and makes the row of it.
-    async fn admit(&self, draft: Draft) -> Result<NewTask> {
-        let Draft {
-            peer,
-            queue,
-            action,
-            data,
-            label,
-            info,
-            expires,
-            pingback,
-            delay,
-        } = draft;
-        let (url, input, now) = (peer?, data?, self.0.clock.now());
-        for (what, text) in [("queue", &queue), ("action", &action)] {
-            let length = text.chars().count();
-            if length > 1024 || (what == "queue" && length == 0) {
-                return Err(Error::Invalid(format!(
-                    "a {what} of {length} characters; 1 to 1024 are allowed"
-                )));
-            }
+    /// A task of this peer that waits for a person.
+    ///
+    /// ```no_run
+    /// # async fn example(peer: frestq::Frestq, id: frestq::TaskId) -> frestq::Result<()> {
+    /// peer.external(id).finish("approved by ana").await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn external(&self, id: impl Into<TaskId>) -> ExternalTask {
+        ExternalTask {
+            peer: self.clone(),
+            id: id.into(),
         }
-        if let Some(length) = info
-            .as_ref()
-            .map(|info| info.chars().count())
-            .filter(|length| *length > 1024)
-        {
-            return Err(Error::Invalid(format!(
-                "an info of {length} characters; at most 1024 are allowed"
-            )));
-        }
-        let local = url == self.0.url;
-        if local && self.0.registry.get(&queue, &action).is_none() {
-            let known = self.0.registry.describe();
-            return Err(Error::Invalid(format!(
-                "this peer has no action {queue}/{action}; {known}"
-            )));
-        }
-        let peer = if local {
-            PeerId::SELF
-        } else {
-            self.0.peers.find_or_add(&self.0.store, &url).await?
+    }
+
+    /// Calls a task off, with its whole subtree, on every peer that can be told.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownTask`], or [`Error::Invalid`] if it has ended.
+    pub async fn cancel(&self, id: &TaskId, why: impl Into<String>) -> Result<()> {
+        let event = Event::CallOff {
+            id: id.clone(),
+            why: why.into(),
         };
-        Ok(NewTask {
-            state: TaskState {
-                seq: 0,
-                id: TaskId::generate(),
-                kind: if local {
-                    TaskKind::Sequential
-                } else {
-                    TaskKind::Simple
-                },
-                role: if local { Role::Local } else { Role::Sent },
-                peer,
-                queue: queue.into(),
-                action: action.into(),
-                status: Status::Created,
-                attempt: 0,
-                failures: 0,
-                epoch: 0,
-                owner: None,
-                rev: 0,
-                run_at: delay
-                    .map(|delay| When::In(delay).resolve(now))
-                    .transpose()?,
-                expires_at: expires.map(|when| when.resolve(now)).transpose()?,
-                modified_at: now,
-            },
-            input,
-            label: label.map(Into::into),
-            info: info.map(Into::into),
-            pingback_at: pingback.map(|when| when.resolve(now)).transpose()?,
-            created_at: now,
-        })
+        self.decide(id, event).await
+    }
+
+    /// Submits a decision about one task.
+    pub(crate) async fn decide(&self, id: &TaskId, event: Event) -> Result<()> {
+        let answer = self.0.commits.submit(vec![event]).await?.pop();
+        match answer {
+            Some(Answer::UnknownTask) => Err(Error::UnknownTask(id.clone())),
+            Some(Answer::Conflict(why)) => Err(Error::Invalid(why)),
+            _ => Ok(()),
+        }
     }
 
     /// The task of this id, as it is on disk.
@@ -217,6 +178,42 @@ impl std::fmt::Debug for Frestq {
         f.debug_struct("Frestq")
             .field("url", &self.0.url)
             .finish_non_exhaustive()
+    }
+}
+
+/// A task that waits for a person's decision.
+#[derive(Clone, Debug)]
+pub struct ExternalTask {
+    peer: Frestq,
+    id: TaskId,
+}
+
+impl ExternalTask {
+    /// Ends it well; what is given is its output.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownTask`]; [`Error::Invalid`] if the task is not external, has ended before, or
+    /// does not wait yet because something before it in its tree has not ended.
+    pub async fn finish(&self, output: impl Serialize) -> Result<()> {
+        let outcome = Ok(to_json(&output)?);
+        let id = self.id.clone();
+        self.peer
+            .decide(&self.id, Event::EndExternal { id, outcome })
+            .await
+    }
+
+    /// Ends it in error `denied`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`finish`](Self::finish).
+    pub async fn deny(&self, reason: impl Into<String>) -> Result<()> {
+        let outcome = Err(TaskError::new(TaskError::DENIED, reason));
+        let id = self.id.clone();
+        self.peer
+            .decide(&self.id, Event::EndExternal { id, outcome })
+            .await
     }
 }
 

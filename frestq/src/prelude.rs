@@ -7,5 +7,6 @@ pub use axum::{
 pub use serde::{Deserialize, Serialize};
 
 pub use crate::{
-    Action, Frestq, FromTask, Handler, Message, Recovery, SimpleTask, Task, TaskError,
+    Action, External, Frestq, FromTask, Handler, Message, Parallel, Recovery, Sequential,
+    SimpleTask, Task, TaskError,
 };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::model::{Json, OutboxRow, PeerId, Status, TaskId};
 
@@ -90,6 +90,39 @@ impl Drop for Watch {
     }
 }
 
+/// The handlers that run in this process, to be told if their task is called off.
+#[derive(Default)]
+pub(crate) struct Runs(Mutex<HashMap<TaskId, (i64, watch::Sender<bool>)>>);
+
+impl Runs {
+    fn map(&self) -> MutexGuard<'_, HashMap<TaskId, (i64, watch::Sender<bool>)>> {
+        self.0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// A run under this claim begins; what it gets turns true when its task is called off.
+    pub(crate) fn begin(&self, id: &TaskId, epoch: i64) -> watch::Receiver<bool> {
+        let (sender, receiver) = watch::channel(false);
+        self.map().insert(id.clone(), (epoch, sender));
+        receiver
+    }
+
+    /// The run under this claim is over.
+    pub(crate) fn end(&self, id: &TaskId, epoch: i64) {
+        let mut map = self.map();
+        if map.get(id).is_some_and(|(newest, _)| *newest == epoch) {
+            map.remove(id);
+        }
+    }
+
+    pub(crate) fn call_off(&self, id: &TaskId) {
+        if let Some((_, run)) = self.map().get(id) {
+            run.send_replace(true);
+        }
+    }
+}
+
 /// Wakes the timer when something is planned earlier than it knows.
 #[derive(Default)]
 pub(crate) struct Timer {
@@ -143,6 +176,7 @@ pub(crate) enum WakeReason {
 pub(crate) struct Signals {
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) timer: Timer,
+    pub(crate) runs: Runs,
     outbox: mpsc::UnboundedSender<Wake>,
 }
 
@@ -153,6 +187,7 @@ impl Signals {
             Self {
                 watchers: Arc::default(),
                 timer: Timer::default(),
+                runs: Runs::default(),
                 outbox,
             },
             wakes,

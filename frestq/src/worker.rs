@@ -12,11 +12,14 @@ use tokio::{
 
 use crate::{
     commit::Claimed,
-    context::{Start, Task},
-    engine::Event,
+    compose::Draft,
+    context::{Added, Start, Task},
+    engine::{Done, Event},
     error::{Error, Result, TaskError},
     model::{ActionOptions, Json, NodeId, TaskId, TaskState},
     peer::Frestq,
+    planting::plant,
+    registry::Registration,
     transaction::Transaction,
 };
 
@@ -92,55 +95,109 @@ impl Drop for Worker {
 
 /// Runs one handler and reports how it ended.
 async fn run(peer: Frestq, claimed: Claimed) {
-    let Claimed { state, input } = claimed;
-    let TaskState {
-        id,
-        queue,
-        action,
-        epoch,
-        attempt,
-        ..
-    } = state;
-    let (outcome, transaction, options) = match peer.0.registry.get(&queue, &action) {
-        Some(handler) => {
-            let sender = peer
-                .0
-                .peers
-                .by_id(state.peer)
-                .map_or_else(|| peer.url().clone(), |row| row.url.clone());
-            let start = Start {
-                id: id.clone(),
-                queue: queue.clone(),
-                action,
-                sender,
-                attempt,
-                input,
-            };
-            let task = Task::new(peer.clone(), start);
-            let outcome = outcome((handler.run)(task.clone()), handler.options.timeout).await;
-            (outcome, task.take_transaction(), handler.options)
-        }
+    let (id, epoch) = (claimed.state.id.clone(), claimed.state.epoch);
+    let queue = claimed.state.queue.clone();
+    let completed = match peer.0.registry.get(&queue, &claimed.state.action) {
+        Some(handler) => handle(&peer, handler, claimed).await,
         None => {
-            let message = format!(
-                "no handler for {queue}/{action}; {}",
-                peer.0.registry.describe()
-            );
-            let error = TaskError::new(TaskError::UNKNOWN_ACTION, message);
-            (Err(error), Transaction::default(), ActionOptions::DEFAULT)
+            let action = &claimed.state.action;
+            let known = peer.0.registry.describe();
+            let message = format!("no handler for {queue}/{action}; {known}");
+            let outcome = Err(TaskError::new(TaskError::UNKNOWN_ACTION, message));
+            Event::Completed {
+                id: id.clone(),
+                queue,
+                epoch,
+                outcome,
+                transaction: Transaction::default(),
+                options: ActionOptions::DEFAULT,
+            }
         }
     };
-    report(
-        &peer,
-        Event::Completed {
-            id,
-            queue,
-            epoch,
-            outcome,
-            transaction,
-            options,
+    report(&peer, completed).await;
+    peer.0.signals.runs.end(&id, epoch);
+}
+
+async fn handle(peer: &Frestq, handler: &Registration, claimed: Claimed) -> Event {
+    let Claimed {
+        state,
+        input,
+        error,
+        called_off,
+    } = claimed;
+    let TaskState {
+        id, queue, epoch, ..
+    } = state;
+    let sender = peer.0.peers.by_id(state.peer);
+    let start = Start {
+        id: id.clone(),
+        queue: queue.clone(),
+        action: state.action,
+        sender: sender.map_or_else(|| peer.url().clone(), |row| row.url.clone()),
+        attempt: state.attempt,
+        input,
+        parent: state.parent,
+        order: state.order,
+        called_off: called_off.unwrap_or_else(|| watch::channel(false).1),
+    };
+    let task = Task::new(peer.clone(), start);
+    let timeout = handler.options.timeout;
+    let output = match error {
+        None => outcome((handler.run)(task.clone()), timeout).await,
+        Some(error) => outcome(recover(handler, task.clone(), error), timeout).await,
+    };
+    let Added {
+        transaction,
+        children,
+        parent_output,
+    } = task.take_added();
+    let outcome = match output {
+        Ok(output) => done(peer, &id, output, children, parent_output).await,
+        Err(error) => Err(error),
+    };
+    Event::Completed {
+        id,
+        queue,
+        epoch,
+        outcome,
+        transaction,
+        options: handler.options,
+    }
+}
+
+/// Asks the handler what becomes of an error; it stays an error unless the handler says otherwise.
+async fn recover(handler: &Registration, task: Task, error: Json) -> Result<Json, TaskError> {
+    let error = TaskError::from_output(&error);
+    match handler.handle_error {
+        Some(handle_error) => match handle_error(task, error.clone()).await? {
+            Some(output) => Ok(output),
+            None => Err(error),
         },
-    )
-    .await;
+        None => Err(error),
+    }
+}
+
+/// What the handler has brought, with the rows of the subtasks that it added.
+async fn done(
+    peer: &Frestq,
+    id: &TaskId,
+    output: Json,
+    children: Vec<Draft>,
+    parent_output: Option<Result<Json>>,
+) -> Result<Box<Done>, TaskError> {
+    let failed = |error: Error| {
+        TaskError::new(
+            TaskError::FAILED,
+            format!("what the handler added can't be stored: {error}"),
+        )
+    };
+    let parent_output = parent_output.transpose().map_err(failed)?;
+    let children = plant(peer, children, Some(id)).await.map_err(failed)?;
+    Ok(Box::new(Done {
+        output,
+        parent_output,
+        children,
+    }))
 }
 
 /// Panics and overlong runs are errors like any other.

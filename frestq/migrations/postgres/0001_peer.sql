@@ -34,6 +34,13 @@ CREATE TABLE tasks (
     queue       TEXT   COLLATE "C" NOT NULL,
     action      TEXT   COLLATE "C" NOT NULL,
     status      BIGINT NOT NULL,
+    parent      TEXT COLLATE "C",
+    -- the place among the siblings, from 0, without gaps
+    ord         BIGINT NOT NULL,
+    open_children BIGINT NOT NULL,
+    on_failure  BIGINT NOT NULL,
+    -- what its handler is wanted for; 0: nothing
+    moment      BIGINT NOT NULL,
     attempt     BIGINT NOT NULL,
     failures    BIGINT NOT NULL,
     epoch       BIGINT NOT NULL,
@@ -50,9 +57,10 @@ CREATE TABLE tasks (
     output      TEXT
 );
 
--- waiting for a slot: created, and not handed to somebody else
-CREATE INDEX tasks_waiting ON tasks (queue, seq) WHERE status = 0 AND role <> 0;
-CREATE INDEX tasks_delayed ON tasks (run_at) WHERE status = 0 AND role <> 0 AND run_at IS NOT NULL;
+-- waiting for a slot
+CREATE INDEX tasks_waiting ON tasks (queue, seq) WHERE moment <> 0 AND owner IS NULL;
+CREATE INDEX tasks_delayed ON tasks (run_at) WHERE moment <> 0 AND owner IS NULL AND run_at IS NOT NULL;
+CREATE INDEX tasks_family ON tasks (parent, ord) WHERE parent IS NOT NULL;
 CREATE INDEX tasks_owned ON tasks (owner) WHERE owner IS NOT NULL;
 CREATE INDEX tasks_expiring ON tasks (expires_at) WHERE status < 10 AND expires_at IS NOT NULL;
 

@@ -27,6 +27,13 @@ CREATE TABLE tasks (
     queue       TEXT    NOT NULL,
     action      TEXT    NOT NULL,
     status      INTEGER NOT NULL,
+    parent      TEXT,
+    -- the place among the siblings, from 0, without gaps
+    ord         INTEGER NOT NULL,
+    open_children INTEGER NOT NULL,
+    on_failure  INTEGER NOT NULL,
+    -- what its handler is wanted for; 0: nothing
+    moment      INTEGER NOT NULL,
     attempt     INTEGER NOT NULL,
     failures    INTEGER NOT NULL,
     epoch       INTEGER NOT NULL,
@@ -43,9 +50,10 @@ CREATE TABLE tasks (
     output      TEXT
 ) STRICT;
 
--- waiting for a slot: created, and not handed to somebody else
-CREATE INDEX tasks_waiting ON tasks (queue, seq) WHERE status = 0 AND role <> 0;
-CREATE INDEX tasks_delayed ON tasks (run_at) WHERE status = 0 AND role <> 0 AND run_at IS NOT NULL;
+-- waiting for a slot
+CREATE INDEX tasks_waiting ON tasks (queue, seq) WHERE moment <> 0 AND owner IS NULL;
+CREATE INDEX tasks_delayed ON tasks (run_at) WHERE moment <> 0 AND owner IS NULL AND run_at IS NOT NULL;
+CREATE INDEX tasks_family ON tasks (parent, ord) WHERE parent IS NOT NULL;
 CREATE INDEX tasks_owned ON tasks (owner) WHERE owner IS NOT NULL;
 CREATE INDEX tasks_expiring ON tasks (expires_at) WHERE status < 10 AND expires_at IS NOT NULL;
 

@@ -81,7 +81,7 @@ impl Place {
             writer.save(&writes).await.unwrap();
         } else {
             let state = writer
-                .load(&[&task.state.id], &[])
+                .load(&crate::store::Lookup::new(&[&task.state.id], &[]))
                 .await
                 .unwrap()
                 .tasks
@@ -116,6 +116,11 @@ fn task(id: &str, status: Status) -> NewTask {
             queue: "say_queue".into(),
             action: "hello_world".into(),
             status,
+            parent: None,
+            order: 0,
+            open_children: 0,
+            on_failure: Default::default(),
+            moment: None,
             attempt: 0,
             failures: 0,
             epoch: 0,

@@ -8,12 +8,13 @@ mod slots;
 mod story;
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     admission::Admission,
@@ -21,12 +22,13 @@ use crate::{
     engine::{self, Answer, Changes, Event, Turn, Verdict, Wanted, World},
     error::{Error, Result, TaskError},
     model::{
-        Json, MessageId, NodeId, OutboxRow, Outgoing, PeerId, PeerUrl, Role, TaskId, TaskState,
+        Data, Json, MessageId, Moment, NewTask, NodeId, OutboxRow, Outgoing, PeerId, PeerUrl, Role,
+        TaskId, TaskState,
     },
     peers::Peers,
     signals::{Ended, Signals, WakeReason},
-    store::{OutboxState, Settled, Store, Writer, Writes},
-    wire::message::{Receiver, freeze},
+    store::{Content, Loaded, Lookup, OutboxState, Settled, Store, Waiting, Writer, Writes},
+    wire::message::{Payload, Receiver, freeze},
 };
 pub(crate) use slots::Slots;
 
@@ -65,6 +67,27 @@ enum Command {
 pub(crate) struct Claimed {
     pub(crate) state: TaskState,
     pub(crate) input: Json,
+    /// What its handler is to handle, if it is not to execute.
+    pub(crate) error: Option<Json>,
+    /// Turns true when the task is called off.
+    pub(crate) called_off: Option<watch::Receiver<bool>>,
+}
+
+impl From<Waiting> for Claimed {
+    fn from(task: Waiting) -> Self {
+        let Waiting {
+            state,
+            input,
+            output,
+        } = task;
+        let error = (state.moment == Some(Moment::HandleError)).then_some(output);
+        Self {
+            state,
+            input,
+            error,
+            called_off: None,
+        }
+    }
 }
 
 /// The way in.
@@ -262,10 +285,11 @@ impl Committer {
         let backlog = self.store.backlog().await?;
         self.doubt.open = false;
         self.admission.reset(open);
-        for (state, input) in owned {
-            if self.doubt.running.insert((state.id.clone(), state.epoch)) {
-                self.slots.take_owned(&state.queue);
-                let _ = self.claimed.send(Claimed { state, input });
+        for task in owned {
+            let claim = (task.state.id.clone(), task.state.epoch);
+            if !self.doubt.running.contains(&claim) {
+                self.slots.take_owned(&task.state.queue);
+                self.hand_over(task.into());
             }
         }
         self.slots.look_everywhere();
@@ -320,53 +344,52 @@ impl Committer {
         let now = self.clock.now();
         let mut slots = self.slots.clone();
         let (mut world, mut changes) = (World::default(), Changes::default());
-        let events: Vec<&Event> = batch
+        let mut events: Vec<Cow<'_, Event>> = batch
             .iter()
             .flat_map(|submission| &submission.events)
+            .map(Cow::Borrowed)
             .collect();
         let mut answers: Vec<Option<Answer>> = vec![None; events.len()];
         let mut wanted = Wanted::default();
         for event in &events {
             engine::foresee(event, &mut wanted);
-            if let Event::Send(task) = event
+            if let Event::Send(tree) = &**event
+                && let Some(root) = tree.first()
                 && self.doubt.open
             {
-                wanted.tasks.insert(task.state.id.clone());
+                wanted.tasks.insert(root.state.id.clone());
             }
         }
         self.writer.begin().await?;
-        if !wanted.is_empty() {
-            self.load(wanted, &mut world).await?;
-        }
         loop {
-            let mut wanted = Wanted::default();
-            for (event, answer) in events
-                .iter()
-                .zip(&mut answers)
-                .filter(|(_, answer)| answer.is_none())
-            {
-                let mut turn = Turn::new(&world);
-                match engine::step(&mut turn, event, now) {
-                    Ok(given) => {
-                        let failed = self.run_statements(event, &given).await?;
-                        if let Some(error) = failed {
-                            turn = Turn::new(&world);
-                            let _ = engine::step(&mut turn, &error, now);
+            if !wanted.is_empty() {
+                self.load(std::mem::take(&mut wanted), &mut world).await?;
+            }
+            for (event, answer) in events.iter_mut().zip(&mut answers) {
+                while answer.is_none() {
+                    let mut turn = Turn::new(&world);
+                    match engine::step(&mut turn, event, now) {
+                        Ok(given) => match self.run_statements(event, &given).await? {
+                            // The completion did not come through; its failure takes its place.
+                            Some(failure) => *event = Cow::Owned(failure),
+                            None => {
+                                world.apply(turn.finish(), &mut changes);
+                                *answer = Some(given);
+                            }
+                        },
+                        Err(missing) => {
+                            wanted.add(missing);
+                            break;
                         }
-                        let (tasks, mine) = turn.finish();
-                        world.apply(tasks, mine, &mut changes);
-                        *answer = Some(given);
                     }
-                    Err(missing) => wanted.add(missing),
                 }
             }
             if wanted.is_empty() {
                 break;
             }
-            self.load(wanted, &mut world).await?;
         }
         for event in &events {
-            if let Event::Completed { queue, .. } = event {
+            if let Event::Completed { queue, .. } = &**event {
                 slots.free(queue);
             }
         }
@@ -423,19 +446,48 @@ impl Committer {
     }
 
     async fn load(&mut self, wanted: Wanted, world: &mut World) -> Result<()> {
-        let (tasks, inbox): (Vec<_>, Vec<_>) =
-            (wanted.tasks.iter().collect(), wanted.inbox.iter().collect());
-        let loaded = self.writer.load(&tasks, &inbox).await?;
-        let tasks = loaded.tasks.into_iter();
-        world
-            .tasks
-            .extend(tasks.map(|state| (state.id.clone(), Some(state))));
-        let inbox = loaded.inbox.into_iter();
-        world
-            .inbox
-            .extend(inbox.map(|(key, hash)| (key, Some(hash))));
+        let lookup = Lookup {
+            tasks: wanted.tasks.iter().collect(),
+            inbox: wanted.inbox.iter().collect(),
+            places: wanted.places.iter().collect(),
+            families: wanted.families.iter().collect(),
+        };
+        let Loaded { mut tasks, inbox } = self.writer.load(&lookup).await?;
+        let families = wanted.families.iter();
+        let families: HashSet<_> = families
+            .filter(|parent| !world.families.contains_key(*parent))
+            .cloned()
+            .collect();
+        tasks.sort_by(|one, other| (one.order, &one.id).cmp(&(other.order, &other.id)));
+        // A row may come for more than one reason.
+        tasks.dedup_by(|one, other| one.id == other.id);
+        for task in &tasks {
+            let Some(parent) = &task.parent else { continue };
+            if families.contains(parent) {
+                let family = world.families.entry(parent.clone()).or_default();
+                family.push(task.id.clone());
+            }
+            let place = (parent.clone(), task.order);
+            if wanted.places.contains(&place) {
+                world.places.insert(place, Some(task.id.clone()));
+            }
+        }
+        // What was looked for and is not there is known to be missing.
+        for parent in families {
+            world.families.entry(parent).or_default();
+        }
+        for place in wanted.places {
+            world.places.entry(place).or_insert(None);
+        }
+        for task in tasks {
+            // What the batch has changed already is newer than the row.
+            world.tasks.entry(task.id.clone()).or_insert(Some(task));
+        }
         for id in wanted.tasks {
             world.tasks.entry(id).or_insert(None);
+        }
+        for (key, hash) in inbox {
+            world.inbox.insert(key, Some(hash));
         }
         for key in wanted.inbox {
             world.inbox.entry(key).or_insert(None);
@@ -465,6 +517,8 @@ impl Committer {
                 claimed.push(Claimed {
                     state: state.clone(),
                     input: new.input.clone(),
+                    error: None,
+                    called_off: None,
                 });
             }
         }
@@ -496,42 +550,75 @@ impl Committer {
         if fetched.is_empty() {
             return Ok(());
         }
-        for (state, _) in &mut fetched {
-            engine::claim(state, self.node, now);
+        for task in &mut fetched {
+            engine::claim(&mut task.state, self.node, now);
         }
-        let changed = fetched.iter().map(|(state, _)| (state, None)).collect();
+        let changed = fetched.iter().map(|task| (&task.state, None)).collect();
         self.writer
             .save(&Writes {
                 changed,
                 ..Writes::default()
             })
             .await?;
-        claimed.extend(
-            fetched
-                .into_iter()
-                .map(|(state, input)| Claimed { state, input }),
-        );
+        claimed.extend(fetched.into_iter().map(Claimed::from));
         Ok(())
     }
 
     /// Gives each outgoing message its id and its final bytes.
-    async fn freeze(&self, changes: &Changes, now: jiff::Timestamp) -> Result<Vec<OutboxRow>> {
+    async fn freeze(&mut self, changes: &Changes, now: jiff::Timestamp) -> Result<Vec<OutboxRow>> {
+        if changes.outgoing.is_empty() {
+            return Ok(Vec::new());
+        }
+        let created = changes.created.iter();
+        let created: HashMap<_, _> = created.map(|new| (&new.state.id, new)).collect();
+        let stored = self.contents(changes, &created).await?;
         let mut rows = Vec::with_capacity(changes.outgoing.len());
         for message in &changes.outgoing {
             let peer = self.peers.get(&self.store, message.peer).await?;
+            if message.needs_extensions && !peer.health.extensions {
+                continue;
+            }
             let id = MessageId::generate();
             let receiver = Receiver {
                 url: &peer.url,
                 extensions: peer.health.extensions,
             };
+            let task = &message.task;
+            let new = created.get(task).copied();
+            let content = match new {
+                Some(new) => Some((&new.input, new.info.as_deref(), new.pingback_at)),
+                None => stored
+                    .get(task)
+                    .map(|row| (&row.input, row.info.as_deref(), row.pingback_at)),
+            };
+            let nothing = crate::model::null();
+            let payload = match &message.data {
+                Data::Nothing => Payload::Data(&nothing),
+                Data::Input => match content {
+                    Some((input, info, pingback_at)) => Payload::Task {
+                        input,
+                        info,
+                        pingback_at,
+                    },
+                    None => return Err(Error::UnknownTask(task.clone())),
+                },
+                Data::Update { status, output } => Payload::Update {
+                    status: *status,
+                    output: output
+                        .as_ref()
+                        .or_else(|| changes.outputs.get(task))
+                        .or_else(|| stored.get(task).map(|row| &row.output))
+                        .unwrap_or(&nothing),
+                },
+            };
             rows.push(OutboxRow {
                 seq: 0,
                 peer: message.peer,
-                body: freeze(message, &id, &self.url, &receiver)?.into(),
+                body: freeze(message, &payload, &id, &self.url, &receiver)?.into(),
                 message: id,
                 queue: message.queue.clone(),
                 action: message.action.clone(),
-                task: message.task.clone(),
+                task: task.clone(),
                 carries_task: message.carries_task,
                 expires_at: message.expires_at.or(self.end_of_delayed(message)),
                 attempts: 0,
@@ -547,6 +634,31 @@ impl Committer {
     fn end_of_delayed(&self, message: &Outgoing) -> Option<jiff::Timestamp> {
         let first = message.not_before?;
         first.checked_add(self.give_up_after).ok()
+    }
+
+    /// Loads the payloads that messages need and this batch has not brought.
+    async fn contents(
+        &mut self,
+        changes: &Changes,
+        created: &HashMap<&TaskId, &NewTask>,
+    ) -> Result<HashMap<TaskId, Content>> {
+        let needed = changes
+            .outgoing
+            .iter()
+            .filter(|message| match &message.data {
+                Data::Nothing => false,
+                Data::Input => !created.contains_key(&message.task),
+                Data::Update { output, .. } => {
+                    output.is_none()
+                        && !changes.outputs.contains_key(&message.task)
+                        && !created.contains_key(&message.task)
+                }
+            });
+        let needed: Vec<_> = needed.map(|message| &message.task).collect();
+        if needed.is_empty() {
+            return Ok(HashMap::new());
+        }
+        Ok(self.writer.contents(&needed).await?.into_iter().collect())
     }
 
     /// Answers, and signals what is true now.
@@ -587,12 +699,21 @@ impl Committer {
             let _ = submission.reply.send(Ok(mine));
         }
         story::tell(&self.peers, &world, &changes, &claimed, self.log_payloads);
-        for task in claimed {
-            let claim = (task.state.id.clone(), task.state.epoch);
-            self.doubt.running.insert(claim);
-            // Without a worker the peer is stopping, and the lease is released with the rest.
-            let _ = self.claimed.send(task);
+        for id in &changes.called_off {
+            self.signals.runs.call_off(id);
         }
+        for task in claimed {
+            self.hand_over(task);
+        }
+    }
+
+    /// Gives a claimed task to the worker.
+    fn hand_over(&mut self, mut task: Claimed) {
+        let (id, epoch) = (&task.state.id, task.state.epoch);
+        self.doubt.running.insert((id.clone(), epoch));
+        task.called_off = Some(self.signals.runs.begin(id, epoch));
+        // Without a worker the peer is stopping, and the lease is released with the rest.
+        let _ = self.claimed.send(task);
     }
 
     fn tell_changes(&self, world: &World, changes: &Changes) {
@@ -615,19 +736,15 @@ impl Committer {
             if let Some(at) = state.expires_at.filter(|_| new && !ended) {
                 self.signals.timer.plan(at);
             }
-            if watched && ended && !new {
-                let output = changes
-                    .outputs
-                    .get(id)
-                    .cloned()
-                    .unwrap_or_else(crate::model::null);
-                self.signals.watchers.tell(
-                    id,
-                    &Ended {
-                        status: state.status,
-                        output,
-                    },
-                );
+            if watched && ended {
+                match changes.outputs.get(id).cloned() {
+                    Some(output) => {
+                        let status = state.status;
+                        self.signals.watchers.tell(id, &Ended { status, output });
+                    }
+                    // It keeps the output that it had.
+                    None => self.signals.watchers.look(id),
+                }
             }
         }
         self.admission.add(&open);

@@ -45,6 +45,9 @@ pub(super) fn tell(
                     task.attempt
                 ),
             },
+            (Note::Failing, _) => {
+                tracing::info!("task {id} {action}: failing, its handler is asked what to do");
+            }
             (Note::Updated, status) => {
                 tracing::info!("task {id} {action}: set to {status} by {peer}")
             }
@@ -66,7 +69,7 @@ pub(super) fn tell(
             tracing::info!("task {id} output: {}", output.get());
         }
     }
-    for Claimed { state, input } in claimed {
+    for Claimed { state, input, .. } in claimed {
         let (id, attempt) = (&state.id, state.attempt);
         tracing::info!(
             "task {id} {}/{}: running (attempt {attempt})",

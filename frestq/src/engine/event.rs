@@ -14,7 +14,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// Our own code hands out a task.
-    Send(Box<NewTask>),
+    Send(Vec<NewTask>),
     /// A message came in; it is well-formed and its sender is known.
     Receive(Box<Received>),
     /// A handler's run ended.
@@ -23,7 +23,7 @@ pub(crate) enum Event {
         /// Its queue, in which a slot is free now, whether the completion counts or not.
         queue: Box<str>,
         epoch: i64,
-        outcome: Result<Json, TaskError>,
+        outcome: Result<Box<Done>, TaskError>,
         transaction: Transaction,
         options: ActionOptions,
     },
@@ -37,6 +37,23 @@ pub(crate) enum Event {
     },
     /// A task's expiration date has come.
     Expire(TaskId),
+    /// Our own code, or the operator, calls a task off.
+    CallOff { id: TaskId, why: String },
+    /// Somebody has decided on an external task.
+    EndExternal {
+        id: TaskId,
+        outcome: Result<Json, TaskError>,
+    },
+}
+
+/// What a handler's run has brought.
+#[derive(Clone, Debug)]
+pub(crate) struct Done {
+    pub(crate) output: Json,
+    /// The output that its parent shall have from now on.
+    pub(crate) parent_output: Option<Json>,
+    /// The subtasks that it left, each before its own, each family in its order.
+    pub(crate) children: Vec<NewTask>,
 }
 
 /// A message, with what it asks for.
@@ -53,6 +70,8 @@ pub(crate) enum What {
     Task(Box<NewTask>),
     /// Take note of how far a task of ours is.
     Update(Update),
+    /// Stop working on a task.
+    CallOff(TaskId),
 }
 
 /// The content of `frestq.update_task`.

@@ -6,12 +6,14 @@
 //! says by itself what it needs, and a batch of a thousand costs a handful of queries.
 
 mod event;
+mod external;
+mod family;
 mod sequential;
 mod simple;
 mod transition;
 mod world;
 
-pub(crate) use event::{Answer, Delivery, Event, Received, Update, Verdict, What};
+pub(crate) use event::{Answer, Delivery, Done, Event, Received, Update, Verdict, What};
 pub(crate) use sequential::{claim, runs_now};
 pub(crate) use world::{Changes, Missing, Note, Turn, Wanted, World};
 
@@ -26,9 +28,14 @@ pub(crate) fn foresee(event: &Event, wanted: &mut Wanted) {
             match &received.what {
                 What::Task(task) => Some(&task.state.id),
                 What::Update(update) => Some(&update.task),
+                What::CallOff(id) => Some(id),
             }
         }
-        Event::Completed { id, .. } | Event::CutOff { id, .. } | Event::Expire(id) => Some(id),
+        Event::Completed { id, .. }
+        | Event::CutOff { id, .. }
+        | Event::Expire(id)
+        | Event::CallOff { id, .. }
+        | Event::EndExternal { id, .. } => Some(id),
         Event::Delivery(delivery) => {
             Some(&delivery.message.task).filter(|_| delivery.message.carries_task)
         }
@@ -38,10 +45,16 @@ pub(crate) fn foresee(event: &Event, wanted: &mut Wanted) {
     }
 }
 
-/// Decides one event.
+/// Decides one event, with all that it entails for the tree.
 pub(crate) fn step(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result<Answer, Missing> {
+    let answer = decide(turn, event, now)?;
+    family::conclude(turn, now)?;
+    Ok(answer)
+}
+
+fn decide(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result<Answer, Missing> {
     match event {
-        Event::Send(task) => simple::send(turn, task),
+        Event::Send(tree) => Ok(family::plant(turn, tree)),
         Event::Receive(received) => {
             if let Some(answer) = repeated(turn, received)? {
                 return Ok(answer);
@@ -49,6 +62,7 @@ pub(crate) fn step(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result
             let answer = match &received.what {
                 What::Task(task) => sequential::receive(turn, task)?,
                 What::Update(update) => simple::update(turn, received, update, now)?,
+                What::CallOff(id) => family::call_off_by_sender(turn, received, id, now)?,
             };
             if answer == Answer::Accepted {
                 turn.accept(received.row.clone());
@@ -64,7 +78,9 @@ pub(crate) fn step(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result
         } => sequential::completed(turn, id, *epoch, outcome, options, now),
         Event::Delivery(delivery) => simple::delivery(turn, delivery, now),
         Event::CutOff { id, owner, options } => sequential::cut_off(turn, id, *owner, options, now),
-        Event::Expire(id) => sequential::expire(turn, id, now),
+        Event::Expire(id) => family::expire(turn, id, now),
+        Event::CallOff { id, why } => family::call_off(turn, id, why, now),
+        Event::EndExternal { id, outcome } => external::end(turn, id, outcome, now),
     }
 }
 

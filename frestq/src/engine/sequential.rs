@@ -1,19 +1,20 @@
-//! A task that runs here: received or our own, claimed, completed, cut off, expired.
+//! A task that runs here: received or our own, claimed, completed, cut off.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{
-    event::Answer,
+    event::{Answer, Done},
+    family::{self, finish, stop},
     simple::error_output,
     world::{Missing, Note, Turn},
 };
 use crate::{
     error::TaskError,
     model::{
-        ActionOptions, Json, NewTask, NodeId, Outgoing, Role, Status, TaskId, TaskKind, TaskState,
-        to_json,
+        ActionOptions, Data, Json, Moment, NewTask, NodeId, OnFailure, Outgoing, Role, Status,
+        TaskId, TaskState,
     },
     retry,
 };
@@ -28,13 +29,14 @@ pub(super) fn receive(turn: &mut Turn<'_>, task: &NewTask) -> Result<Answer, Mis
         )));
     }
     turn.create(task.clone(), Note::Received);
+    family::activate(turn, task.state.id.clone());
     Ok(Answer::Accepted)
 }
 
 /// Whether the task waits for nothing but a slot. One that came too late waits for its end.
 pub(crate) fn runs_now(task: &TaskState, now: Timestamp) -> bool {
-    task.status == Status::Created
-        && task.role != Role::Sent
+    task.moment.is_some()
+        && task.owner.is_none()
         && task.run_at.is_none_or(|at| at <= now)
         && task.expires_at.is_none_or(|at| at > now)
 }
@@ -49,44 +51,121 @@ pub(crate) fn claim(task: &mut TaskState, node: NodeId, now: Timestamp) {
     task.modified_at = now;
 }
 
-/// Whether a completion counts: the task still runs under the claim that it was started with.
-pub(crate) fn accepts_completion(task: &TaskState, epoch: i64) -> bool {
-    task.status == Status::Executing && task.epoch == epoch && task.owner.is_some()
-}
-
 /// A handler's run ended.
 pub(super) fn completed(
     turn: &mut Turn<'_>,
     id: &TaskId,
     epoch: i64,
-    outcome: &Result<Json, TaskError>,
+    outcome: &Result<Box<Done>, TaskError>,
     options: &ActionOptions,
     now: Timestamp,
 ) -> Result<Answer, Missing> {
-    let Some(task) = turn
-        .task(id)?
-        .filter(|task| accepts_completion(task, epoch))
-        .cloned()
-    else {
+    // Fenced: it counts only under the claim that it was started with.
+    let counts = |task: &&TaskState| task.epoch == epoch && task.owner.is_some();
+    let Some(mut task) = turn.task(id)?.filter(counts).cloned() else {
         return Ok(Answer::Ignored);
     };
-    match outcome {
-        Ok(output) => end(turn, task, Status::Finished, output.clone(), now),
-        Err(_) if task.failures < i64::from(options.retries) => {
-            let wait = retry::schedule(task.failures + 1);
-            again(
-                turn,
-                TaskState {
-                    failures: task.failures + 1,
-                    ..task
-                },
-                wait,
-                now,
-            );
+    let moment = task.moment.take();
+    task.owner = None;
+    task.modified_at = now;
+    match (moment, outcome) {
+        (Some(Moment::HandleError), outcome) => recovered(turn, task, outcome, now)?,
+        (_, Ok(done)) => worked(turn, task, done, options, now)?,
+        (_, Err(_)) if task.failures < i64::from(options.retries) => {
+            task.failures += 1;
+            let wait = retry::schedule(task.failures);
+            task.status = Status::Created;
+            again(turn, task, Moment::Execute, wait, now);
         }
-        Err(error) => end(turn, task, Status::Error, error_output(error), now),
+        (_, Err(error)) if options.handles_errors => ask_about(turn, task, error, now),
+        (_, Err(error)) => finish(turn, task, Status::Error, Some(error_output(error)), now),
     }
     Ok(Answer::Accepted)
+}
+
+/// The work is done: the end, unless it left subtasks.
+fn worked(
+    turn: &mut Turn<'_>,
+    mut task: TaskState,
+    done: &Done,
+    options: &ActionOptions,
+    now: Timestamp,
+) -> Result<(), Missing> {
+    if let (Some(output), Some(parent)) = (&done.parent_output, &task.parent)
+        && let Some(parent) = turn
+            .task(parent)?
+            .filter(|p| !p.status.is_terminal())
+            .cloned()
+    {
+        turn.change_quietly(parent, Some(output.clone()));
+    }
+    let mine = done
+        .children
+        .iter()
+        .filter(|child| child.state.parent.as_ref() == Some(&task.id));
+    task.open_children = i64::try_from(mine.count()).unwrap_or(i64::MAX);
+    if options.handles_errors {
+        task.on_failure = OnFailure::AskHandler;
+    }
+    if task.open_children == 0 {
+        finish(turn, task, Status::Finished, Some(done.output.clone()), now);
+        return Ok(());
+    }
+    if task.role == Role::Received {
+        task.rev += 1;
+        turn.send(update_message(&task, Some(&done.output)));
+    }
+    let id = task.id.clone();
+    turn.change(task, Some(done.output.clone()), Note::Changed);
+    for child in &done.children {
+        turn.create(child.clone(), Note::Created);
+    }
+    family::first_child(turn, &id)
+}
+
+/// A child has failed, and no other may start: the task is asked what becomes of that, or ends too.
+pub(super) fn child_failed(
+    turn: &mut Turn<'_>,
+    parent: TaskState,
+    error: &TaskError,
+    now: Timestamp,
+) -> Result<(), Missing> {
+    if parent.on_failure == OnFailure::AskHandler {
+        ask_about(turn, parent, error, now);
+        return Ok(());
+    }
+    stop(turn, parent, Status::Error, error, now)
+}
+
+/// The handler is to say what becomes of an error, which takes the place of the output until then.
+fn ask_about(turn: &mut Turn<'_>, mut task: TaskState, error: &TaskError, now: Timestamp) {
+    task.moment = Some(Moment::HandleError);
+    task.modified_at = now;
+    turn.change(task, Some(error_output(error)), Note::Failing);
+}
+
+/// The handler has said what becomes of an error.
+fn recovered(
+    turn: &mut Turn<'_>,
+    task: TaskState,
+    outcome: &Result<Box<Done>, TaskError>,
+    now: Timestamp,
+) -> Result<(), Missing> {
+    match outcome {
+        Err(error) => stop(turn, task, Status::Error, error, now),
+        Ok(done) if task.open_children == 0 => {
+            finish(turn, task, Status::Finished, Some(done.output.clone()), now);
+            Ok(())
+        }
+        Ok(done) => {
+            // The children follow one another, so the number of open ones tells the place.
+            let id = task.id.clone();
+            let last = turn.children(&id)?.len();
+            let place = i64::try_from(last).unwrap_or(i64::MAX) - task.open_children - 1;
+            turn.change_quietly(task.clone(), Some(done.output.clone()));
+            family::go_on(turn, task, place, now)
+        }
+    }
 }
 
 /// The process that ran the task is gone, or released it.
@@ -97,96 +176,68 @@ pub(super) fn cut_off(
     options: &ActionOptions,
     now: Timestamp,
 ) -> Result<Answer, Missing> {
-    let Some(task) = turn
-        .task(id)?
-        .filter(|t| t.status == Status::Executing && t.owner == Some(owner))
-        .cloned()
-    else {
+    let Some(task) = turn.task(id)?.filter(|t| t.owner == Some(owner)).cloned() else {
         return Ok(Answer::Ignored);
     };
+    let task = TaskState {
+        owner: None,
+        ..task
+    };
     let runs = task.attempt - task.failures;
-    if options.at_most_once {
+    let moment = task.moment.unwrap_or(Moment::Execute);
+    if options.at_most_once && moment == Moment::Execute {
         let error = TaskError::new(
             TaskError::INTERRUPTED,
             "its run was cut off, and the action may run at most once: whether it had its effect is for an operator to find out",
         );
-        end(turn, task, Status::Error, error_output(&error), now);
+        stop(turn, task, Status::Error, &error, now)?;
     } else if runs >= i64::from(options.max_attempts) {
         let error = TaskError::new(
             TaskError::INTERRUPTED,
             format!("its run was cut off {runs} times, the most allowed"),
         );
-        end(turn, task, Status::Error, error_output(&error), now);
+        stop(turn, task, Status::Error, &error, now)?;
     } else {
-        again(turn, task, Duration::ZERO, now);
+        let status = match moment {
+            Moment::Execute => Status::Created,
+            Moment::HandleError => task.status,
+        };
+        again(
+            turn,
+            TaskState { status, ..task },
+            moment,
+            Duration::ZERO,
+            now,
+        );
     }
-    Ok(Answer::Accepted)
-}
-
-/// The expiration date has come: whatever is not done by now is worthless.
-pub(super) fn expire(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<Answer, Missing> {
-    let Some(task) = turn.task(id)?.filter(|t| !t.status.is_terminal()).cloned() else {
-        return Ok(Answer::Ignored);
-    };
-    if task.expires_at.is_none_or(|at| at > now) {
-        return Ok(Answer::Ignored);
-    }
-    let error = TaskError::new("expired", "its expiration date came before its end");
-    end(turn, task, Status::Expired, error_output(&error), now);
     Ok(Answer::Accepted)
 }
 
 /// Back to the queue for another run.
-fn again(turn: &mut Turn<'_>, mut task: TaskState, wait: Duration, now: Timestamp) {
-    task.status = Status::Created;
+fn again(turn: &mut Turn<'_>, mut task: TaskState, moment: Moment, wait: Duration, now: Timestamp) {
+    task.moment = Some(moment);
     task.owner = None;
     task.run_at = (!wait.is_zero()).then(|| now.checked_add(wait).unwrap_or(Timestamp::MAX));
     task.modified_at = now;
     turn.change(task, None, Note::Again);
 }
 
-/// Ends a task, whatever its role, and tells its sender.
-pub(super) fn end(
-    turn: &mut Turn<'_>,
-    mut task: TaskState,
-    status: Status,
-    output: Json,
-    now: Timestamp,
-) {
-    task.status = status;
-    task.owner = None;
-    task.run_at = None;
-    task.modified_at = now;
-    if task.role == Role::Received && task.kind != TaskKind::Message {
-        task.rev += 1;
-        turn.send(update_message(&task, &output));
-    }
-    turn.change(task, Some(output), Note::Changed);
-}
-
-/// `frestq.update_task` (`restqp.md`, *Internal actions*).
-pub(super) fn update_message(task: &TaskState, output: &Json) -> Outgoing {
-    #[derive(serde::Serialize)]
-    struct UpdateData<'a> {
-        output_data: &'a Json,
-        status: Status,
-    }
-    let data = to_json(&UpdateData {
-        output_data: output,
-        status: task.status.on_the_wire(),
-    });
+/// `frestq.update_task` (`restqp.md`, *Internal actions*). Without an `output`, the one that the task
+/// has goes along.
+pub(super) fn update_message(task: &TaskState, output: Option<&Json>) -> Outgoing {
     Outgoing {
         peer: task.peer,
         queue: "internal.frestq".into(),
         action: "frestq.update_task".into(),
         task: task.id.clone(),
-        // Raw JSON and an enum always serialize; `null` would be refused by the peer, not lost.
-        data: data.unwrap_or_else(|_| crate::model::null()),
+        data: Data::Update {
+            status: task.status.on_the_wire(),
+            output: output.cloned(),
+        },
         rev: Some(task.rev),
-        info: None,
-        pingback_at: None,
         expires_at: None,
         not_before: None,
         carries_task: false,
+        needs_extensions: false,
     }
 }

@@ -4,40 +4,46 @@ use jiff::Timestamp;
 
 use super::{
     event::{Answer, Delivery, Received, Update, Verdict},
+    family::{finish, finish_as},
     sequential,
     transition::allowed,
     world::{Missing, Note, Turn},
 };
 use crate::{
     error::TaskError,
-    model::{Json, NewTask, Outgoing, Role, Status, TaskState, null, to_json},
+    model::{Data, Json, Outgoing, Role, Status, TaskState, null, to_json},
 };
 
-/// Our own code hands out a task: stored, with the message that carries it; or, for this peer
-/// itself, stored to be run.
-pub(super) fn send(turn: &mut Turn<'_>, task: &NewTask) -> Result<Answer, Missing> {
-    let state = &task.state;
-    if turn.is_there(&state.id) {
-        // An earlier transaction with this very event came through, though its answer was lost.
-        return Ok(Answer::Accepted);
+/// The task's turn has come: it goes to its peer.
+pub(super) fn send(turn: &mut Turn<'_>, task: &TaskState) {
+    turn.send(Outgoing {
+        peer: task.peer,
+        queue: task.queue.clone(),
+        action: task.action.clone(),
+        task: task.id.clone(),
+        data: Data::Input,
+        rev: None,
+        expires_at: task.expires_at,
+        not_before: task.run_at,
+        carries_task: true,
+        needs_extensions: false,
+    });
+}
+
+/// Tells the receiver that its work is not wanted any more. Original peers know no such message.
+pub(super) fn call_off_message(task: &TaskState) -> Outgoing {
+    Outgoing {
+        peer: task.peer,
+        queue: "internal.frestq".into(),
+        action: "frestq.cancel_task".into(),
+        task: task.id.clone(),
+        data: Data::Nothing,
+        rev: None,
+        expires_at: None,
+        not_before: None,
+        carries_task: false,
+        needs_extensions: true,
     }
-    if state.role == Role::Sent {
-        turn.send(Outgoing {
-            peer: state.peer,
-            queue: state.queue.clone(),
-            action: state.action.clone(),
-            task: state.id.clone(),
-            data: task.input.clone(),
-            rev: None,
-            info: task.info.clone(),
-            pingback_at: task.pingback_at,
-            expires_at: state.expires_at,
-            not_before: state.run_at,
-            carries_task: true,
-        });
-    }
-    turn.create(task.clone(), Note::Created);
-    Ok(Answer::Accepted)
 }
 
 /// The receiver reports. Only the receiver counts; only what is newer and leads forward has effect.
@@ -58,10 +64,15 @@ pub(super) fn update(
         return Ok(Answer::Accepted);
     }
     let mut task = task.clone();
-    task.status = update.status;
     task.rev = update.rev.unwrap_or(task.rev);
-    task.modified_at = now;
-    turn.change(task, Some(update.output.clone()), Note::Updated);
+    let output = Some(update.output.clone());
+    if update.status.is_terminal() {
+        finish_as(turn, task, update.status, output, Note::Updated, now);
+    } else {
+        task.status = update.status;
+        task.modified_at = now;
+        turn.change(task, output, Note::Updated);
+    }
     Ok(Answer::Accepted)
 }
 
@@ -102,11 +113,13 @@ pub(super) fn delivery(
                         format!("the peer refused {asked} with {status}: {why}"),
                     )
                 };
-                sequential::end(turn, task, Status::Error, error_output(&error), now);
+                let output = Some(error_output(&error));
+                finish(turn, task, Status::Error, output, now);
             }
             Verdict::GivenUp { why } if !task.status.is_terminal() => {
                 let error = TaskError::new(TaskError::UNDELIVERABLE, why.clone());
-                sequential::end(turn, task, Status::Error, error_output(&error), now);
+                let output = Some(error_output(&error));
+                finish(turn, task, Status::Error, output, now);
             }
             Verdict::Refused { .. } | Verdict::GivenUp { .. } => {}
         }
@@ -148,7 +161,10 @@ fn instead_of_output(
         rev: task.rev + 1,
         ..task.clone()
     };
-    turn.send(sequential::update_message(&update, &error_output(&error)));
+    turn.send(sequential::update_message(
+        &update,
+        Some(&error_output(&error)),
+    ));
     Ok(())
 }
 

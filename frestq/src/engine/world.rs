@@ -1,8 +1,9 @@
 //! The rows that a batch of events works on, one event's view of them, and what is to be written.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::event::Delivery;
+use crate::error::TaskError;
 use crate::model::{InboxKey, InboxRow, Json, NewTask, Outgoing, Status, TaskId, TaskState};
 
 /// A row that a step needs and nobody has loaded.
@@ -10,6 +11,10 @@ use crate::model::{InboxKey, InboxRow, Json, NewTask, Outgoing, Status, TaskId, 
 pub(crate) enum Missing {
     Task(TaskId),
     Inbox(InboxKey),
+    /// The child at a place.
+    Child(TaskId, i64),
+    /// All children.
+    Family(TaskId),
 }
 
 /// The rows to load before the steps that missed them run again.
@@ -17,6 +22,8 @@ pub(crate) enum Missing {
 pub(crate) struct Wanted {
     pub(crate) tasks: HashSet<TaskId>,
     pub(crate) inbox: HashSet<InboxKey>,
+    pub(crate) places: HashSet<(TaskId, i64)>,
+    pub(crate) families: HashSet<TaskId>,
 }
 
 impl Wanted {
@@ -24,11 +31,16 @@ impl Wanted {
         match missing {
             Missing::Task(id) => drop(self.tasks.insert(id)),
             Missing::Inbox(key) => drop(self.inbox.insert(key)),
+            Missing::Child(parent, order) => drop(self.places.insert((parent, order))),
+            Missing::Family(parent) => drop(self.families.insert(parent)),
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.tasks.is_empty() && self.inbox.is_empty()
+        self.tasks.is_empty()
+            && self.inbox.is_empty()
+            && self.places.is_empty()
+            && self.families.is_empty()
     }
 }
 
@@ -37,6 +49,9 @@ impl Wanted {
 pub(crate) struct World {
     pub(crate) tasks: HashMap<TaskId, Option<TaskState>>,
     pub(crate) inbox: HashMap<InboxKey, Option<[u8; 16]>>,
+    pub(crate) places: HashMap<(TaskId, i64), Option<TaskId>>,
+    /// Children in their order.
+    pub(crate) families: HashMap<TaskId, Vec<TaskId>>,
 }
 
 /// What a batch of events comes to: to be written in one transaction.
@@ -51,6 +66,8 @@ pub(crate) struct Changes {
     pub(crate) accepted: Vec<InboxRow>,
     pub(crate) outgoing: Vec<Outgoing>,
     pub(crate) deliveries: Vec<Delivery>,
+    /// Tasks that were called off while a handler ran.
+    pub(crate) called_off: Vec<TaskId>,
     /// What happened, in order: the log tells it once it is true.
     pub(crate) story: Vec<(TaskId, Status, Note)>,
 }
@@ -68,13 +85,29 @@ pub(crate) enum Note {
     Updated,
     /// A run failed or was cut off, and another one follows.
     Again,
+    /// Something failed, and its handler is asked what becomes of that.
+    Failing,
+}
+
+/// What one change entails for other tasks of its tree. Worked off one by one and not by recursion,
+/// so that no tree is too deep.
+#[derive(Debug)]
+pub(super) enum Consequence {
+    /// Its turn has come.
+    Activate(TaskId),
+    /// It has ended; its parent goes on.
+    Ended(TaskId),
+    /// Its tree ends without it.
+    CallOff(TaskId),
 }
 
 /// One event's view: reads the world, keeps its own changes apart until they are complete.
 pub(crate) struct Turn<'w> {
     world: &'w World,
     tasks: HashMap<TaskId, TaskState>,
+    families: HashMap<TaskId, Vec<TaskId>>,
     changes: Changes,
+    pub(super) consequences: VecDeque<Consequence>,
 }
 
 impl<'w> Turn<'w> {
@@ -82,7 +115,9 @@ impl<'w> Turn<'w> {
         Self {
             world,
             tasks: HashMap::new(),
+            families: HashMap::new(),
             changes: Changes::default(),
+            consequences: VecDeque::new(),
         }
     }
 
@@ -104,17 +139,45 @@ impl<'w> Turn<'w> {
 
     /// The hash of an accepted message, if it was accepted before.
     pub(super) fn inbox(&self, key: &InboxKey) -> Result<Option<[u8; 16]>, Missing> {
-        self.world
-            .inbox
-            .get(key)
-            .copied()
-            .ok_or_else(|| Missing::Inbox(key.clone()))
+        let hash = self.world.inbox.get(key).copied();
+        hash.ok_or_else(|| Missing::Inbox(key.clone()))
     }
 
+    /// The child of a task at a place, if it has so many.
+    pub(super) fn child(&self, parent: &TaskId, order: i64) -> Result<Option<TaskId>, Missing> {
+        let known = self.families.get(parent);
+        if let Some(family) = known.or_else(|| self.world.families.get(parent)) {
+            let index = usize::try_from(order).unwrap_or(usize::MAX);
+            return Ok(family.get(index).cloned());
+        }
+        let place = (parent.clone(), order);
+        match self.world.places.get(&place) {
+            Some(child) => Ok(child.clone()),
+            None => Err(Missing::Child(place.0, order)),
+        }
+    }
+
+    /// All children of a task, in order.
+    pub(super) fn children(&self, parent: &TaskId) -> Result<Vec<TaskId>, Missing> {
+        let known = self.families.get(parent);
+        match known.or_else(|| self.world.families.get(parent)) {
+            Some(family) => Ok(family.clone()),
+            None => Err(Missing::Family(parent.clone())),
+        }
+    }
+
+    /// Stores a new task. Children follow their parents, each family in its order.
     pub(super) fn create(&mut self, task: NewTask, note: Note) {
-        let (id, status) = (task.state.id.clone(), task.state.status);
-        self.changes.story.push((id, status, note));
-        self.tasks.insert(task.state.id.clone(), task.state.clone());
+        let state = task.state.clone();
+        self.changes
+            .story
+            .push((state.id.clone(), state.status, note));
+        self.families.entry(state.id.clone()).or_default();
+        if let Some(parent) = &state.parent {
+            let family = self.families.entry(parent.clone()).or_default();
+            family.push(state.id.clone());
+        }
+        self.tasks.insert(state.id.clone(), state);
         self.changes.created.push(task);
     }
 
@@ -123,6 +186,11 @@ impl<'w> Turn<'w> {
         self.changes
             .story
             .push((state.id.clone(), state.status, note));
+        self.change_quietly(state, output);
+    }
+
+    /// Like [`change`](Self::change), for what is no part of the story.
+    pub(super) fn change_quietly(&mut self, state: TaskState, output: Option<Json>) {
         if let Some(output) = output {
             self.changes.outputs.insert(state.id.clone(), output);
         }
@@ -142,31 +210,58 @@ impl<'w> Turn<'w> {
         self.changes.deliveries.push(delivery);
     }
 
-    /// What this event comes to.
-    pub(crate) fn finish(self) -> (HashMap<TaskId, TaskState>, Changes) {
-        (self.tasks, self.changes)
+    /// What a task that this event has ended failed with.
+    pub(super) fn error_of(&self, id: &TaskId) -> TaskError {
+        match self.changes.outputs.get(id) {
+            Some(output) => TaskError::from_output(output),
+            None => TaskError::new(TaskError::FAILED, format!("task {id} gave no reason")),
+        }
     }
+
+    /// A handler that runs learns that its task was called off.
+    pub(super) fn call_off(&mut self, id: TaskId) {
+        self.changes.called_off.push(id);
+    }
+
+    /// What this event comes to.
+    pub(crate) fn finish(self) -> Outcome {
+        Outcome {
+            tasks: self.tasks,
+            families: self.families,
+            changes: self.changes,
+        }
+    }
+}
+
+/// What one event comes to.
+pub(crate) struct Outcome {
+    tasks: HashMap<TaskId, TaskState>,
+    families: HashMap<TaskId, Vec<TaskId>>,
+    changes: Changes,
 }
 
 impl World {
     /// Makes one event's changes visible to the next ones.
-    pub(crate) fn apply(
-        &mut self,
-        tasks: HashMap<TaskId, TaskState>,
-        mut changes: Changes,
-        batch: &mut Changes,
-    ) {
+    pub(crate) fn apply(&mut self, outcome: Outcome, batch: &mut Changes) {
+        let Outcome {
+            tasks,
+            families,
+            mut changes,
+        } = outcome;
         for row in &changes.accepted {
             self.inbox.insert(row.key.clone(), Some(row.hash));
         }
+        self.families.extend(families);
+        let tasks = tasks.into_iter();
         self.tasks
-            .extend(tasks.into_iter().map(|(id, state)| (id, Some(state))));
+            .extend(tasks.map(|(id, state)| (id, Some(state))));
         batch.created.append(&mut changes.created);
         batch.changed.extend(changes.changed);
         batch.outputs.extend(changes.outputs);
         batch.accepted.append(&mut changes.accepted);
         batch.outgoing.append(&mut changes.outgoing);
         batch.deliveries.append(&mut changes.deliveries);
+        batch.called_off.append(&mut changes.called_off);
         batch.story.append(&mut changes.story);
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Json, MessageId, PeerId, PeerUrl, TaskId};
+use super::{Json, MessageId, PeerId, PeerUrl, Status, TaskId};
 
 /// What makes a received message the same as an earlier one: its sender, and the id it chose.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,16 +33,30 @@ pub(crate) struct Outgoing {
     pub(crate) queue: Box<str>,
     pub(crate) action: Box<str>,
     pub(crate) task: TaskId,
-    pub(crate) data: Json,
+    pub(crate) data: Data,
     /// The per-task revision of an update, for peers that read it.
     pub(crate) rev: Option<i64>,
-    pub(crate) info: Option<Box<str>>,
-    pub(crate) pingback_at: Option<Timestamp>,
     pub(crate) expires_at: Option<Timestamp>,
     /// Its first attempt waits until then.
     pub(crate) not_before: Option<Timestamp>,
     /// Whether this message carries the task itself, so that its refusal ends the task.
     pub(crate) carries_task: bool,
+    /// Not sent at all to a peer that has not shown that it reads our extensions.
+    pub(crate) needs_extensions: bool,
+}
+
+/// What a message holds. Payloads that the decision has not seen are taken from the task's row.
+#[derive(Clone, Debug)]
+pub(crate) enum Data {
+    /// The task's input, with its info and pingback date.
+    Input,
+    /// How far the task is, with its output: the given one, or the one that it has.
+    Update {
+        status: Status,
+        output: Option<Json>,
+    },
+    /// Nothing.
+    Nothing,
 }
 
 /// A message on its way out. Its body is frozen: every attempt sends the same bytes.

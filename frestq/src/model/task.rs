@@ -36,6 +36,66 @@ impl Role {
     }
 }
 
+/// What a task's handler is wanted for. The task waits for a slot while it has a moment and no owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// To do the work.
+    Execute,
+    /// To say what becomes of an error: its own, or that of a child.
+    HandleError,
+}
+
+impl Moment {
+    /// 0 stands for none.
+    pub(crate) const fn code(moment: Option<Self>) -> i64 {
+        match moment {
+            None => 0,
+            Some(Moment::Execute) => 1,
+            Some(Moment::HandleError) => 2,
+        }
+    }
+
+    pub(crate) const fn from_code(code: i64) -> Option<Option<Self>> {
+        match code {
+            0 => Some(None),
+            1 => Some(Some(Moment::Execute)),
+            2 => Some(Some(Moment::HandleError)),
+            _ => None,
+        }
+    }
+}
+
+/// What a failing child means for a task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum OnFailure {
+    /// Its end, at once; the other children are called off.
+    #[default]
+    End,
+    /// Its end, together with all the other children.
+    WaitForAll,
+    /// Its handler says.
+    AskHandler,
+}
+
+impl OnFailure {
+    pub(crate) const fn code(self) -> i64 {
+        match self {
+            OnFailure::End => 0,
+            OnFailure::WaitForAll => 1,
+            OnFailure::AskHandler => 2,
+        }
+    }
+
+    pub(crate) const fn from_code(code: i64) -> Option<Self> {
+        match code {
+            0 => Some(OnFailure::End),
+            1 => Some(OnFailure::WaitForAll),
+            2 => Some(OnFailure::AskHandler),
+            _ => None,
+        }
+    }
+}
+
 /// What the engine reads and changes: everything but the payloads.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TaskState {
@@ -49,6 +109,16 @@ pub(crate) struct TaskState {
     pub(crate) queue: Box<str>,
     pub(crate) action: Box<str>,
     pub(crate) status: Status,
+    /// The task of whose tree it is a part.
+    pub(crate) parent: Option<TaskId>,
+    /// Its place among its siblings, from 0, without gaps.
+    pub(crate) order: i64,
+    /// How many of its children have not ended.
+    pub(crate) open_children: i64,
+    /// What a failing child means for it.
+    pub(crate) on_failure: OnFailure,
+    /// What its handler is wanted for, or runs for.
+    pub(crate) moment: Option<Moment>,
     /// How often a handler run was started.
     pub(crate) attempt: i64,
     /// How many of those ended in an `Err` that the action's `retries` forgave.

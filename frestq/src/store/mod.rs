@@ -65,6 +65,46 @@ pub(crate) struct PeerHealth {
     pub(crate) last_error: Option<String>,
 }
 
+/// A task that waits for a slot.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) state: TaskState,
+    pub(crate) input: Json,
+    /// Its output so far; the error, where its handler is to handle one.
+    pub(crate) output: Json,
+}
+
+/// What never changes of a task, and is needed when its turn comes to be sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Content {
+    pub(crate) input: Json,
+    pub(crate) info: Option<Box<str>>,
+    pub(crate) pingback_at: Option<Timestamp>,
+    pub(crate) output: Json,
+}
+
+/// The rows to load.
+#[derive(Debug, Default)]
+pub(crate) struct Lookup<'a> {
+    pub(crate) tasks: Vec<&'a TaskId>,
+    pub(crate) inbox: Vec<&'a InboxKey>,
+    /// Parents, with the place of the child.
+    pub(crate) places: Vec<&'a (TaskId, i64)>,
+    /// Parents, of which all children are wanted.
+    pub(crate) families: Vec<&'a TaskId>,
+}
+
+#[cfg(test)]
+impl<'a> Lookup<'a> {
+    pub(crate) fn new(tasks: &[&'a TaskId], inbox: &[&'a InboxKey]) -> Self {
+        Self {
+            tasks: tasks.to_vec(),
+            inbox: inbox.to_vec(),
+            ..Self::default()
+        }
+    }
+}
+
 /// The rows that were found.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
@@ -264,8 +304,13 @@ impl Writer {
 
     /// Loads task states, locked against other processes until the end of the transaction, and the
     /// hashes of accepted messages.
-    pub(crate) async fn load(&mut self, tasks: &[&TaskId], inbox: &[&InboxKey]) -> Result<Loaded> {
-        on_either!(self, writer => writer.load(tasks, inbox).await)
+    pub(crate) async fn load(&mut self, lookup: &Lookup<'_>) -> Result<Loaded> {
+        on_either!(self, writer => writer.load(lookup).await)
+    }
+
+    /// Loads what is needed to send tasks whose turn has come.
+    pub(crate) async fn contents(&mut self, ids: &[&TaskId]) -> Result<Vec<(TaskId, Content)>> {
+        on_either!(self, writer => writer.contents(ids).await)
     }
 
     /// Runs a handler's statements; if one fails, none of them has happened.
@@ -284,7 +329,7 @@ impl Writer {
         queue: &str,
         limit: i64,
         now: Timestamp,
-    ) -> Result<Vec<(TaskState, Json)>> {
+    ) -> Result<Vec<Waiting>> {
         on_either!(self, writer => writer.waiting(queue, limit, now).await)
     }
 }

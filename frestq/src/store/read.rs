@@ -4,14 +4,12 @@ use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, SqlSafeStr};
 
 use super::{
-    Due, Filter, Filters, PeerHealth, PeerRow, Store, TASK_FIELDS,
+    Due, Filter, Filters, PeerHealth, PeerRow, Store, TASK_FIELDS, Waiting,
     rows::{self, select_state},
 };
 use crate::{
     error::Result,
-    model::{
-        Json, MessageRecord, NodeId, OutboxRow, PeerId, PeerUrl, TaskId, TaskRecord, TaskState,
-    },
+    model::{MessageRecord, NodeId, OutboxRow, PeerId, PeerUrl, TaskId, TaskRecord},
     transaction::Param,
 };
 
@@ -90,10 +88,10 @@ impl Store {
     /// What is due by now, and when to look again.
     pub(crate) async fn due(&self, now: Timestamp, limit: i64) -> Result<Due> {
         const EXPIRED: &str = "SELECT id FROM tasks WHERE status < 10 AND expires_at <= $1 ORDER BY expires_at LIMIT $2";
-        const READY: &str = "SELECT DISTINCT queue FROM tasks WHERE status = 0 AND role <> 0 AND run_at <= $1 ORDER BY queue";
+        const READY: &str = "SELECT DISTINCT queue FROM tasks WHERE moment <> 0 AND owner IS NULL AND run_at <= $1 ORDER BY queue";
         const NEXT: &str = "SELECT min(n.at) FROM (\
              SELECT min(expires_at) AS at FROM tasks WHERE status < 10 AND expires_at > $1 UNION ALL \
-             SELECT min(run_at) FROM tasks WHERE status = 0 AND role <> 0 AND run_at > $1) n";
+             SELECT min(run_at) FROM tasks WHERE moment <> 0 AND owner IS NULL AND run_at > $1) n";
         let at = now.as_microsecond();
         Ok(Due {
             expired: self
@@ -110,11 +108,10 @@ impl Store {
         })
     }
 
-    /// What a node runs as the rows say, with the inputs.
-    pub(crate) async fn owned(&self, node: NodeId) -> Result<Vec<(TaskState, Json)>> {
-        const SQL: &str = select_state!(
-            ", t.input FROM tasks t WHERE t.owner = $1 AND t.status = 5 ORDER BY t.seq"
-        );
+    /// What a node runs as the rows say.
+    pub(crate) async fn owned(&self, node: NodeId) -> Result<Vec<Waiting>> {
+        const SQL: &str =
+            select_state!(", t.input, t.output FROM tasks t WHERE t.owner = $1 ORDER BY t.seq");
         self.fetch(SQL, vec![node.0.into()], rows::waiting).await
     }
 
@@ -175,12 +172,30 @@ impl Store {
     pub(crate) async fn tasks(&self, filters: &Filters, limit: i64) -> Result<Vec<TaskRecord>> {
         let sql = format!(
             "SELECT t.id, t.kind, t.action, t.queue, t.status, t.label, t.role, p.url, s.url, t.created_at, t.modified_at, \
-             t.input, t.output, t.pingback_at, t.expires_at, t.info, t.attempt, t.failures, t.run_at \
+             t.input, t.output, t.pingback_at, t.expires_at, t.info, t.attempt, t.failures, t.run_at, t.ord, t.parent \
              FROM tasks t JOIN peers p ON p.id = t.peer JOIN peers s ON s.id = 0{} ORDER BY t.seq DESC LIMIT $1",
             filters.to_sql(2)
         );
         self.fetch(AssertSqlSafe(sql), values(limit, filters), rows::task)
             .await
+    }
+
+    /// The children of a task, in order.
+    pub(crate) async fn children(&self, parent: &TaskId) -> Result<Vec<TaskRecord>> {
+        let filters = Filters::exactly("t.parent", parent.as_str());
+        let mut children = self.tasks(&filters, i64::MAX).await?;
+        children.sort_by_key(|child| child.order);
+        Ok(children)
+    }
+
+    /// The child of a task at a place.
+    pub(crate) async fn child(&self, parent: &TaskId, order: i64) -> Result<Option<TaskRecord>> {
+        let mut filters = Filters::exactly("t.parent", parent.as_str());
+        filters.0.push(Filter::Number {
+            sql: "t.ord",
+            value: order,
+        });
+        Ok(self.tasks(&filters, 1).await?.pop())
     }
 
     /// The tasks whose id starts like this, at most `limit`.

@@ -3,12 +3,12 @@
 use jiff::Timestamp;
 use sqlx::{Decode, Postgres, Row as _, Sqlite, Type, postgres::PgRow, sqlite::SqliteRow};
 
-use super::{OutboxState, PeerHealth, PeerRow};
+use super::{Content, OutboxState, PeerHealth, PeerRow, Waiting};
 use crate::{
     error::{Error, Result},
     model::{
-        Direction, InboxKey, Json, MessageId, MessageRecord, NodeId, OutboxRow, PeerId, PeerUrl,
-        Role, Status, TaskId, TaskKind, TaskRecord, TaskState, null,
+        Direction, InboxKey, Json, MessageId, MessageRecord, Moment, NodeId, OnFailure, OutboxRow,
+        PeerId, PeerUrl, Role, Status, TaskId, TaskKind, TaskRecord, TaskState, null,
     },
 };
 
@@ -103,7 +103,8 @@ macro_rules! select_state {
     ($rest:literal) => {
         concat!(
             "SELECT t.seq, t.id, t.kind, t.role, t.peer, t.queue, t.action, t.status, t.attempt, ",
-            "t.failures, t.epoch, t.owner, t.rev, t.run_at, t.expires_at, t.modified_at",
+            "t.failures, t.epoch, t.owner, t.rev, t.run_at, t.expires_at, t.modified_at, ",
+            "t.parent, t.ord, t.open_children, t.on_failure, t.moment",
             $rest
         )
     };
@@ -111,7 +112,7 @@ macro_rules! select_state {
 pub(super) use select_state;
 
 /// How many columns [`select_state!`] has: the place of the next one.
-pub(super) const AFTER_STATE: usize = 16;
+pub(super) const AFTER_STATE: usize = 21;
 
 pub(super) fn state(row: &Row) -> Result<TaskState> {
     Ok(TaskState {
@@ -131,12 +132,32 @@ pub(super) fn state(row: &Row) -> Result<TaskState> {
         run_at: row.moment_if_any(13)?,
         expires_at: row.moment_if_any(14)?,
         modified_at: row.moment(15)?,
+        parent: row.get::<Option<String>>(16)?.map(TaskId::from),
+        order: row.get(17)?,
+        open_children: row.get(18)?,
+        on_failure: row.code(19, OnFailure::from_code, "on_failure")?,
+        moment: row.code(20, Moment::from_code, "moment")?,
     })
 }
 
-/// A task that waits for a slot, with its input behind the columns of its state.
-pub(super) fn waiting(row: &Row) -> Result<(TaskState, Json)> {
-    Ok((state(row)?, row.json(AFTER_STATE)?))
+/// A task that waits for a slot, with its payloads behind the columns of its state.
+pub(super) fn waiting(row: &Row) -> Result<Waiting> {
+    Ok(Waiting {
+        state: state(row)?,
+        input: row.json(AFTER_STATE)?,
+        output: row.json(AFTER_STATE + 1)?,
+    })
+}
+
+/// What never changes of a task that is to be sent now.
+pub(super) fn content(row: &Row) -> Result<(TaskId, Content)> {
+    let content = Content {
+        input: row.json(1)?,
+        info: row.get::<Option<String>>(2)?.map(Into::into),
+        pingback_at: row.moment_if_any(3)?,
+        output: row.json(4)?,
+    };
+    Ok((row.text(0)?.into(), content))
 }
 
 /// `peer, message, hash`
@@ -226,8 +247,12 @@ pub(super) fn task(row: &Row) -> Result<TaskRecord> {
         queue_name: row.get(3)?,
         status: row.code(4, Status::from_code, "status")?,
         label: row.get(5)?,
-        order: None,
-        parent_id: None,
+        order: row
+            .get::<Option<String>>(20)?
+            .is_some()
+            .then(|| row.get(19))
+            .transpose()?,
+        parent_id: row.get::<Option<String>>(20)?.map(TaskId::from),
         sender_url,
         receiver_url,
         is_received: role == Role::Received,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{BATCH, UPDATE_TASK};
-use crate::model::{Json, MessageId, Outgoing, PeerUrl, Status, TaskId, null};
+use crate::model::{Json, MessageId, Outgoing, PeerUrl, Status, TaskId, null, to_json};
 
 /// A message may nest this deep, itself included.
 const DEEPEST: usize = 64;
@@ -306,9 +306,24 @@ pub(crate) struct Receiver<'a> {
     pub(crate) extensions: bool,
 }
 
+/// What a message holds.
+pub(crate) enum Payload<'a> {
+    Task {
+        input: &'a RawValue,
+        info: Option<&'a str>,
+        pingback_at: Option<Timestamp>,
+    },
+    Update {
+        status: Status,
+        output: &'a RawValue,
+    },
+    Data(&'a RawValue),
+}
+
 /// Writes the body of a message. From here on its bytes don't change.
 pub(crate) fn freeze(
     message: &Outgoing,
+    payload: &Payload<'_>,
     id: &MessageId,
     sender: &PeerUrl,
     receiver: &Receiver<'_>,
@@ -335,19 +350,38 @@ pub(crate) fn freeze(
         rev: Option<i64>,
         destination: &'a PeerUrl,
     }
+    #[derive(Serialize)]
+    struct Update<'a> {
+        output_data: &'a RawValue,
+        status: Status,
+    }
+    let update;
+    let (data, info, pingback_at) = match *payload {
+        Payload::Task {
+            input,
+            info,
+            pingback_at,
+        } => (input, info, pingback_at),
+        Payload::Update { status, output } => {
+            update = to_json(&Update {
+                output_data: output,
+                status,
+            })?;
+            (&*update, None, None)
+        }
+        Payload::Data(data) => (data, None, None),
+    };
     serde_json::to_string(&Out {
         message_id: id,
         action: &message.action,
         sender_url: sender,
-        data: &message.data,
+        data,
         task_id: &message.task,
-        pingback_date: message
-            .pingback_at
-            .map(|at| write_date(at, receiver.extensions)),
+        pingback_date: pingback_at.map(|at| write_date(at, receiver.extensions)),
         expiration_date: message
             .expires_at
             .map(|at| write_date(at, receiver.extensions)),
-        info: message.info.as_deref(),
+        info,
         ext: receiver.extensions.then_some(OutExt {
             rev: message.rev,
             destination: receiver.url,

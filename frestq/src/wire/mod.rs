@@ -8,6 +8,8 @@ pub(crate) mod routes;
 pub(crate) const INTERNAL_QUEUE: &str = "internal.frestq";
 /// `frestq.update_task`
 pub(crate) const UPDATE_TASK: &str = "frestq.update_task";
+/// `frestq.cancel_task`: its sender does not want the task any more. Ours; originals don't know it.
+pub(crate) const CANCEL_TASK: &str = "frestq.cancel_task";
 /// `frestq.batch`
 pub(crate) const BATCH: &str = "frestq.batch";
 

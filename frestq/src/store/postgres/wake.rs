@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    model::{PeerId, Role, Status, TaskId, TaskState},
+    model::{PeerId, TaskId, TaskState},
 };
 
 const CHANNEL: &str = "frestq";
@@ -66,7 +66,7 @@ pub(super) fn notifications(origin: &str, writes: &Writes<'_>) -> Vec<String> {
 
 /// Whether a task is one that a free slot could take, now or later.
 fn waits(state: &TaskState) -> bool {
-    state.status == Status::Created && state.role != Role::Sent
+    state.moment.is_some() && state.owner.is_none()
 }
 
 /// Fills as few payloads as there can be.

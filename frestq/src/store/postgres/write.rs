@@ -11,14 +11,14 @@ use sqlx::{
 
 use super::{
     super::{
-        Loaded, Writes, is_transient, printable,
+        Content, Loaded, Lookup, Waiting, Writes, is_transient, printable,
         rows::{self, select_state},
     },
     connect, query, wake,
 };
 use crate::{
     error::{Error, Result},
-    model::{InboxKey, Json, MessageId, TaskId, TaskState},
+    model::{InboxKey, MessageId, Moment, TaskId},
     transaction::{Param, Transaction},
 };
 
@@ -135,25 +135,47 @@ impl PgWriter {
         Ok(())
     }
 
-    pub(crate) async fn load(&mut self, tasks: &[&TaskId], inbox: &[&InboxKey]) -> Result<Loaded> {
+    pub(crate) async fn load(&mut self, lookup: &Lookup<'_>) -> Result<Loaded> {
+        // In one order for all, so that two processes don't wait for each other.
+        const TASKS: &str =
+            select_state!(" FROM tasks t WHERE t.id = ANY($1) ORDER BY t.seq FOR UPDATE");
+        const PLACES: &str = select_state!(
+            " FROM tasks t JOIN UNNEST($1::text[], $2::bigint[]) AS v (parent, ord) \
+             ON t.parent = v.parent AND t.ord = v.ord ORDER BY t.seq FOR UPDATE OF t"
+        );
+        const FAMILIES: &str =
+            select_state!(" FROM tasks t WHERE t.parent = ANY($1) ORDER BY t.seq FOR UPDATE");
         let mut loaded = Loaded::default();
-        if !tasks.is_empty() {
-            loaded.tasks = self.load_tasks(tasks).await?;
+        let mut rows = Vec::new();
+        if !lookup.tasks.is_empty() {
+            let ids: Vec<&str> = column(&lookup.tasks, |id| id.as_str());
+            rows.extend(self.fetch(sqlx::query(TASKS).bind(ids)).await?);
         }
-        if !inbox.is_empty() {
-            loaded.inbox = self.load_inbox(inbox).await?;
+        if !lookup.places.is_empty() {
+            let query = sqlx::query(PLACES)
+                .bind(column(&lookup.places, |place| place.0.as_str()))
+                .bind(column(&lookup.places, |place| place.1));
+            rows.extend(self.fetch(query).await?);
+        }
+        if !lookup.families.is_empty() {
+            let ids: Vec<&str> = column(&lookup.families, |id| id.as_str());
+            rows.extend(self.fetch(sqlx::query(FAMILIES).bind(ids)).await?);
+        }
+        for row in rows {
+            loaded.tasks.push(rows::state(&row.into())?);
+        }
+        if !lookup.inbox.is_empty() {
+            loaded.inbox = self.load_inbox(&lookup.inbox).await?;
         }
         Ok(loaded)
     }
 
-    async fn load_tasks(&mut self, ids: &[&TaskId]) -> Result<Vec<TaskState>> {
-        // In one order for all, so that two processes don't wait for each other.
-        const SQL: &str =
-            select_state!(" FROM tasks t WHERE t.id = ANY($1) ORDER BY t.seq FOR UPDATE");
-        let ids: Vec<&str> = ids.iter().map(|id| id.as_str()).collect();
+    pub(crate) async fn contents(&mut self, ids: &[&TaskId]) -> Result<Vec<(TaskId, Content)>> {
+        const SQL: &str = "SELECT t.id, t.input, t.info, t.pingback_at, t.output FROM tasks t WHERE t.id = ANY($1)";
+        let ids: Vec<&str> = column(ids, |id| id.as_str());
         let rows = self.fetch(sqlx::query(SQL).bind(ids)).await?;
         rows.into_iter()
-            .map(|row| rows::state(&row.into()))
+            .map(|row| rows::content(&row.into()))
             .collect()
     }
 
@@ -206,10 +228,10 @@ impl PgWriter {
         queue: &str,
         limit: i64,
         now: Timestamp,
-    ) -> Result<Vec<(TaskState, Json)>> {
+    ) -> Result<Vec<Waiting>> {
         // Rows that another process is about to take are none of ours.
         const SQL: &str = select_state!(
-            ", t.input FROM tasks t WHERE t.queue = $1 AND t.status = 0 AND t.role <> 0 \
+            ", t.input, t.output FROM tasks t WHERE t.queue = $1 AND t.moment <> 0 AND t.owner IS NULL \
              AND (t.run_at IS NULL OR t.run_at <= $2) AND (t.expires_at IS NULL OR t.expires_at > $2) \
              ORDER BY t.seq LIMIT $3 FOR UPDATE SKIP LOCKED"
         );
@@ -250,10 +272,11 @@ impl PgWriter {
 
     async fn create(&mut self, writes: &Writes<'_>) -> Result<()> {
         const SQL: &str = "INSERT INTO tasks (id, kind, role, peer, queue, action, status, attempt, failures, epoch, owner, rev, \
-             run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output) \
+             run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment) \
              SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], \
              $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], \
-             $15::bigint[], $16::bigint[], $17::bigint[], $18::text[], $19::text[], $20::text[], $21::text[])";
+             $15::bigint[], $16::bigint[], $17::bigint[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bigint[], \
+             $24::bigint[], $25::bigint[], $26::bigint[])";
         let rows = &writes.created;
         let query = sqlx::query(SQL)
             .bind(column(rows, |(_, s, _)| s.id.as_str()))
@@ -280,17 +303,24 @@ impl PgWriter {
             .bind(column(rows, |(new, ..)| new.input.get()))
             .bind(column(rows, |(.., output)| {
                 output.map(|output| output.get())
-            }));
+            }))
+            .bind(column(rows, |(_, s, _)| {
+                s.parent.as_ref().map(TaskId::as_str)
+            }))
+            .bind(column(rows, |(_, s, _)| s.order))
+            .bind(column(rows, |(_, s, _)| s.open_children))
+            .bind(column(rows, |(_, s, _)| s.on_failure.code()))
+            .bind(column(rows, |(_, s, _)| Moment::code(s.moment)));
         self.fetch(query).await.map(drop)
     }
 
     async fn change(&mut self, writes: &Writes<'_>) -> Result<()> {
         const SQL: &str = "UPDATE tasks SET status = v.status, attempt = v.attempt, failures = v.failures, epoch = v.epoch, \
              owner = v.owner, rev = v.rev, run_at = v.run_at, modified_at = v.modified_at, \
-             output = coalesce(v.output, tasks.output) \
+             output = coalesce(v.output, tasks.output), open_children = v.open_children, moment = v.moment \
              FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], \
-             $8::bigint[], $9::bigint[], $10::text[]) \
-             AS v (seq, status, attempt, failures, epoch, owner, rev, run_at, modified_at, output) WHERE tasks.seq = v.seq";
+             $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[]) \
+             AS v (seq, status, attempt, failures, epoch, owner, rev, run_at, modified_at, output, open_children, moment) WHERE tasks.seq = v.seq";
         let rows = &writes.changed;
         let query = sqlx::query(SQL)
             .bind(column(rows, |(s, _)| s.seq))
@@ -304,7 +334,9 @@ impl PgWriter {
             .bind(column(rows, |(s, _)| s.modified_at.as_microsecond()))
             .bind(column(rows, |(_, output)| {
                 output.map(|output| output.get())
-            }));
+            }))
+            .bind(column(rows, |(s, _)| s.open_children))
+            .bind(column(rows, |(s, _)| Moment::code(s.moment)));
         self.fetch(query).await.map(drop)
     }
 

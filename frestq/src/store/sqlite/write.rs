@@ -11,12 +11,12 @@ use sqlx::{
 };
 
 use super::super::{
-    Loaded, Writes,
+    Content, Loaded, Lookup, Waiting, Writes,
     rows::{self, Row, select_state},
 };
 use crate::{
     error::Result,
-    model::{InboxKey, Json, MessageId, NewTask, TaskId, TaskState},
+    model::{Json, MessageId, Moment, NewTask, TaskId, TaskState},
     transaction::{Param, Transaction},
 };
 
@@ -71,27 +71,45 @@ impl SqliteWriter {
         Ok(())
     }
 
-    pub(crate) async fn load(&mut self, tasks: &[&TaskId], inbox: &[&InboxKey]) -> Result<Loaded> {
+    pub(crate) async fn load(&mut self, lookup: &Lookup<'_>) -> Result<Loaded> {
         const TASKS: &str =
             select_state!(" FROM json_each(?) v CROSS JOIN tasks t ON t.id = v.value;");
+        const PLACES: &str = select_state!(
+            " FROM json_each(?) v CROSS JOIN tasks t ON t.parent = v.value->>0 AND t.ord = v.value->>1;"
+        );
+        const FAMILIES: &str =
+            select_state!(" FROM json_each(?) v CROSS JOIN tasks t ON t.parent = v.value;");
         const INBOX: &str = "SELECT i.peer, i.message, i.hash FROM json_each(?) v \
              CROSS JOIN inbox i ON i.peer = v.value->>0 AND i.message = v.value->>1;";
+        let keys = lookup.inbox.iter();
+        let keys: Vec<_> = keys.map(|key| (key.peer.0, key.message.as_str())).collect();
         let (mut sql, mut values) = (String::new(), Vec::new());
-        if !tasks.is_empty() {
-            sql.push_str(TASKS);
-            values.push(serde_json::to_string(tasks)?.into());
-        }
-        if !inbox.is_empty() {
-            sql.push_str(INBOX);
-            let keys: Vec<_> = inbox
-                .iter()
-                .map(|key| (key.peer.0, key.message.as_str()))
-                .collect();
-            values.push(serde_json::to_string(&keys)?.into());
+        for (statement, wanted, json) in [
+            (
+                TASKS,
+                lookup.tasks.len(),
+                serde_json::to_string(&lookup.tasks)?,
+            ),
+            (
+                PLACES,
+                lookup.places.len(),
+                serde_json::to_string(&lookup.places)?,
+            ),
+            (
+                FAMILIES,
+                lookup.families.len(),
+                serde_json::to_string(&lookup.families)?,
+            ),
+            (INBOX, keys.len(), serde_json::to_string(&keys)?),
+        ] {
+            if wanted > 0 {
+                sql.push_str(statement);
+                values.push(json.into());
+            }
         }
         let mut loaded = Loaded::default();
         for row in self.fetch(&sql, values).await? {
-            // The rows of both statements come in one stream; they differ in their width.
+            // The rows of all statements come in one stream; they differ in their width.
             if row.width() == 3 {
                 loaded.inbox.push(rows::accepted(&row)?);
             } else {
@@ -99,6 +117,15 @@ impl SqliteWriter {
             }
         }
         Ok(loaded)
+    }
+
+    pub(crate) async fn contents(&mut self, ids: &[&TaskId]) -> Result<Vec<(TaskId, Content)>> {
+        const SQL: &str = "SELECT t.id, t.input, t.info, t.pingback_at, t.output FROM json_each(?) v \
+             CROSS JOIN tasks t ON t.id = v.value";
+        let rows = self
+            .fetch(SQL, vec![serde_json::to_string(ids)?.into()])
+            .await?;
+        rows.iter().map(rows::content).collect()
     }
 
     pub(crate) async fn run(&mut self, transaction: &Transaction) -> Result<Result<(), String>> {
@@ -131,10 +158,11 @@ impl SqliteWriter {
                 .collect();
             self.put_aside(
                 "INSERT INTO tasks (id, kind, role, peer, queue, action, status, attempt, failures, epoch, owner, rev, \
-                 run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output) \
+                 run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment) \
                  SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, \
                  value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, value->>15, \
-                 value->>16, value->>17, value->>18, value->>19, value->>20 FROM json_each(?)",
+                 value->>16, value->>17, value->>18, value->>19, value->>20, value->>21, value->>22, value->>23, value->>24, value->>25 \
+                 FROM json_each(?)",
                 &rows,
             )?;
         }
@@ -147,7 +175,8 @@ impl SqliteWriter {
             self.put_aside(
                 "UPDATE tasks SET status = v.value->>1, attempt = v.value->>2, failures = v.value->>3, \
                  epoch = v.value->>4, owner = v.value->>5, rev = v.value->>6, run_at = v.value->>7, \
-                 modified_at = v.value->>8, output = coalesce(v.value->>9, output) \
+                 modified_at = v.value->>8, output = coalesce(v.value->>9, output), \
+                 open_children = v.value->>10, moment = v.value->>11 \
                  FROM json_each(?) v WHERE tasks.seq = v.value->>0",
                 &rows,
             )?;
@@ -231,9 +260,9 @@ impl SqliteWriter {
         queue: &str,
         limit: i64,
         now: Timestamp,
-    ) -> Result<Vec<(TaskState, Json)>> {
+    ) -> Result<Vec<Waiting>> {
         const SQL: &str = select_state!(
-            ", t.input FROM tasks t WHERE t.queue = ? AND t.status = 0 AND t.role <> 0 \
+            ", t.input, t.output FROM tasks t WHERE t.queue = ? AND t.moment <> 0 AND t.owner IS NULL \
              AND (t.run_at IS NULL OR t.run_at <= ?) AND (t.expires_at IS NULL OR t.expires_at > ?) \
              ORDER BY t.seq LIMIT ?"
         );
@@ -298,7 +327,7 @@ struct NewRow<'a>(&'a NewTask, &'a TaskState, Option<&'a Json>);
 impl Serialize for NewRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(new, state, output) = self;
-        let mut row = serializer.serialize_tuple(21)?;
+        let mut row = serializer.serialize_tuple(26)?;
         row.serialize_element(&state.id)?;
         row.serialize_element(&state.kind.code())?;
         row.serialize_element(&state.role.code())?;
@@ -320,6 +349,11 @@ impl Serialize for NewRow<'_> {
         row.serialize_element(&new.info)?;
         row.serialize_element(new.input.get())?;
         row.serialize_element(&output.map(|output| output.get()))?;
+        row.serialize_element(&state.parent)?;
+        row.serialize_element(&state.order)?;
+        row.serialize_element(&state.open_children)?;
+        row.serialize_element(&state.on_failure.code())?;
+        row.serialize_element(&Moment::code(state.moment))?;
         row.end()
     }
 }
@@ -330,7 +364,7 @@ struct ChangedRow<'a>(&'a TaskState, Option<&'a Json>);
 impl Serialize for ChangedRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(state, output) = self;
-        let mut row = serializer.serialize_tuple(10)?;
+        let mut row = serializer.serialize_tuple(12)?;
         row.serialize_element(&state.seq)?;
         row.serialize_element(&state.status.code())?;
         row.serialize_element(&state.attempt)?;
@@ -341,6 +375,8 @@ impl Serialize for ChangedRow<'_> {
         row.serialize_element(&state.run_at.map(|at| at.as_microsecond()))?;
         row.serialize_element(&state.modified_at.as_microsecond())?;
         row.serialize_element(&output.map(|output| output.get()))?;
+        row.serialize_element(&state.open_children)?;
+        row.serialize_element(&Moment::code(state.moment))?;
         row.end()
     }
 }

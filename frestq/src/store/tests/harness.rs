@@ -156,6 +156,11 @@ pub(super) fn new_task(id: &str) -> NewTask {
             queue: "work".into(),
             action: "do".into(),
             status: Status::Created,
+            parent: None,
+            order: 0,
+            open_children: 0,
+            on_failure: Default::default(),
+            moment: Some(crate::model::Moment::Execute),
             attempt: 0,
             failures: 0,
             epoch: 0,
@@ -256,7 +261,11 @@ pub(super) async fn settle(writer: &mut Writer, settled: Settled<'_>) {
 /// Loads one task, in a transaction that changes nothing.
 pub(super) async fn load(writer: &mut Writer, id: &str) -> Option<TaskState> {
     writer.begin().await.unwrap();
-    let tasks = writer.load(&[&id.into()], &[]).await.unwrap().tasks;
+    let tasks = writer
+        .load(&crate::store::Lookup::new(&[&id.into()], &[]))
+        .await
+        .unwrap()
+        .tasks;
     writer.rollback().await.unwrap();
     tasks.into_iter().next()
 }
@@ -272,7 +281,7 @@ pub(super) async fn claim(
     let waiting = writer.waiting("work", limit, now).await.unwrap();
     let claimed: Vec<TaskState> = waiting
         .into_iter()
-        .map(|(state, _)| TaskState {
+        .map(|crate::store::Waiting { state, .. }| TaskState {
             status: Status::Executing,
             owner: Some(node),
             epoch: state.epoch + 1,

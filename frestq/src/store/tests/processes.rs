@@ -140,7 +140,7 @@ mod several {
                     for _ in 0..20 {
                         writer.begin().await.unwrap();
                         let mut state = writer
-                            .load(&[&"a".into()], &[])
+                            .load(&crate::store::Lookup::new(&[&"a".into()], &[]))
                             .await
                             .unwrap()
                             .tasks
@@ -169,7 +169,13 @@ mod several {
         let (mut one, mut two) = (store.writer().await.unwrap(), store.writer().await.unwrap());
         let row = [inbox_row(b, "m")];
         two.begin().await.unwrap();
-        assert_eq!(two.load(&[], &[&row[0].key]).await.unwrap().inbox, []);
+        assert_eq!(
+            two.load(&crate::store::Lookup::new(&[], &[&row[0].key]))
+                .await
+                .unwrap()
+                .inbox,
+            []
+        );
         accept(&mut one, &row).await;
         let writes = Writes {
             accepted: &row,
@@ -180,7 +186,14 @@ mod several {
         // From loading on again, the winner's row is there.
         two.rollback().await.unwrap();
         two.begin().await.unwrap();
-        assert_eq!(two.load(&[], &[&row[0].key]).await.unwrap().inbox.len(), 1);
+        assert_eq!(
+            two.load(&crate::store::Lookup::new(&[], &[&row[0].key]))
+                .await
+                .unwrap()
+                .inbox
+                .len(),
+            1
+        );
     }
 
     async fn processes_that_want_each_others_tasks_are_told_to_try_again(database: Arc<Database>) {
@@ -190,17 +203,23 @@ mod several {
         let (a, b) = ("a".into(), "b".into());
         one.begin().await.unwrap();
         two.begin().await.unwrap();
-        one.load(&[&a], &[]).await.unwrap().tasks;
-        two.load(&[&b], &[]).await.unwrap().tasks;
+        one.load(&crate::store::Lookup::new(&[&a], &[]))
+            .await
+            .unwrap()
+            .tasks;
+        two.load(&crate::store::Lookup::new(&[&b], &[]))
+            .await
+            .unwrap()
+            .tasks;
         let (first, second) = ([&b], [&a]);
         let (first, second) = tokio::join!(
             async {
-                let result = one.load(&first, &[]).await;
+                let result = one.load(&crate::store::Lookup::new(&first, &[])).await;
                 one.rollback().await.unwrap();
                 result
             },
             async {
-                let result = two.load(&second, &[]).await;
+                let result = two.load(&crate::store::Lookup::new(&second, &[])).await;
                 two.rollback().await.unwrap();
                 result
             },
@@ -332,9 +351,16 @@ mod several {
         create(&mut writer, &[new_task("a")]).await;
         // Within one, it is undone.
         writer.begin().await.unwrap();
-        writer.load(&[&"a".into()], &[]).await.unwrap().tasks;
+        writer
+            .load(&crate::store::Lookup::new(&[&"a".into()], &[]))
+            .await
+            .unwrap()
+            .tasks;
         store.run_schema(&[cut]).await.unwrap();
-        let error = writer.load(&[&"a".into()], &[]).await.unwrap_err();
+        let error = writer
+            .load(&crate::store::Lookup::new(&[&"a".into()], &[]))
+            .await
+            .unwrap_err();
         assert!(!is_transient(&error), "{error}");
         writer.commit().await.unwrap_err();
         writer.rollback().await.unwrap();

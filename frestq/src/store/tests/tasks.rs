@@ -37,6 +37,11 @@ async fn a_task_comes_back_as_it_was_stored(database: Arc<Database>) {
             role: Role::Received,
             peer: sender,
             status: Status::Executing,
+            parent: None,
+            order: 0,
+            open_children: 0,
+            on_failure: Default::default(),
+            moment: Some(crate::model::Moment::Execute),
             attempt: 3,
             failures: 1,
             epoch: 4,
@@ -135,7 +140,7 @@ async fn payload_text_survives_byte_for_byte(database: Arc<Database>) {
         }
     }
     writer.begin().await.unwrap();
-    for (_, input) in writer.waiting("work", 100, at(0)).await.unwrap() {
+    for crate::store::Waiting { input, .. } in writer.waiting("work", 100, at(0)).await.unwrap() {
         assert!(PAYLOADS.contains(&input.get()));
     }
 }
@@ -198,7 +203,10 @@ async fn a_message_id_is_unique_per_peer(database: Arc<Database>) {
     let keys = [key(b, "m"), key(c, "m"), key(b, "n"), key(c, "M")];
     writer.begin().await.unwrap();
     let mut found = writer
-        .load(&[], &keys.iter().collect::<Vec<_>>())
+        .load(&crate::store::Lookup::new(
+            &[],
+            &keys.iter().collect::<Vec<_>>(),
+        ))
         .await
         .unwrap()
         .inbox;
@@ -231,6 +239,7 @@ async fn tasks_wait_in_the_order_in_which_they_came(database: Arc<Database>) {
     let mut tasks: Vec<_> = ["c", "a", "d", "b"].map(new_task).into();
     let mut sent = new_task("sent");
     sent.state.role = Role::Sent;
+    sent.state.moment = None;
     let mut elsewhere = new_task("elsewhere");
     elsewhere.state.queue = "other".into();
     tasks.extend([sent, elsewhere]);

@@ -1,18 +1,20 @@
 //! The rules of the contract that the engine holds, each as a test on rows in memory.
 
+mod trees;
+
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
 use super::{
-    Answer, Changes, Delivery, Event, Missing, Received, Turn, Update, Verdict, Wanted, What,
+    Answer, Changes, Delivery, Done, Event, Missing, Received, Turn, Update, Verdict, Wanted, What,
     World, claim, foresee, step,
 };
 use crate::{
     error::TaskError,
     model::{
-        ActionOptions, InboxKey, InboxRow, Json, MessageId, NewTask, NodeId, OutboxRow, PeerId,
-        Role, Status, TaskId, TaskKind, TaskState, to_json,
+        ActionOptions, Data, InboxKey, InboxRow, Json, MessageId, NewTask, NodeId, OutboxRow,
+        PeerId, Role, Status, TaskId, TaskKind, TaskState, to_json,
     },
     transaction::Transaction,
 };
@@ -24,7 +26,7 @@ const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 /// A database in memory: everything that the world lacks is not there.
 #[derive(Default)]
-struct Peer {
+pub(super) struct Peer {
     world: World,
     changes: Changes,
 }
@@ -39,12 +41,17 @@ impl Peer {
             let mut turn = Turn::new(&self.world);
             match step(&mut turn, &event, now) {
                 Ok(answer) => {
-                    let (tasks, changes) = turn.finish();
-                    self.world.apply(tasks, changes, &mut self.changes);
+                    self.world.apply(turn.finish(), &mut self.changes);
                     return answer;
                 }
                 Err(Missing::Task(id)) => drop(self.world.tasks.insert(id, None)),
                 Err(Missing::Inbox(key)) => drop(self.world.inbox.insert(key, None)),
+                Err(Missing::Child(parent, order)) => {
+                    self.world.places.insert((parent, order), None);
+                }
+                Err(Missing::Family(parent)) => {
+                    self.world.families.insert(parent, Vec::new());
+                }
             }
         }
     }
@@ -82,6 +89,11 @@ fn new_task(id: &str, role: Role, peer: PeerId) -> NewTask {
             queue: "q".into(),
             action: "act".into(),
             status: Status::Created,
+            parent: None,
+            order: 0,
+            open_children: 0,
+            on_failure: Default::default(),
+            moment: None,
             attempt: 0,
             failures: 0,
             epoch: 0,
@@ -151,6 +163,13 @@ fn completed(
     outcome: Result<Json, TaskError>,
     options: ActionOptions,
 ) -> Event {
+    let outcome = outcome.map(|output| {
+        Box::new(Done {
+            output,
+            parent_output: None,
+            children: Vec::new(),
+        })
+    });
     Event::Completed {
         id: id.into(),
         queue: "q".into(),
@@ -184,7 +203,7 @@ fn delivery(id: &str, verdict: Verdict) -> Event {
 
 fn sender_with_a_task() -> Peer {
     let mut peer = Peer::default();
-    peer.tell(Event::Send(Box::new(new_task("t", Role::Sent, B))));
+    peer.tell(Event::Send(vec![new_task("t", Role::Sent, B)]));
     peer
 }
 
@@ -202,17 +221,13 @@ fn a_sent_task_is_stored_with_the_message_that_carries_it() {
     let [message] = &peer.changes.outgoing[..] else {
         panic!("not one message")
     };
-    assert!(message.carries_task && message.peer == B && message.data.get() == "1");
+    assert!(message.carries_task && message.peer == B && matches!(message.data, Data::Input));
 }
 
 #[test]
 fn a_local_task_needs_no_message() {
     let mut peer = Peer::default();
-    peer.tell(Event::Send(Box::new(new_task(
-        "t",
-        Role::Local,
-        PeerId::SELF,
-    ))));
+    peer.tell(Event::Send(vec![new_task("t", Role::Local, PeerId::SELF)]));
     assert!(peer.changes.outgoing.is_empty() && super::runs_now(peer.task("t"), NOW));
 }
 
@@ -281,9 +296,13 @@ fn a_completion_sends_one_update_with_the_output() {
     let [message] = &peer.changes.outgoing[..] else {
         panic!("not one message")
     };
+    let Data::Update { status, output } = &message.data else {
+        panic!("not an update")
+    };
+    assert_eq!(*status, Status::Finished);
     assert_eq!(
-        message.data.get(),
-        r#"{"output_data":"hello","status":"finished"}"#
+        output.as_ref().map(|output| output.get()),
+        Some("\"hello\"")
     );
     assert_eq!(
         (message.rev, message.peer, message.carries_task),
@@ -545,12 +564,10 @@ fn a_task_expires_at_its_date_and_not_before() {
     );
     assert_eq!(peer.task("t").status, Status::Expired);
     // To other peers it is an error: the original knows no other word.
-    assert!(
-        peer.changes.outgoing[0]
-            .data
-            .get()
-            .contains(r#""status":"error""#)
-    );
+    let Data::Update { status, .. } = &peer.changes.outgoing[0].data else {
+        panic!("not an update")
+    };
+    assert_eq!(*status, Status::Error);
 }
 
 #[test]
@@ -567,7 +584,7 @@ fn a_raw_message_is_not_reported_back() {
 #[test]
 fn what_is_foreseen_is_all_that_a_step_needs() {
     let events = [
-        Event::Send(Box::new(new_task("t", Role::Sent, B))),
+        Event::Send(vec![new_task("t", Role::Sent, B)]),
         asked("m", 1, A, "t"),
         update("m", B, "t", Status::Finished, "x", None),
         completed("t", 1, Ok(json(&1)), ActionOptions::DEFAULT),

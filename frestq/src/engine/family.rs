@@ -1,0 +1,263 @@
+//! What holds a tree together: turns that come, ends that go up, calls off that go down.
+
+use jiff::Timestamp;
+
+use super::{
+    event::{Answer, Received},
+    sequential, simple,
+    world::{Consequence, Missing, Note, Turn},
+};
+use crate::{
+    error::TaskError,
+    model::{Json, Moment, NewTask, OnFailure, Role, Status, TaskId, TaskKind, TaskState},
+};
+
+/// Stores a tree, its root first, and starts it.
+pub(super) fn plant(turn: &mut Turn<'_>, tree: &[NewTask]) -> Answer {
+    if tree
+        .first()
+        .is_some_and(|root| turn.is_there(&root.state.id))
+    {
+        // An earlier transaction with this very event came through, though its answer was lost.
+        return Answer::Accepted;
+    }
+    for task in tree {
+        turn.create(task.clone(), Note::Created);
+    }
+    if let Some(root) = tree.first() {
+        activate(turn, root.state.id.clone());
+    }
+    Answer::Accepted
+}
+
+/// The task's turn has come.
+pub(super) fn activate(turn: &mut Turn<'_>, id: TaskId) {
+    turn.consequences.push_back(Consequence::Activate(id));
+}
+
+/// Works off everything that the event entails for other tasks.
+pub(super) fn conclude(turn: &mut Turn<'_>, now: Timestamp) -> Result<(), Missing> {
+    while let Some(next) = turn.consequences.pop_front() {
+        match next {
+            Consequence::Activate(id) => start(turn, &id, now)?,
+            Consequence::Ended(id) => ended(turn, &id, now)?,
+            Consequence::CallOff(id) => {
+                let why = TaskError::new(
+                    TaskError::CANCELLED,
+                    "the tree that it is a part of has ended",
+                );
+                if let Some(task) = open(turn, &id)? {
+                    stop(turn, task, Status::Cancelled, &why, now)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The task, unless it has ended.
+fn open(turn: &Turn<'_>, id: &TaskId) -> Result<Option<TaskState>, Missing> {
+    Ok(turn
+        .task(id)?
+        .filter(|task| !task.status.is_terminal())
+        .cloned())
+}
+
+fn start(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<(), Missing> {
+    let Some(mut task) = open(turn, id)? else {
+        return Ok(());
+    };
+    if task.kind == TaskKind::Simple {
+        simple::send(turn, &task);
+        return Ok(());
+    }
+    if !task.queue.is_empty() {
+        task.moment = Some(Moment::Execute);
+        turn.change_quietly(task, None);
+        return Ok(());
+    }
+    task.status = Status::Executing;
+    task.modified_at = now;
+    let (parent, kind, empty) = (task.id.clone(), task.kind, task.open_children == 0);
+    turn.change(task.clone(), None, Note::Changed);
+    match kind {
+        TaskKind::External => {}
+        _ if empty => finish(turn, task, Status::Finished, None, now),
+        TaskKind::Parallel => {
+            for child in turn.children(&parent)? {
+                activate(turn, child);
+            }
+        }
+        _ => first_child(turn, &parent)?,
+    }
+    Ok(())
+}
+
+/// The first of a sequence starts.
+pub(super) fn first_child(turn: &mut Turn<'_>, parent: &TaskId) -> Result<(), Missing> {
+    if let Some(child) = turn.child(parent, 0)? {
+        activate(turn, child);
+    }
+    Ok(())
+}
+
+/// A task has ended, so its parent goes on, or ends too.
+fn ended(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<(), Missing> {
+    let Some(child) = turn.task(id)?.cloned() else {
+        return Ok(());
+    };
+    let Some(parent) = &child.parent else {
+        return Ok(());
+    };
+    let Some(mut parent) = open(turn, parent)? else {
+        return Ok(());
+    };
+    parent.open_children -= 1;
+    let failed = child.status != Status::Finished;
+    if failed && parent.on_failure == OnFailure::WaitForAll {
+        parent.failures += 1;
+    } else if failed {
+        let error = turn.error_of(id);
+        return sequential::child_failed(turn, parent, &error, now);
+    }
+    go_on(turn, parent, child.order, now)
+}
+
+/// After the child at a place: the next one, or the end.
+pub(super) fn go_on(
+    turn: &mut Turn<'_>,
+    parent: TaskState,
+    place: i64,
+    now: Timestamp,
+) -> Result<(), Missing> {
+    if parent.open_children > 0 {
+        let id = parent.id.clone();
+        let in_order = parent.kind != TaskKind::Parallel;
+        turn.change_quietly(parent, None);
+        if in_order && let Some(next) = turn.child(&id, place + 1)? {
+            activate(turn, next);
+        }
+        return Ok(());
+    }
+    if parent.kind == TaskKind::Parallel && parent.failures > 0 {
+        let why = format!("{} of its tasks failed; each says why", parent.failures);
+        let error = simple::error_output(&TaskError::new(TaskError::CHILDREN_FAILED, why));
+        finish(turn, parent, Status::Error, Some(error), now);
+    } else {
+        finish(turn, parent, Status::Finished, None, now);
+    }
+    Ok(())
+}
+
+/// Ends a task whose children have all ended, and tells its sender and its parent. Without an
+/// `output` it keeps the one it has.
+pub(super) fn finish(
+    turn: &mut Turn<'_>,
+    task: TaskState,
+    status: Status,
+    output: Option<Json>,
+    now: Timestamp,
+) {
+    finish_as(turn, task, status, output, Note::Changed, now);
+}
+
+/// Like [`finish`], with its own line in the story.
+pub(super) fn finish_as(
+    turn: &mut Turn<'_>,
+    mut task: TaskState,
+    status: Status,
+    output: Option<Json>,
+    note: Note,
+    now: Timestamp,
+) {
+    task.status = status;
+    task.owner = None;
+    task.moment = None;
+    task.run_at = None;
+    task.modified_at = now;
+    if task.role == Role::Received && task.kind != TaskKind::Message {
+        task.rev += 1;
+        turn.send(sequential::update_message(&task, output.as_ref()));
+    }
+    if task.parent.is_some() {
+        turn.consequences
+            .push_back(Consequence::Ended(task.id.clone()));
+    }
+    turn.change(task, output, note);
+}
+
+/// Ends a task whose children may still be open, and them with it.
+pub(super) fn stop(
+    turn: &mut Turn<'_>,
+    task: TaskState,
+    status: Status,
+    error: &TaskError,
+    now: Timestamp,
+) -> Result<(), Missing> {
+    if task.open_children > 0 {
+        for child in turn.children(&task.id)? {
+            turn.consequences.push_back(Consequence::CallOff(child));
+        }
+    }
+    if task.owner.is_some() {
+        turn.call_off(task.id.clone());
+    }
+    if task.role == Role::Sent && matches!(status, Status::Cancelled | Status::Expired) {
+        turn.send(simple::call_off_message(&task));
+    }
+    finish(turn, task, status, Some(simple::error_output(error)), now);
+    Ok(())
+}
+
+/// The expiration date has come: whatever is not done by now is worthless.
+pub(super) fn expire(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<Answer, Missing> {
+    let Some(task) = open(turn, id)? else {
+        return Ok(Answer::Ignored);
+    };
+    if task.expires_at.is_none_or(|at| at > now) {
+        return Ok(Answer::Ignored);
+    }
+    let error = TaskError::new("expired", "its expiration date came before its end");
+    stop(turn, task, Status::Expired, &error, now)?;
+    Ok(Answer::Accepted)
+}
+
+/// Our own code, or the operator, calls a task off.
+pub(super) fn call_off(
+    turn: &mut Turn<'_>,
+    id: &TaskId,
+    why: &str,
+    now: Timestamp,
+) -> Result<Answer, Missing> {
+    let Some(task) = turn.task(id)?.cloned() else {
+        return Ok(Answer::UnknownTask);
+    };
+    if task.status.is_terminal() {
+        let why = format!("task {id} has ended before, as {}", task.status);
+        return Ok(Answer::Conflict(why));
+    }
+    let error = TaskError::new(TaskError::CANCELLED, why);
+    stop(turn, task, Status::Cancelled, &error, now)?;
+    Ok(Answer::Accepted)
+}
+
+/// The sender of a task calls it off.
+pub(super) fn call_off_by_sender(
+    turn: &mut Turn<'_>,
+    received: &Received,
+    id: &TaskId,
+    now: Timestamp,
+) -> Result<Answer, Missing> {
+    let from = received.row.key.peer;
+    let mine = turn
+        .task(id)?
+        .filter(|task| task.role == Role::Received && task.peer == from);
+    let Some(task) = mine.cloned() else {
+        return Ok(Answer::UnknownTask);
+    };
+    if !task.status.is_terminal() {
+        let error = TaskError::new(TaskError::CANCELLED, "its sender called it off");
+        stop(turn, task, Status::Cancelled, &error, now)?;
+    }
+    Ok(Answer::Accepted)
+}

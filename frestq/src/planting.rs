@@ -1,0 +1,157 @@
+//! From trees as values to rows: every draft is checked, given an id and its place.
+
+use std::collections::VecDeque;
+
+use jiff::Timestamp;
+
+use crate::{
+    compose::{Draft, Target, When},
+    error::{Error, Result},
+    model::{Json, NewTask, OnFailure, PeerId, PeerUrl, Role, Status, TaskId, TaskKind, TaskState},
+    peer::Frestq,
+};
+
+/// The rows of a tree, each before its children, each family in its order.
+///
+/// # Errors
+///
+/// Of the first draft that can't be sent; nothing is stored then.
+pub(crate) async fn plant(
+    peer: &Frestq,
+    roots: Vec<Draft>,
+    parent: Option<&TaskId>,
+) -> Result<Vec<NewTask>> {
+    let now = peer.0.clock.now();
+    let mut open: VecDeque<(Draft, Option<TaskId>, i64)> = VecDeque::new();
+    let mut rows = Vec::with_capacity(roots.len());
+    queue(&mut open, roots, parent);
+    while let Some((mut draft, parent, order)) = open.pop_front() {
+        let children = std::mem::take(&mut draft.children);
+        let mut row = row(peer, draft, now).await?;
+        row.state.parent = parent;
+        row.state.order = order;
+        row.state.open_children = i64::try_from(children.len()).unwrap_or(i64::MAX);
+        queue(&mut open, children, Some(&row.state.id));
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+fn queue(
+    open: &mut VecDeque<(Draft, Option<TaskId>, i64)>,
+    family: Vec<Draft>,
+    parent: Option<&TaskId>,
+) {
+    for (order, draft) in (0..).zip(family) {
+        open.push_back((draft, parent.cloned(), order));
+    }
+}
+
+/// Who runs a task, and as what.
+struct Place {
+    kind: TaskKind,
+    role: Role,
+    peer: PeerId,
+    queue: String,
+    action: String,
+    on_failure: OnFailure,
+}
+
+async fn row(peer: &Frestq, draft: Draft, now: Timestamp) -> Result<NewTask> {
+    let input: Json = draft.data?;
+    if let Some(info) = &draft.info {
+        check_length("an info", info, 0)?;
+    }
+    let group = |kind, on_failure| Place {
+        kind,
+        role: Role::Local,
+        peer: PeerId::SELF,
+        queue: String::new(),
+        action: String::new(),
+        on_failure,
+    };
+    let place = match draft.target {
+        Target::Action {
+            peer: url,
+            queue,
+            action,
+        } => action_of(peer, url?, queue, action).await?,
+        Target::Sequential => group(TaskKind::Sequential, OnFailure::End),
+        Target::Parallel { waits_for_all } if waits_for_all => {
+            group(TaskKind::Parallel, OnFailure::WaitForAll)
+        }
+        Target::Parallel { .. } => group(TaskKind::Parallel, OnFailure::End),
+        Target::External => group(TaskKind::External, OnFailure::End),
+    };
+    let at = |when: Option<When>| when.map(|when| when.resolve(now)).transpose();
+    Ok(NewTask {
+        state: TaskState {
+            seq: 0,
+            id: TaskId::generate(),
+            kind: place.kind,
+            role: place.role,
+            peer: place.peer,
+            queue: place.queue.into(),
+            action: place.action.into(),
+            status: Status::Created,
+            parent: None,
+            order: 0,
+            open_children: 0,
+            on_failure: place.on_failure,
+            moment: None,
+            attempt: 0,
+            failures: 0,
+            epoch: 0,
+            owner: None,
+            rev: 0,
+            run_at: at(draft.delay.map(When::In))?,
+            expires_at: at(draft.expires)?,
+            modified_at: now,
+        },
+        input,
+        label: draft.label.map(Into::into),
+        info: draft.info.map(Into::into),
+        pingback_at: at(draft.pingback)?,
+        created_at: now,
+    })
+}
+
+async fn action_of(peer: &Frestq, url: PeerUrl, queue: String, action: String) -> Result<Place> {
+    check_length("a queue", &queue, 1)?;
+    check_length("an action", &action, 0)?;
+    let on_failure = OnFailure::End;
+    if url != peer.0.url {
+        return Ok(Place {
+            kind: TaskKind::Simple,
+            role: Role::Sent,
+            peer: peer.0.peers.find_or_add(&peer.0.store, &url).await?,
+            queue,
+            action,
+            on_failure,
+        });
+    }
+    if peer.0.registry.get(&queue, &action).is_none() {
+        let known = peer.0.registry.describe();
+        return Err(Error::Invalid(format!(
+            "this peer has no action {queue}/{action}; {known}"
+        )));
+    }
+    Ok(Place {
+        kind: TaskKind::Sequential,
+        role: Role::Local,
+        peer: PeerId::SELF,
+        queue,
+        action,
+        on_failure,
+    })
+}
+
+fn check_length(what: &str, text: &str, least: usize) -> Result<()> {
+    let length = text.chars().count();
+    if (least..=1024).contains(&length) {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "{what} of {length} characters; {least} to 1024 are allowed"
+    )))
+}
