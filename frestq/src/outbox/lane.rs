@@ -115,10 +115,11 @@ impl Lane {
             let clock = self.outbox.clock.clone();
             tokio::select! {
                 Some(report) = self.reports.1.recv() => self.note(report),
-                wake = self.wakes.recv(), if !self.wakes.is_closed() || !self.wakes.is_empty() => match wake {
-                    Some(reason) => self.wake(reason),
-                    None => {}
-                },
+                wake = self.wakes.recv(), if !self.wakes.is_closed() || !self.wakes.is_empty() => {
+                    if let Some(reason) = wake {
+                        self.wake(reason);
+                    }
+                }
                 () = sleep(&clock, wait_until) => {}
                 _ = self.stopping.changed() => {}
             }
