@@ -78,10 +78,10 @@ impl PgWriter {
                 "a statement of this transaction has failed, so it can't be committed".into(),
             ));
         }
-        if let Err(error) = self.fetch(sqlx::query("COMMIT")).await {
-            if !is_in_doubt(&error) || !self.came_through().await {
-                return Err(error);
-            }
+        if let Err(error) = self.fetch(sqlx::query("COMMIT")).await
+            && (!is_in_doubt(&error) || !self.came_through().await)
+        {
+            return Err(error);
         }
         (self.open, self.sound) = (false, false);
         Ok(std::mem::take(&mut self.places))
