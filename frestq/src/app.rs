@@ -262,7 +262,7 @@ impl Running {
                 "{} handlers still run; their tasks go back to their queues",
                 worker.running()
             );
-            if let Err(error) = release(&peer, node).await {
+            if let Err(error) = worker::release(&peer, node).await {
                 tracing::error!(%error, "running tasks could not be released; the next start does it");
             }
         }
@@ -275,9 +275,4 @@ impl Running {
         peer.0.store.close().await;
         tracing::info!("stopped");
     }
-}
-
-async fn release(peer: &Frestq, node: NodeId) -> Result<()> {
-    peer.0.store.leave(node).await?;
-    worker::take_over_orphans(peer).await
 }
