@@ -268,7 +268,7 @@ impl Running {
                 "{} handlers still run; their tasks go back to their queues",
                 worker.running()
             );
-            match timeout(LAST_WRITES, release(&peer, node)).await {
+            match timeout(LAST_WRITES, worker::release(&peer, node)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     tracing::error!(%error, "running tasks could not be released; the next start does it");
@@ -294,9 +294,4 @@ impl Running {
         }
         tracing::info!("stopped");
     }
-}
-
-async fn release(peer: &Frestq, node: NodeId) -> Result<()> {
-    peer.0.store.leave(node).await?;
-    worker::take_over_orphans(peer).await
 }

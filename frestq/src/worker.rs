@@ -20,6 +20,7 @@ use crate::{
     peer::Frestq,
     planting::plant,
     registry::Registration,
+    store::Waiting,
     transaction::Transaction,
 };
 
@@ -237,6 +238,19 @@ async fn report(peer: &Frestq, completed: Event) {
             }
         }
     }
+}
+
+/// Puts back what this process still runs. It stays a node meanwhile, since only a node delivers what
+/// becomes of that.
+pub(crate) async fn release(peer: &Frestq, node: NodeId) -> Result<()> {
+    let owned = peer.0.store.owned(node).await?;
+    let events = owned.into_iter().map(|Waiting { state, .. }| {
+        let TaskState {
+            id, queue, action, ..
+        } = state;
+        cut_off(peer, id, node, &queue, &action)
+    });
+    peer.0.commits.submit(events.collect()).await.map(drop)
 }
 
 /// Puts back what other processes, or an earlier life of this one, left running.
