@@ -11,8 +11,8 @@ use crate::attr::Owner;
 
 /// A handler, in either form.
 pub(crate) enum Handler {
-    Function(Function),
-    Implementation(Implementation),
+    Function(Box<Function>),
+    Implementation(Box<Implementation>),
 }
 
 /// A function, of which only the signature is read. What stands in its body is between the user and
@@ -50,9 +50,13 @@ impl Handler {
         // The second place is that of an `unsafe impl`.
         let implementation = input.peek(Token![impl]) || input.peek2(Token![impl]);
         if owner == Owner::Task && implementation {
-            Implementation::new(conditions, input.parse()?).map(Handler::Implementation)
+            Implementation::new(conditions, input.parse()?)
+                .map(Box::new)
+                .map(Handler::Implementation)
         } else {
-            Function::parse(owner, conditions, input).map(Handler::Function)
+            Function::parse(owner, conditions, input)
+                .map(Box::new)
+                .map(Handler::Function)
         }
     }
 }
@@ -147,7 +151,7 @@ mod tests {
 
     fn implementation(item: TokenStream) -> Option<Implementation> {
         match Handler::parse(Owner::Task, item) {
-            Ok(Handler::Implementation(implementation)) => Some(implementation),
+            Ok(Handler::Implementation(implementation)) => Some(*implementation),
             _ => None,
         }
     }

@@ -77,8 +77,10 @@ impl App {
     pub(crate) async fn serve(self) -> Result<()> {
         let running = self.start().await?;
         stop_signal().await?;
-        running.stop().await;
-        Ok(())
+        tokio::select! {
+            () = running.stop() => Ok(()),
+            again = stop_signal() => again.and(Err(Error::Impatient)),
+        }
     }
 
     /// Starts everything and returns once the peer accepts messages.

@@ -61,6 +61,9 @@ pub enum Error {
     /// The peer is stopping: nothing was stored.
     #[error("this peer is stopping: nothing was stored, try again when it is back")]
     Stopping,
+    /// A second signal came while the first one was obeyed.
+    #[error("stopped at the second signal; whatever was running is taken up at the next start")]
+    Impatient,
     /// No task of that id is known here.
     #[error("no task {0} here")]
     UnknownTask(TaskId),

@@ -100,7 +100,7 @@ async fn take(
     let (event, _permit) = understand(peer, known, queue, text, envelope)?;
     let mut events = vec![event];
     sender.sign(peer, known, &mut events).await?;
-    let answers = commit(peer, events).await?;
+    let answers = commit(peer, events, text.len()).await?;
     match answers.into_iter().next() {
         Some(answer) => judge(answer).map(|()| Response::Accepted),
         None => Err(Refusal::new(503, "no answer from the database")),
@@ -154,7 +154,7 @@ async fn take_batch(
         Vec::new()
     } else {
         sender.sign(peer, known, &mut events).await?;
-        commit(peer, events).await?
+        commit(peer, events, batch.data.get().len()).await?
     }
     .into_iter();
     drop(permits);
@@ -397,8 +397,13 @@ fn message_input(queue: &str, envelope: &Envelope) -> Result<Json, Refusal> {
     to_json(&message).map_err(|e| Refusal::new(400, e.to_string()))
 }
 
-async fn commit(peer: &Frestq, events: Vec<Event>) -> Result<Vec<Answer>, Refusal> {
-    match tokio::time::timeout(PATIENCE, peer.0.commits.submit_unless_overloaded(events)).await {
+async fn commit(peer: &Frestq, events: Vec<Event>, bytes: usize) -> Result<Vec<Answer>, Refusal> {
+    match tokio::time::timeout(
+        PATIENCE,
+        peer.0.commits.submit_unless_overloaded(events, bytes),
+    )
+    .await
+    {
         Ok(answers) => answers.map_err(|error| overloaded(&error)),
         Err(_) => Err(Refusal::new(503, "the database of this peer is busy")),
     }

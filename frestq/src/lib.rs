@@ -108,6 +108,7 @@ mod signals;
 mod store;
 mod tending;
 mod transaction;
+mod vital;
 mod wire;
 mod worker;
 

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Other processes of this peer may end a task without telling us; we look again after this.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// This peer: sends tasks, reads results. Cheap to clone; axum views take it as `State<Frestq>`.
 #[derive(Clone)]

@@ -9,7 +9,7 @@ use tokio::{
 
 use crate::{
     engine::Event, error::Result, model::NodeId, peer::Frestq, signals::WakeReason, store::Wake,
-    worker,
+    vital::vital, worker,
 };
 
 /// A lease lasts several of these.
@@ -23,9 +23,9 @@ const AT_ONCE: i64 = 500;
 
 /// Starts all of it.
 pub(crate) fn start(peer: Frestq, node: NodeId) -> JoinHandle<()> {
-    tokio::spawn(async move {
+    tokio::spawn(vital("tending", async move {
         tokio::join!(keep_time(&peer), keep_alive(&peer, node), listen(&peer));
-    })
+    }))
 }
 
 /// Expires tasks and starts delayed ones, each at its time.

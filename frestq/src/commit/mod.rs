@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     admission::Admission,
@@ -28,6 +28,7 @@ use crate::{
     peers::Peers,
     signals::{Ended, Signals, WakeReason},
     store::{Content, Loaded, Lookup, OutboxState, Settled, Store, Waiting, Writer, Writes},
+    vital::vital,
     wire::message::{Payload, Receiver, freeze},
 };
 pub(crate) use slots::Slots;
@@ -37,6 +38,9 @@ const MOST_EVENTS: usize = 1024;
 
 /// How many submissions may wait; past that the peer is overloaded.
 const MOST_WAITING: usize = 4096;
+
+/// How much of other peers' messages may wait in memory; past that the peer is overloaded.
+const MOST_KIBIBYTES: u32 = 64 * 1024;
 
 /// How long events that nobody waits for may wait for others.
 const LINGER: Duration = Duration::from_millis(20);
@@ -92,7 +96,11 @@ impl From<Waiting> for Claimed {
 
 /// The way in.
 #[derive(Clone)]
-pub(crate) struct Commits(mpsc::Sender<Command>);
+pub(crate) struct Commits {
+    sender: mpsc::Sender<Command>,
+    /// Kibibytes of foreign messages that may still come in.
+    room: Arc<Semaphore>,
+}
 
 impl Commits {
     /// Waits for the transaction that holds the effects of these events.
@@ -106,11 +114,19 @@ impl Commits {
     }
 
     /// Like [`submit`](Self::submit), unless too much is waiting already.
-    pub(crate) async fn submit_unless_overloaded(&self, events: Vec<Event>) -> Result<Vec<Answer>> {
-        if self.0.is_closed() {
+    pub(crate) async fn submit_unless_overloaded(
+        &self,
+        events: Vec<Event>,
+        bytes: usize,
+    ) -> Result<Vec<Answer>> {
+        let kibibytes = u32::try_from(bytes / 1024 + 1).unwrap_or(MOST_KIBIBYTES);
+        let room = self.room.try_acquire_many(kibibytes.min(MOST_KIBIBYTES));
+        // Held until the answer.
+        let _room = room.map_err(|_| Error::Overloaded)?;
+        if self.sender.is_closed() {
             return Err(Error::Stopping);
         }
-        let permit = self.0.try_reserve().map_err(|_| Error::Overloaded)?;
+        let permit = self.sender.try_reserve().map_err(|_| Error::Overloaded)?;
         let (reply, answers) = oneshot::channel();
         permit.send(Command::Submit(Submission {
             events,
@@ -127,7 +143,10 @@ impl Commits {
             patient,
             reply,
         });
-        self.0.send(command).await.map_err(|_| Error::Stopping)?;
+        self.sender
+            .send(command)
+            .await
+            .map_err(|_| Error::Stopping)?;
         answers.await.unwrap_or(Err(Error::Stopping))
     }
 
@@ -148,7 +167,7 @@ impl Commits {
 
     async fn command(&self, command: Command) {
         // A closed committer has nothing left to be told.
-        let _ = self.0.send(command).await;
+        let _ = self.sender.send(command).await;
     }
 }
 
@@ -193,8 +212,11 @@ impl Committer {
     /// Starts it.
     pub(crate) fn start(self) -> Commits {
         let (sender, receiver) = mpsc::channel(MOST_WAITING);
-        tokio::spawn(self.run(receiver));
-        Commits(sender)
+        tokio::spawn(vital("the committer", self.run(receiver)));
+        Commits {
+            sender,
+            room: Arc::new(Semaphore::new(MOST_KIBIBYTES as usize)),
+        }
     }
 
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {

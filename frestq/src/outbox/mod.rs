@@ -22,6 +22,7 @@ use crate::{
     peers::Peers,
     signals::{Wake, WakeReason},
     store::Store,
+    vital::vital,
     wire::client::Client,
 };
 
@@ -53,7 +54,10 @@ impl Deliveries {
     ) -> Result<Self> {
         let backlog = outbox.store.backlog().await?;
         let (stop, stopping) = watch::channel(false);
-        let dispatcher = tokio::spawn(dispatch(Arc::new(outbox), backlog, wakes, stopping));
+        let dispatcher = tokio::spawn(vital(
+            "the dispatcher of messages",
+            dispatch(Arc::new(outbox), backlog, wakes, stopping),
+        ));
         Ok(Self { stop, dispatcher })
     }
 
@@ -83,7 +87,8 @@ async fn dispatch(
     let mut wake = |wake: Wake, tasks: &mut JoinSet<()>| {
         let lane = lanes.entry(wake.peer).or_insert_with(|| {
             let (sender, receiver) = mpsc::unbounded_channel();
-            tasks.spawn(lane::Lane::new(outbox.clone(), wake.peer, receiver).run());
+            let lane = lane::Lane::new(outbox.clone(), wake.peer, receiver);
+            tasks.spawn(vital("a lane of the outbox", lane.run()));
             sender
         });
         // A lane ends only when the peer stops.

@@ -205,12 +205,10 @@ mod several {
         two.begin().await.unwrap();
         one.load(&crate::store::Lookup::new(&[&a], &[]))
             .await
-            .unwrap()
-            .tasks;
+            .unwrap();
         two.load(&crate::store::Lookup::new(&[&b], &[]))
             .await
-            .unwrap()
-            .tasks;
+            .unwrap();
         let (first, second) = ([&b], [&a]);
         let (first, second) = tokio::join!(
             async {
@@ -354,8 +352,7 @@ mod several {
         writer
             .load(&crate::store::Lookup::new(&[&"a".into()], &[]))
             .await
-            .unwrap()
-            .tasks;
+            .unwrap();
         store.run_schema(&[cut]).await.unwrap();
         let error = writer
             .load(&crate::store::Lookup::new(&[&"a".into()], &[]))
