@@ -32,6 +32,30 @@ on_each_store! {
         assert_eq!(b.runs(id), 1);
     }
 
+    /// Its tree ended while it was on its way to a peer that has not yet shown any extension.
+    async fn a_task_that_is_delivered_after_it_was_called_off_stops(store) {
+        let a = Peer::start(&store, "a").await;
+        let mut b = Peer::new(&store, "b").await;
+        b.createdb();
+        let group = a
+            .plant(&json!({"parallel": [
+                task(&a, "fail_at", json!({"gate": "fail"})),
+                task(&b, "until_cancelled", json!(null)),
+            ]}))
+            .await;
+        let vain = text(&a.task_of("until_cancelled"), "id").to_owned();
+        a.open("fail");
+        a.error(&group).await;
+        a.reaches(&vain, "cancelled").await;
+        b.run().await;
+        eventually("B has it", async || b.find_task(&vain).await).await;
+        b.reaches(&vain, "cancelled").await;
+        until("its handler sees it, if it runs", async || {
+            b.has_stopped(&vain) || b.runs(&vain) == 0
+        })
+        .await;
+    }
+
     async fn calling_off_goes_down_through_a_tree_on_another_peer(store) {
         let (a, b) = (Peer::start(&store, "a").await, Peer::start(&store, "b").await);
         let group = a
