@@ -98,7 +98,13 @@ fn log_level(flags: &Flags, surroundings: &Surroundings) -> Result<logging::LogL
 fn serve(mut app: App, loaded: Loaded) -> Result<u8, Stop> {
     app.config = loaded.into_config()?;
     app.config.validate()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let mut runtime = match app.config.threads {
+        // Without threads among which work moves, and each move wakes one up, it is faster.
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime
+        .worker_threads(app.config.threads)
         .enable_all()
         .build()
         .map_err(no_runtime)?;

@@ -45,6 +45,9 @@ pub struct Config {
     pub node: Option<String>,
     /// The largest body of a request, in bytes; 1 MiB by default.
     pub body_limit: usize,
+    /// How many threads take in and deliver messages, and run views. One is the fastest on few cores,
+    /// since nothing then moves between threads; a view must not block it.
+    pub threads: usize,
     /// How many threads run handlers, at least 1; by default one for each core, and at least 4.
     pub handler_threads: usize,
     /// Whether payloads are written to the log; not by default.
@@ -112,6 +115,7 @@ impl Default for Config {
             database: None,
             node: None,
             body_limit: 1024 * 1024,
+            threads: 1,
             handler_threads: std::thread::available_parallelism().map_or(4, |n| n.get().max(4)),
             log_payloads: false,
             shutdown_timeout: Duration::from_secs(30),
@@ -217,6 +221,7 @@ impl Config {
         let at_least_one = [
             ("delivery.parallel", self.delivery.parallel),
             ("delivery.batch", self.delivery.batch),
+            ("threads", self.threads),
             ("handler_threads", self.handler_threads),
         ];
         for (key, value) in at_least_one {

@@ -99,6 +99,11 @@ pub(super) fn delivery(
                     Note::Changed,
                 );
             }
+            // Called off while it was on its way, when the receiver could not be told, or was told
+            // before it knew the task.
+            Verdict::Delivered if matches!(task.status, Status::Cancelled | Status::Expired) => {
+                turn.send(call_off_message(&task));
+            }
             Verdict::Delivered | Verdict::Later { .. } => {}
             Verdict::Refused { status, why } if !task.status.is_terminal() => {
                 let asked = format!("{}/{}", task.queue, task.action);

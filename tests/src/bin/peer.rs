@@ -12,7 +12,7 @@ use std::{
 };
 
 use axum::{Json, response::IntoResponse};
-use frestq::{Error, TaskId, prelude::*};
+use frestq::{Compose, Error, Node, TaskId, prelude::*};
 use serde_json::{Value, json};
 
 /// How often a handler looks for the test's sign.
@@ -223,6 +223,88 @@ async fn note(message: Message, task: Task) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A tree that the test wants.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Plan {
+    Task {
+        to: String,
+        queue: String,
+        action: String,
+        #[serde(default)]
+        data: Value,
+    },
+    Sequential(Vec<Plan>),
+    Parallel(Vec<Plan>),
+    /// A parallel group that waits for all.
+    All(Vec<Plan>),
+}
+
+impl Compose for Plan {
+    type Output = Value;
+
+    fn into_node(self) -> Node {
+        match self {
+            Plan::Task {
+                to,
+                queue,
+                action,
+                data,
+            } => SimpleTask::new(to, queue, action).data(data).into_node(),
+            Plan::Sequential(plans) => plans
+                .into_iter()
+                .fold(Sequential::new(), Sequential::add)
+                .into_node(),
+            Plan::Parallel(plans) => parallel(plans).into_node(),
+            Plan::All(plans) => parallel(plans).wait_for_all().into_node(),
+        }
+    }
+}
+
+fn parallel(plans: Vec<Plan>) -> Parallel {
+    plans.into_iter().fold(Parallel::new(), Parallel::add)
+}
+
+/// Adds what the test wants to its own task.
+#[frestq::task(queue = "work", action = "grow")]
+async fn grow(plans: Vec<Plan>, task: Task) -> anyhow::Result<&'static str> {
+    for plan in plans {
+        task.add(plan);
+    }
+    Ok("grown")
+}
+
+/// Goes on until it is called off, and leaves a file that says so.
+#[frestq::task(queue = "work", action = "until_cancelled")]
+async fn until_cancelled(task: Task) -> anyhow::Result<()> {
+    leave_trace(&task)?;
+    task.cancelled().await;
+    anyhow::ensure!(task.is_cancelled(), "told, and yet not so");
+    Ok(fs::write(
+        folder()?.join(format!("cancelled-{}", task.id())),
+        "",
+    )?)
+}
+
+/// Fails at the test's sign.
+#[frestq::task(queue = "work", action = "fail_at")]
+async fn fail_at(gate: Gate) -> Result<(), anyhow::Error> {
+    gate.wait().await?;
+    Err(TaskError::new("told", "failed as told").into())
+}
+
+/// Gives its input to its parent, as the parent's output.
+#[frestq::task(queue = "work", action = "tell_parent")]
+async fn tell_parent(input: Value, task: Task) -> anyhow::Result<()> {
+    task.set_parent_output(input);
+    Ok(())
+}
+
+async fn plant(State(peer): State<Frestq>, Json(plan): Json<Plan>) -> frestq::Result<Json<Value>> {
+    let task = peer.send(plan).await?;
+    Ok(Json(json!({ "id": task.id() })))
+}
+
 /// A task that the test wants this peer to send.
 #[derive(Deserialize)]
 struct Order {
@@ -289,6 +371,7 @@ frestq::main!(|app| {
     )
     .route("/ready", get(ready))
     .route("/send", post(send))
+    .route("/plant", post(plant))
     .route("/call", post(call))
     .route("/task/{id}", get(task))
     .route("/most_running", get(most_running))

@@ -19,7 +19,9 @@ use serde_json::{Value, json};
 
 pub(crate) use database::{Database, Store};
 pub(crate) use fake::{Fake, Reply};
-pub(crate) use peer::{Answer, Peer};
+pub(crate) use peer::{
+    Answer, ERRORHANDLING, EXTERNAL_A, EXTERNAL_B, Peer, TASKTREE_A, TASKTREE_B,
+};
 pub(crate) use proxy::Proxy;
 
 /// How long a test waits for what shall come.

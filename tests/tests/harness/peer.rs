@@ -15,6 +15,13 @@ use super::{Database, Folder, Store, eventually, free_port, text, url_of};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_frestq-test-peer");
 
+/// The peers of the examples.
+pub(crate) const TASKTREE_A: &str = env!("CARGO_BIN_EXE_frestq-test-tasktree-a");
+pub(crate) const TASKTREE_B: &str = env!("CARGO_BIN_EXE_frestq-test-tasktree-b");
+pub(crate) const EXTERNAL_A: &str = env!("CARGO_BIN_EXE_frestq-test-external-a");
+pub(crate) const EXTERNAL_B: &str = env!("CARGO_BIN_EXE_frestq-test-external-b");
+pub(crate) const ERRORHANDLING: &str = env!("CARGO_BIN_EXE_frestq-test-errorhandling");
+
 /// What a request was answered.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
@@ -47,6 +54,7 @@ pub(crate) struct Peer {
     pub(crate) url: String,
     pub(crate) database: Arc<Database>,
     pub(crate) http: reqwest::Client,
+    binary: &'static str,
     settings: Vec<(String, String)>,
     process: Option<Child>,
     folder: Arc<Folder>,
@@ -67,10 +75,19 @@ impl Peer {
             url: url_of(port),
             database: Arc::new(Database::new(store, &folder).await),
             http: http.build().unwrap(),
+            binary: BINARY,
             settings: Vec::new(),
             process: None,
             folder: Arc::new(folder),
         }
+    }
+
+    /// A peer of an example, with tables and not running.
+    pub(crate) async fn example(store: &Store, name: &'static str, binary: &'static str) -> Self {
+        let mut peer = Self::new(store, name).await;
+        peer.binary = binary;
+        peer.createdb();
+        peer
     }
 
     /// A running peer.
@@ -102,6 +119,7 @@ impl Peer {
             url: url_of(port),
             database: self.database.clone(),
             http: self.http.clone(),
+            binary: self.binary,
             settings: self.settings.clone(),
             process: None,
             folder: self.folder.clone(),
@@ -115,7 +133,7 @@ impl Peer {
 
     /// Its binary with its environment.
     fn command(&self) -> Command {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(self.binary);
         for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("FRESTQ_")) {
             command.env_remove(key);
         }
@@ -248,6 +266,18 @@ impl Peer {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
+    /// Posts nothing to one of its views.
+    pub(crate) async fn press(&self, path: &str) -> Answer {
+        self.ask(self.http.post(self.view(path))).await.unwrap()
+    }
+
+    /// Lets a peer of an example say hello; gives the task's id.
+    pub(crate) async fn say_hello(&self, username: &str) -> String {
+        let answer = self.press(&format!("/say/hello/{username}")).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.body.trim().to_owned()
+    }
+
     /// Lets it send a task; gives the task's id.
     pub(crate) async fn send(&self, to: &str, queue: &str, action: &str, data: Value) -> String {
         let order = json!({"to": to, "queue": queue, "action": action, "data": data});
@@ -282,8 +312,45 @@ impl Peer {
         answer.json()
     }
 
+    /// Lets it send a tree, as the test peer's plans say it; gives the root's id.
+    pub(crate) async fn plant(&self, plan: &Value) -> String {
+        let request = self.http.post(self.view("/plant"));
+        let request = request
+            .header("content-type", "application/json")
+            .body(plan.to_string());
+        let answer = self.ask(request).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        text(&answer.json(), "id").to_owned()
+    }
+
+    /// All its tasks, as its command line lists them.
+    pub(crate) fn tasks(&self) -> Vec<Value> {
+        let listed = self.cli(&["--tasks", "--json", "--limit", "1000"]);
+        serde_json::from_slice(&listed.stdout).unwrap()
+    }
+
+    /// Its tasks of an action.
+    pub(crate) fn tasks_of(&self, action: &str) -> Vec<Value> {
+        let mut tasks = self.tasks();
+        tasks.retain(|task| task["action"] == action);
+        tasks
+    }
+
+    /// Its only task of an action.
+    #[track_caller]
+    pub(crate) fn task_of(&self, action: &str) -> Value {
+        let tasks = self.tasks_of(action);
+        assert_eq!(tasks.len(), 1, "{action}: {tasks:?}");
+        tasks[0].clone()
+    }
+
     /// A task as this peer has it, if it does.
     pub(crate) async fn find_task(&self, id: &str) -> Option<Value> {
+        if self.binary != BINARY {
+            // The examples have no view for it.
+            let shown = self.cli(&["--show-task", id, "--json"]);
+            return serde_json::from_slice(&shown.stdout).ok();
+        }
         let answer = self.ask(self.http.get(self.view(&format!("/task/{id}"))));
         let answer = answer.await.unwrap();
         match answer.status {
@@ -342,6 +409,11 @@ impl Peer {
     /// Waits until the handler of a task was started so often.
     pub(crate) async fn started(&self, id: &str, runs: usize) {
         super::until(&format!("{id} is running"), async || self.runs(id) == runs).await;
+    }
+
+    /// Whether the handler of a task has seen that it was called off.
+    pub(crate) fn has_stopped(&self, id: &str) -> bool {
+        self.folder.join(format!("cancelled-{id}")).exists()
     }
 
     /// Lets the handlers go that wait for this gate.

@@ -143,6 +143,21 @@ fn a_parallel_group_fails_fast_and_calls_off_the_rest() {
 }
 
 #[test]
+fn what_was_called_off_on_its_way_is_called_off_once_it_is_delivered() {
+    let tree = Tree::rooted("par", TaskKind::Parallel)
+        .child("par", "a", WORK)
+        .child("par", "c", TaskKind::Simple);
+    let mut peer = Peer::plant(tree);
+    peer.work("a", Err("no"));
+    assert_eq!(peer.status("c"), Status::Cancelled);
+    peer.changes.outgoing.clear();
+    peer.tell(delivery("c", Verdict::Delivered));
+    assert_eq!(peer.status("c"), Status::Cancelled);
+    assert_eq!(peer.changes.outgoing.len(), 1);
+    assert_eq!(&*peer.changes.outgoing[0].action, "frestq.cancel_task");
+}
+
+#[test]
 fn a_parallel_group_that_waits_for_all_fails_with_the_last() {
     let tree = Tree::rooted("par", TaskKind::Parallel)
         .child("par", "a", WORK)

@@ -1,0 +1,132 @@
+//! Trees over several peers: how they end, and what reaches the handlers that run.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Peer, eventually, text, until};
+
+/// A task of a plan.
+fn task(peer: &Peer, action: &str, data: Value) -> Value {
+    json!({"task": {"to": peer.url, "queue": "work", "action": action, "data": data}})
+}
+
+on_each_store! {
+    async fn a_failing_task_calls_off_what_runs_on_another_peer(store) {
+        let (a, b) = (Peer::start(&store, "a").await, Peer::start(&store, "b").await);
+        let group = a
+            .plant(&json!({"parallel": [
+                task(&a, "fail_at", json!({"gate": "fail"})),
+                task(&b, "until_cancelled", json!(null)),
+            ]}))
+            .await;
+        let running = eventually("B runs it", async || b.tasks_of("until_cancelled").pop()).await;
+        let id = text(&running, "id");
+        b.started(id, 1).await;
+        assert!(!b.has_stopped(id));
+
+        a.open("fail");
+        let error = a.error(&group).await;
+        assert_eq!((&error["error"], &error["message"]), (&json!("told"), &json!("failed as told")));
+        a.reaches(id, "cancelled").await;
+        b.reaches(id, "cancelled").await;
+        until("B's handler sees it", async || b.has_stopped(id)).await;
+        assert_eq!(b.runs(id), 1);
+    }
+
+    /// Its tree ended while it was on its way to a peer that has not yet shown any extension.
+    async fn a_task_that_is_delivered_after_it_was_called_off_stops(store) {
+        let a = Peer::start(&store, "a").await;
+        let mut b = Peer::new(&store, "b").await;
+        b.createdb();
+        let group = a
+            .plant(&json!({"parallel": [
+                task(&a, "fail_at", json!({"gate": "fail"})),
+                task(&b, "until_cancelled", json!(null)),
+            ]}))
+            .await;
+        let vain = text(&a.task_of("until_cancelled"), "id").to_owned();
+        a.open("fail");
+        a.error(&group).await;
+        a.reaches(&vain, "cancelled").await;
+        b.run().await;
+        eventually("B has it", async || b.find_task(&vain).await).await;
+        b.reaches(&vain, "cancelled").await;
+        until("its handler sees it, if it runs", async || {
+            b.has_stopped(&vain) || b.runs(&vain) == 0
+        })
+        .await;
+    }
+
+    async fn calling_off_goes_down_through_a_tree_on_another_peer(store) {
+        let (a, b) = (Peer::start(&store, "a").await, Peer::start(&store, "b").await);
+        let group = a
+            .plant(&json!({"parallel": [
+                task(&a, "fail_at", json!({"gate": "fail"})),
+                task(&b, "grow", json!([
+                    {"parallel": [task(&a, "until_cancelled", json!(1))]},
+                    task(&b, "echo", json!(2)),
+                ])),
+            ]}))
+            .await;
+        let running = eventually("A runs it for B", async || {
+            a.tasks_of("until_cancelled").pop()
+        })
+        .await;
+        let id = text(&running, "id");
+        a.started(id, 1).await;
+        a.open("fail");
+        a.error(&group).await;
+        a.reaches(id, "cancelled").await;
+        until("the handler sees it", async || a.has_stopped(id)).await;
+        let tree = b.tasks();
+        assert_eq!(tree.len(), 4, "{tree:?}");
+        assert!(tree.iter().all(|task| task["status"] == "cancelled"), "{tree:?}");
+        assert_eq!(b.task_of("echo")["attempt"], 0);
+    }
+
+    async fn a_group_that_waits_for_all_ends_with_its_last_task(store) {
+        let (a, b) = (Peer::start(&store, "a").await, Peer::start(&store, "b").await);
+        let group = a
+            .plant(&json!({"all": [
+                task(&a, "fail", json!("no")),
+                task(&b, "wait", json!({"gate": "go"})),
+                task(&a, "echo", json!(3)),
+            ]}))
+            .await;
+        let waiting = eventually("B runs it", async || b.tasks_of("wait").pop()).await;
+        let id = text(&waiting, "id");
+        b.started(id, 1).await;
+        until("the others end", async || {
+            a.task_of("fail")["status"] == "error" && a.task_of("echo")["status"] == "finished"
+        })
+        .await;
+        assert_eq!(a.task(&group).await["status"], "executing");
+        b.open("go");
+        let error = a.error(&group).await;
+        assert_eq!(error["error"], "children failed");
+        assert_eq!(a.task(id).await["status"], "finished");
+    }
+
+    async fn a_task_may_set_the_output_of_its_parent(store) {
+        let (a, b) = (Peer::start(&store, "a").await, Peer::start(&store, "b").await);
+        let told = json!({"all": ["is", "well"]});
+        let children = json!([task(&b, "tell_parent", told.clone())]);
+        let outcome = a.call(&b.url, "work", "grow", children).await;
+        assert_eq!(outcome, json!({"output": told}));
+        let children = json!([task(&b, "echo", told)]);
+        let outcome = a.call(&b.url, "work", "grow", children).await;
+        assert_eq!(outcome, json!({"output": "grown"}));
+    }
+
+    async fn ten_thousand_tasks_of_one_group_end(store) {
+        const MANY: i64 = 10_000;
+        let peer = Peer::start(&store, "a").await;
+        let hello = json!({"task": {
+            "to": peer.url, "queue": "say_queue", "action": "hello_world", "data": {"username": "ada"},
+        }});
+        let many = vec![hello; usize::try_from(MANY).unwrap()];
+        let group = peer.plant(&json!({"parallel": many})).await;
+        assert_eq!(peer.output(&group).await, Value::Null);
+        let finished = "SELECT count(*) FROM tasks WHERE status = 10";
+        assert_eq!(peer.database.number(finished).await, MANY + 1);
+    }
+}
