@@ -50,10 +50,10 @@ pub(super) fn notifications(origin: &str, writes: &Writes<'_>) -> Vec<String> {
     let created = writes.created.iter().map(|(_, state, _)| *state);
     let changed = writes.changed.iter().map(|(state, _)| *state);
     for state in created.chain(changed) {
-        if waits(state) {
-            queues.insert(&*state.queue);
-        } else if state.status.is_terminal() {
+        if state.status.is_terminal() {
             ended.insert(state.id.as_str());
+        } else if waits(state) {
+            queues.insert(&*state.queue);
         }
     }
     let peers: BTreeSet<i64> = writes.outgoing.iter().map(|row| row.peer.0).collect();
