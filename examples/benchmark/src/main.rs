@@ -15,7 +15,7 @@ use peers::{Mode, Peers};
 const IN_FLIGHT: u64 = 10_000;
 
 /// Connections that post them.
-const POSTERS: usize = 64;
+const POSTERS: usize = 256;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {

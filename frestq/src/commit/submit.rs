@@ -1,0 +1,106 @@
+//! The way in to the committer, and how much of it there is.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::MOST_KIBIBYTES;
+use crate::{
+    engine::{Answer, Event},
+    error::{Error, Result},
+};
+
+/// Events that go into one transaction together, if they fit.
+pub(super) struct Submission {
+    pub(super) events: Vec<Event>,
+    /// Nobody waits for it: it may linger until others come.
+    pub(super) patient: bool,
+    pub(super) reply: oneshot::Sender<Result<Vec<Answer>>>,
+}
+
+pub(super) enum Command {
+    Submit(Submission),
+    /// Tasks of the queue may be waiting (another process stored them, or a delay is over).
+    Look(Box<str>),
+    /// Hand out no more slots.
+    StopClaiming,
+    /// Finish what was submitted and end; dropped at the end.
+    Close(oneshot::Sender<()>),
+}
+
+/// The way in.
+#[derive(Clone)]
+pub(crate) struct Commits {
+    pub(super) sender: mpsc::Sender<Command>,
+    /// Kibibytes of foreign messages that may still come in.
+    pub(super) room: Arc<Semaphore>,
+}
+
+impl Commits {
+    /// Waits for the transaction that holds the effects of these events.
+    pub(crate) async fn submit(&self, events: Vec<Event>) -> Result<Vec<Answer>> {
+        self.enter(events, false).await
+    }
+
+    /// Like [`submit`](Self::submit), for events that nobody waits for.
+    pub(crate) async fn submit_patiently(&self, events: Vec<Event>) -> Result<Vec<Answer>> {
+        self.enter(events, true).await
+    }
+
+    /// Like [`submit`](Self::submit), unless too much is waiting already.
+    pub(crate) async fn submit_unless_overloaded(
+        &self,
+        events: Vec<Event>,
+        bytes: usize,
+    ) -> Result<Vec<Answer>> {
+        let kibibytes = u32::try_from(bytes / 1024 + 1).unwrap_or(MOST_KIBIBYTES);
+        let room = self.room.try_acquire_many(kibibytes.min(MOST_KIBIBYTES));
+        // Held until the answer.
+        let _room = room.map_err(|_| Error::Overloaded)?;
+        if self.sender.is_closed() {
+            return Err(Error::Stopping);
+        }
+        let permit = self.sender.try_reserve().map_err(|_| Error::Overloaded)?;
+        let (reply, answers) = oneshot::channel();
+        permit.send(Command::Submit(Submission {
+            events,
+            patient: false,
+            reply,
+        }));
+        answers.await.unwrap_or(Err(Error::Stopping))
+    }
+
+    async fn enter(&self, events: Vec<Event>, patient: bool) -> Result<Vec<Answer>> {
+        let (reply, answers) = oneshot::channel();
+        let command = Command::Submit(Submission {
+            events,
+            patient,
+            reply,
+        });
+        self.sender
+            .send(command)
+            .await
+            .map_err(|_| Error::Stopping)?;
+        answers.await.unwrap_or(Err(Error::Stopping))
+    }
+
+    pub(crate) async fn look(&self, queue: impl Into<Box<str>>) {
+        self.command(Command::Look(queue.into())).await;
+    }
+
+    pub(crate) async fn stop_claiming(&self) {
+        self.command(Command::StopClaiming).await;
+    }
+
+    pub(crate) async fn close(&self) {
+        let (ending, ended) = oneshot::channel();
+        self.command(Command::Close(ending)).await;
+        // Nothing is ever sent by it.
+        let _ = ended.await;
+    }
+
+    async fn command(&self, command: Command) {
+        // A closed committer has nothing left to be told.
+        let _ = self.sender.send(command).await;
+    }
+}

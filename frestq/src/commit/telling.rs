@@ -1,0 +1,101 @@
+//! What is true is told: answers, wakes, counts, the log, tasks to be run.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Claimed, Committer, Done, Submission, story};
+use crate::{
+    engine::{Changes, Event, World},
+    model::{OutboxRow, PeerId, Role},
+    signals::{Ended, WakeReason},
+};
+
+impl Committer {
+    /// Answers, and signals what is true now.
+    pub(super) fn tell(&mut self, done: Done, batch: impl IntoIterator<Item = Submission>) {
+        let Done {
+            answers,
+            world,
+            changes,
+            outbox,
+            claimed,
+            slots,
+        } = done;
+        self.slots = slots;
+        // First of all what counts, so that the next message is judged by it.
+        self.tell_changes(&world, &changes);
+        // Then what is to be delivered: who stops once he has his answer leaves nothing behind.
+        let mut stored: HashMap<PeerId, Vec<Arc<OutboxRow>>> = HashMap::new();
+        for row in outbox {
+            if row.due_at > row.created_at {
+                let reason = WakeReason::DueAt(row.due_at);
+                self.signals.wake_outbox(row.peer, reason);
+            } else {
+                stored.entry(row.peer).or_default().push(Arc::new(row));
+            }
+        }
+        for (peer, rows) in stored {
+            self.signals.wake_outbox(peer, WakeReason::Stored(rows));
+        }
+        let mut answers = answers.into_iter();
+        for submission in batch {
+            for event in &submission.events {
+                if let Event::Completed { id, epoch, .. } = event {
+                    self.doubt.running.remove(&(id.clone(), *epoch));
+                }
+            }
+            let mine = answers.by_ref().take(submission.events.len()).collect();
+            // Who has stopped waiting learns of it by other means.
+            let _ = submission.reply.send(Ok(mine));
+        }
+        story::tell(&self.peers, &world, &changes, &claimed, self.log_payloads);
+        for id in &changes.called_off {
+            self.signals.runs.call_off(id);
+        }
+        for task in claimed {
+            self.hand_over(task);
+        }
+    }
+
+    /// Gives a claimed task to the worker.
+    pub(super) fn hand_over(&mut self, mut task: Claimed) {
+        let (id, epoch) = (&task.state.id, task.state.epoch);
+        self.doubt.running.insert((id.clone(), epoch));
+        task.called_off = Some(self.signals.runs.begin(id, epoch));
+        // Without a worker the peer is stopping, and the lease is released with the rest.
+        let _ = self.claimed.send(task);
+    }
+
+    fn tell_changes(&self, world: &World, changes: &Changes) {
+        let mut open: HashMap<PeerId, i64> = HashMap::new();
+        let watched = !self.signals.watchers.is_empty();
+        let created = changes.created.iter().map(|new| (&new.state.id, true));
+        let changed = changes.changed.iter().map(|id| (id, false));
+        for (id, new) in created.chain(changed) {
+            let Some(Some(state)) = world.tasks.get(id) else {
+                continue;
+            };
+            let ended = state.status.is_terminal();
+            if state.role == Role::Received {
+                // A task that came and ended in the same transaction is in both lists.
+                *open.entry(state.peer).or_default() += i64::from(new) - i64::from(!new && ended);
+            }
+            if let Some(at) = state.run_at.filter(|_| state.role != Role::Sent) {
+                self.signals.timer.plan(at);
+            }
+            if let Some(at) = state.expires_at.filter(|_| new && !ended) {
+                self.signals.timer.plan(at);
+            }
+            if watched && ended {
+                match changes.outputs.get(id).cloned() {
+                    Some(output) => {
+                        let status = state.status;
+                        self.signals.watchers.tell(id, &Ended { status, output });
+                    }
+                    // It keeps the output that it had.
+                    None => self.signals.watchers.look(id),
+                }
+            }
+        }
+        self.admission.add(&open);
+    }
+}

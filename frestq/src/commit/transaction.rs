@@ -1,0 +1,289 @@
+//! One transaction: load, decide, claim, write.
+
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
+
+use super::{Claimed, Committer, Done, Slots, Submission};
+use crate::{
+    engine::{self, Answer, Changes, Event, Turn, Verdict, Wanted, World},
+    error::{Result, TaskError},
+    model::{MessageId, OutboxRow},
+    store::{Loaded, Lookup, OutboxState, Settled, Writes},
+};
+
+impl Committer {
+    pub(super) async fn transaction(&mut self, batch: &[Submission]) -> Result<Done> {
+        let now = self.clock.now();
+        let mut slots = self.slots.clone();
+        let (mut world, mut changes) = (World::default(), Changes::default());
+        let mut events: Vec<Cow<'_, Event>> = batch
+            .iter()
+            .flat_map(|submission| &submission.events)
+            .map(Cow::Borrowed)
+            .collect();
+        let mut answers: Vec<Option<Answer>> = vec![None; events.len()];
+        let mut wanted = Wanted::default();
+        for event in &events {
+            engine::foresee(event, &mut wanted);
+            if let Event::Send(tree) = &**event
+                && let Some(root) = tree.first()
+                && self.doubt.open
+            {
+                wanted.tasks.insert(root.state.id.clone());
+            }
+        }
+        self.writer.begin().await?;
+        loop {
+            if !wanted.is_empty() {
+                self.load(std::mem::take(&mut wanted), &mut world).await?;
+            }
+            for (event, answer) in events.iter_mut().zip(&mut answers) {
+                while answer.is_none() {
+                    let mut turn = Turn::new(&world);
+                    match engine::step(&mut turn, event, now) {
+                        Ok(given) => match self.run_statements(event, &given).await? {
+                            // The completion did not come through; its failure takes its place.
+                            Some(failure) => *event = Cow::Owned(failure),
+                            None => {
+                                world.apply(turn.finish(), &mut changes);
+                                *answer = Some(given);
+                            }
+                        },
+                        Err(missing) => {
+                            wanted.add(missing);
+                            break;
+                        }
+                    }
+                }
+            }
+            if wanted.is_empty() {
+                break;
+            }
+        }
+        for event in &events {
+            if let Event::Completed { queue, .. } = &**event {
+                slots.free(queue);
+            }
+        }
+        let mut claimed = self.claim_fresh(&mut slots, &mut world, &changes, now);
+        let mut outbox = self.freeze(&changes, now).await?;
+        self.writer.save(&writes(&world, &changes, &outbox)).await?;
+        self.claim_waiting(&mut slots, &mut claimed, now).await?;
+        let committed = self.writer.commit().await;
+        self.doubt.open |= committed.is_err();
+        let places: HashMap<MessageId, i64> = committed?.into_iter().collect();
+        for row in &mut outbox {
+            row.seq = places.get(&row.message).copied().unwrap_or_default();
+        }
+        // Every event was answered, or the loop above would not have ended.
+        let answers = answers.into_iter().flatten().collect();
+        Ok(Done {
+            answers,
+            world,
+            changes,
+            outbox,
+            claimed,
+            slots,
+        })
+    }
+
+    /// Runs the statements of a handler whose completion counts; if one fails, gives the completion
+    /// that takes its place.
+    async fn run_statements(&mut self, event: &Event, answer: &Answer) -> Result<Option<Event>> {
+        let Event::Completed {
+            outcome: Ok(_),
+            transaction,
+            ..
+        } = event
+        else {
+            return Ok(None);
+        };
+        if transaction.statements.is_empty() || *answer != Answer::Accepted {
+            return Ok(None);
+        }
+        let failed = match transaction.meddling() {
+            Some(sql) => Some(format!("a handler can't begin or end transactions: {sql}")),
+            None => self.writer.run(transaction).await?.err(),
+        };
+        Ok(failed.map(|why| {
+            let mut failed = event.clone();
+            if let Event::Completed { outcome, .. } = &mut failed {
+                *outcome = Err(TaskError::new(
+                    TaskError::FAILED,
+                    format!("its transaction failed: {why}"),
+                ));
+            }
+            failed
+        }))
+    }
+
+    async fn load(&mut self, wanted: Wanted, world: &mut World) -> Result<()> {
+        let lookup = Lookup {
+            tasks: wanted.tasks.iter().collect(),
+            inbox: wanted.inbox.iter().collect(),
+            places: wanted.places.iter().collect(),
+            families: wanted.families.iter().collect(),
+        };
+        let Loaded { mut tasks, inbox } = self.writer.load(&lookup).await?;
+        let families = wanted.families.iter();
+        let families: HashSet<_> = families
+            .filter(|parent| !world.families.contains_key(*parent))
+            .cloned()
+            .collect();
+        tasks.sort_by(|one, other| (one.order, &one.id).cmp(&(other.order, &other.id)));
+        // A row may come for more than one reason.
+        tasks.dedup_by(|one, other| one.id == other.id);
+        for task in &tasks {
+            let Some(parent) = &task.parent else { continue };
+            if families.contains(parent) {
+                let family = world.families.entry(parent.clone()).or_default();
+                family.push(task.id.clone());
+            }
+            let place = (parent.clone(), task.order);
+            if wanted.places.contains(&place) {
+                world.places.insert(place, Some(task.id.clone()));
+            }
+        }
+        // What was looked for and is not there is known to be missing.
+        for parent in families {
+            world.families.entry(parent).or_default();
+        }
+        for place in wanted.places {
+            world.places.entry(place).or_insert(None);
+        }
+        for task in tasks {
+            // What the batch has changed already is newer than the row.
+            world.tasks.entry(task.id.clone()).or_insert(Some(task));
+        }
+        for id in wanted.tasks {
+            world.tasks.entry(id).or_insert(None);
+        }
+        for (key, hash) in inbox {
+            world.inbox.insert(key, Some(hash));
+        }
+        for key in wanted.inbox {
+            world.inbox.entry(key).or_insert(None);
+        }
+        Ok(())
+    }
+
+    /// A new task for a queue with a free slot, and nobody waiting before it, starts in the very
+    /// transaction that stores it.
+    fn claim_fresh(
+        &self,
+        slots: &mut Slots,
+        world: &mut World,
+        changes: &Changes,
+        now: jiff::Timestamp,
+    ) -> Vec<Claimed> {
+        let mut claimed = Vec::new();
+        for new in &changes.created {
+            let Some(Some(state)) = world.tasks.get_mut(&new.state.id) else {
+                continue;
+            };
+            if !engine::runs_now(state, now) {
+                continue;
+            }
+            if slots.take_fresh(&state.queue) {
+                engine::claim(state, self.node, now);
+                claimed.push(Claimed {
+                    state: state.clone(),
+                    input: new.input.clone(),
+                    error: None,
+                    called_off: None,
+                });
+            }
+        }
+        // A run that failed or was cut off waits behind the others of its queue.
+        for id in &changes.changed {
+            if let Some(Some(state)) = world.tasks.get(id)
+                && engine::runs_now(state, now)
+            {
+                slots.look(&state.queue);
+            }
+        }
+        claimed
+    }
+
+    /// Hands the slots that are left to tasks that wait in the database.
+    async fn claim_waiting(
+        &mut self,
+        slots: &mut Slots,
+        claimed: &mut Vec<Claimed>,
+        now: jiff::Timestamp,
+    ) -> Result<()> {
+        let mut fetched = Vec::new();
+        for (queue, free) in slots.hungry() {
+            let limit = i64::try_from(free).unwrap_or(i64::MAX);
+            let rows = self.writer.waiting(&queue, limit, now).await?;
+            slots.took(&queue, rows.len());
+            fetched.extend(rows);
+        }
+        if fetched.is_empty() {
+            return Ok(());
+        }
+        for task in &mut fetched {
+            engine::claim(&mut task.state, self.node, now);
+        }
+        let changed = fetched.iter().map(|task| (&task.state, None)).collect();
+        self.writer
+            .save(&Writes {
+                changed,
+                ..Writes::default()
+            })
+            .await?;
+        claimed.extend(fetched.into_iter().map(Claimed::from));
+        Ok(())
+    }
+}
+
+/// The rows as they are at the end of the batch.
+fn writes<'a>(world: &'a World, changes: &'a Changes, outgoing: &'a [OutboxRow]) -> Writes<'a> {
+    let state = |id| world.tasks.get(id).and_then(Option::as_ref);
+    Writes {
+        created: changes
+            .created
+            .iter()
+            .filter_map(|new| {
+                Some((
+                    new,
+                    state(&new.state.id)?,
+                    changes.outputs.get(&new.state.id),
+                ))
+            })
+            .collect(),
+        changed: changes
+            .changed
+            .iter()
+            .filter_map(|id| Some((state(id)?, changes.outputs.get(id))))
+            .filter(|(state, _)| state.seq != 0)
+            .collect(),
+        accepted: &changes.accepted,
+        outgoing,
+        settled: changes
+            .deliveries
+            .iter()
+            .map(|delivery| {
+                let (state, answer, due_at, error) = match &delivery.verdict {
+                    Verdict::Delivered => (OutboxState::Delivered, 200, None, None),
+                    Verdict::Refused { status, why } => {
+                        (OutboxState::Failed, *status, None, Some(why.as_str()))
+                    }
+                    Verdict::Later { at, status, why } => {
+                        (OutboxState::Pending, *status, Some(*at), Some(why.as_str()))
+                    }
+                    Verdict::GivenUp { why } => (OutboxState::Failed, 0, None, Some(why.as_str())),
+                };
+                Settled {
+                    seq: delivery.message.seq,
+                    state,
+                    answer,
+                    due_at,
+                    error,
+                }
+            })
+            .collect(),
+    }
+}
