@@ -105,6 +105,11 @@ async fn http_requests(peers: &Peers, duration: Duration) -> anyhow::Result<f64>
 
 /// Keeps tasks in flight and counts those that come back.
 async fn round_trips(peers: &Peers, duration: Duration) -> anyhow::Result<f64> {
+    let mut counter = Connection::open(peers.a).await?;
+    let mut finished =
+        async || -> anyhow::Result<u64> { Ok(counter.post("/finished").await?.parse()?) };
+    // Before the first post, or what comes back at once is left out.
+    let before = finished().await?;
     let window = load::Window::new(IN_FLIGHT);
     let mut posters = tokio::task::JoinSet::new();
     for poster in 0..POSTERS as u64 {
@@ -119,10 +124,6 @@ async fn round_trips(peers: &Peers, duration: Duration) -> anyhow::Result<f64> {
             anyhow::Ok(())
         });
     }
-    let mut counter = Connection::open(peers.a).await?;
-    let mut finished =
-        async || -> anyhow::Result<u64> { Ok(counter.post("/finished").await?.parse()?) };
-    let before = finished().await?;
     // The window fills, and the peers settle.
     let warm = Instant::now() + duration / 5;
     let end = warm + duration;
