@@ -101,7 +101,7 @@ impl Task {
         self.0.peer.url()
     }
 
-    /// Which run this is, from 1. More than 1 means that earlier ones were cut off, or failed and
+    /// Which run this is, from 1; the runs of `handle_error` count too. More than 1 means that earlier ones were cut off, or failed and
     /// the action declares `retries`.
     pub fn attempt(&self) -> u32 {
         u32::try_from(self.0.attempt).unwrap_or(u32::MAX)
@@ -137,7 +137,8 @@ impl Task {
     /// ```
     ///
     /// The statements run after the handler has returned `Ok`, in order, in the transaction that
-    /// sets the task `finished`. If one of them fails, none has happened and the task ends in error.
+    /// sets the task `finished`. If one of them fails, none has
+    /// happened, and the run has failed like one whose handler returned `Err`.
     /// They run in this peer's own database, where [`App::schema`](crate::App::schema) makes your tables.
     pub fn transaction(&self, add: impl FnOnce(&mut Transaction)) {
         add(&mut self.added().transaction);
