@@ -34,8 +34,12 @@ pub(crate) struct Implementation {
     /// What it names as its input and output, for errors to point at.
     pub(crate) input: Option<Type>,
     pub(crate) output: Option<Type>,
-    /// It writes `handle_error`, so it is worth asking.
+    /// What it writes itself, so that it is worth asking.
     pub(crate) handles_errors: bool,
+    pub(crate) reserves: bool,
+    pub(crate) cancels_reservations: bool,
+    /// It says what it reserves.
+    pub(crate) names_reservation: bool,
 }
 
 impl Handler {
@@ -50,7 +54,7 @@ impl Handler {
         // The second place is that of an `unsafe impl`.
         let implementation = input.peek(Token![impl]) || input.peek2(Token![impl]);
         if owner == Owner::Task && implementation {
-            Implementation::new(conditions, input.parse()?)
+            Implementation::new(owner, conditions, input.parse()?)
                 .map(Box::new)
                 .map(Handler::Implementation)
         } else {
@@ -105,18 +109,33 @@ impl Function {
 }
 
 impl Implementation {
-    fn new(conditions: Vec<Attribute>, block: ItemImpl) -> syn::Result<Self> {
-        let named = |path: &syn::Path| path.segments.last().is_some_and(|s| s.ident == "Handler");
+    /// Of the trait that the attribute is for.
+    pub(crate) fn of_director(item: TokenStream) -> syn::Result<Self> {
+        let parser = |input: ParseStream<'_>| {
+            let mut conditions = input.call(Attribute::parse_outer)?;
+            conditions.retain(|attribute| attribute.path().is_ident("cfg"));
+            let start = input.cursor();
+            let block = input
+                .parse()
+                .map_err(|_| syn::Error::new(start.span(), Owner::Director.belongs()))?;
+            Self::new(Owner::Director, conditions, block)
+        };
+        parser.parse2(item)
+    }
+
+    fn new(owner: Owner, conditions: Vec<Attribute>, block: ItemImpl) -> syn::Result<Self> {
+        let wanted = match owner {
+            Owner::Director => "Director",
+            _ => "Handler",
+        };
+        let named = |path: &syn::Path| path.segments.last().is_some_and(|s| s.ident == wanted);
         match &block.trait_ {
             Some((None, path, _)) if named(path) => {}
             Some((_, path, _)) => {
-                return Err(syn::Error::new_spanned(path, Owner::Task.belongs()));
+                return Err(syn::Error::new_spanned(path, owner.belongs()));
             }
             None => {
-                return Err(syn::Error::new_spanned(
-                    block.impl_token,
-                    Owner::Task.belongs(),
-                ));
+                return Err(syn::Error::new_spanned(block.impl_token, owner.belongs()));
             }
         }
         let ty = |name: &str| {
@@ -137,6 +156,9 @@ impl Implementation {
             input: ty("Input"),
             output: ty("Output"),
             handles_errors: writes("handle_error"),
+            reserves: writes("reserve"),
+            cancels_reservations: writes("cancel_reservation"),
+            names_reservation: ty("Reservation").is_some(),
             generics: block.generics,
             ty: *block.self_ty,
         })

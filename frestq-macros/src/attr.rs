@@ -14,6 +14,7 @@ use crate::valid::Faults;
 pub(crate) enum Owner {
     Task,
     Message,
+    Director,
     Derive,
 }
 
@@ -23,6 +24,7 @@ impl Owner {
         match self {
             Owner::Task => "#[frestq::task]",
             Owner::Message => "#[frestq::message]",
+            Owner::Director => "#[frestq::director]",
             Owner::Derive => "#[action]",
         }
     }
@@ -32,6 +34,7 @@ impl Owner {
         let items = match self {
             Owner::Task => "an async function or on `impl Handler for ...`",
             Owner::Message => "an async function",
+            Owner::Director => "`impl Director for ...`",
             Owner::Derive => "a type",
         };
         format!("`{}` goes on {items}: {}", self.attribute(), self.example())
@@ -42,6 +45,7 @@ impl Owner {
         match self {
             Owner::Task => "`async fn name(input: Input) -> anyhow::Result<Output>`",
             Owner::Message => "`async fn name(message: frestq::Message) -> anyhow::Result<()>`",
+            Owner::Director => "`impl Director for Conductor { ... }`",
             Owner::Derive => "`struct Input { ... }`",
         }
     }
@@ -59,6 +63,7 @@ impl Owner {
                 "crate",
             ],
             Owner::Message => &["queue", "action", "crate"],
+            Owner::Director => &["name", "crate"],
             Owner::Derive => &["queue", "action", "output", "crate"],
         }
     }
@@ -85,6 +90,7 @@ pub(crate) struct Arguments {
     pub(crate) place: Span,
     /// Something could not be read, so nothing counts as missing.
     pub(crate) failed: bool,
+    pub(crate) name: Option<LitStr>,
     pub(crate) queue: Option<LitStr>,
     pub(crate) action: Option<LitStr>,
     pub(crate) output: Option<Type>,
@@ -132,6 +138,7 @@ impl Arguments {
         Self {
             place,
             failed: false,
+            name: None,
             queue: None,
             action: None,
             output: None,
@@ -191,6 +198,7 @@ impl Arguments {
         }
         let repeated = self.given.contains(&text);
         match text.as_str() {
+            "name" => self.name = Some(string(&name, input, "...")?),
             "queue" => self.queue = Some(string(&name, input, "...")?),
             "action" => self.action = Some(string(&name, input, "...")?),
             "retries" => self.retries = Some(count(&name, input)?),

@@ -47,7 +47,7 @@ fn of_function(owner: Owner, function: &Function, arguments: &Arguments) -> Toke
     let private = private(arguments, Span::mixed_site());
     let kind = match owner {
         Owner::Message => quote!(Message),
-        Owner::Task | Owner::Derive => quote!(Task),
+        Owner::Task | Owner::Director | Owner::Derive => quote!(Task),
     };
     let conditions = &function.conditions;
     let name = function.signature.ident.to_string();
@@ -87,6 +87,16 @@ fn of_implementation(block: &Implementation, arguments: &Arguments) -> TokenStre
         };
         quote!(.handling_errors(#ask))
     });
+    let reserving = block.reserves.then(|| {
+        let reserve = quote_spanned!(place=> |task| #located::reserve::<#ty>(&HANDLER, task));
+        quote!(.reserving(#reserve))
+    });
+    let cancelling = block.cancels_reservations.then(|| {
+        let cancel = quote_spanned! {place=>
+            |task| #located::cancel_reservation::<#ty>(&HANDLER, task)
+        };
+        quote!(.cancelling_reservations(#cancel))
+    });
     quote! {
         #(#conditions)*
         const _: () = {
@@ -101,6 +111,35 @@ fn of_implementation(block: &Implementation, arguments: &Arguments) -> TokenStre
                     |_| {},
                 )
                 #handling_errors
+                #reserving
+                #cancelling
+            }
+        };
+    }
+}
+
+/// Registers a director under its name.
+pub(crate) fn director(block: &Implementation, arguments: &Arguments) -> TokenStream {
+    let private = private(arguments, Span::mixed_site());
+    let conditions = &block.conditions;
+    let (ty, shown) = (&block.ty, shown(&block.ty));
+    let made = made(block, arguments);
+    let name = &arguments.name;
+    let place = generated(ty.span());
+    let located = self::private(arguments, place);
+    let direct = quote_spanned! {place=>
+        |group, after_round| #located::direct::<#ty>(&DIRECTOR, group, after_round)
+    };
+    quote! {
+        #(#conditions)*
+        const _: () = {
+            static DIRECTOR: #private::LazyLock<#ty> = #private::LazyLock::new(#made);
+            #[automatically_derived]
+            impl #private::NamedDirector for #ty {
+                const NAME: &'static str = #name;
+            }
+            #private::inventory::submit! {
+                #private::Registration::director(#name, #shown, #direct)
             }
         };
     }

@@ -1,7 +1,7 @@
 //! What is emitted beside errors: the user's own code, so that other places still find it and a
 //! mistake gives one error.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quote::quote;
 
 use crate::{ast::Handler, valid::Faults};
@@ -13,8 +13,30 @@ pub(crate) fn item(handler: &Handler, item: TokenStream) -> TokenStream {
         Handler::Function(function) if function.signature.receiver().is_some() => {
             TokenStream::new()
         }
+        // Associated types have no defaults yet.
+        Handler::Implementation(block) if !block.names_reservation => with_member(
+            item,
+            quote!(
+                type Reservation = ();
+            ),
+        ),
         _ => item,
     }
+}
+
+/// Adds a member to a block, whose other tokens stay where they are.
+fn with_member(item: TokenStream, member: TokenStream) -> TokenStream {
+    let mut tokens: Vec<TokenTree> = item.into_iter().collect();
+    if let Some(TokenTree::Group(block)) = tokens.last()
+        && block.delimiter() == Delimiter::Brace
+    {
+        let members = block.stream();
+        let mut added = Group::new(Delimiter::Brace, quote!(#members #member));
+        added.set_span(block.span());
+        tokens.pop();
+        tokens.push(added.into());
+    }
+    tokens.into_iter().collect()
 }
 
 /// The faults, after whatever can stand.

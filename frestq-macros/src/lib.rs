@@ -28,6 +28,28 @@ pub fn message(arguments: TokenStream, item: TokenStream) -> TokenStream {
 }
 
 #[allow(missing_docs, reason = "documented where frestq re-exports it")]
+#[proc_macro_attribute]
+pub fn director(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let item = proc_macro2::TokenStream::from(item);
+    let mut faults = Faults::default();
+    let arguments = attr::of_attribute(Owner::Director, arguments.into(), &mut faults);
+    match ast::Implementation::of_director(item.clone()) {
+        Ok(block) => {
+            valid::director(&block, &arguments, &mut faults);
+            let addition = match faults.is_empty() {
+                true => expand::director(&block, &arguments),
+                false => proc_macro2::TokenStream::new(),
+            };
+            fallback::with_faults(quote::quote!(#item #addition), faults).into()
+        }
+        Err(error) => {
+            faults.push(error);
+            fallback::with_faults(item, faults).into()
+        }
+    }
+}
+
+#[allow(missing_docs, reason = "documented where frestq re-exports it")]
 #[proc_macro_derive(Action, attributes(action))]
 pub fn action(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);

@@ -108,6 +108,30 @@ pub(crate) fn handler(owner: Owner, handler: &Handler, arguments: &Arguments, fa
     }
 }
 
+/// What a director needs.
+pub(crate) fn director(block: &Implementation, arguments: &Arguments, faults: &mut Faults) {
+    if !block.generics.params.is_empty() {
+        faults.at(
+            &block.generics,
+            "a director is registered once, so it can't be generic: implement `Director` for a type without parameters",
+        );
+    }
+    match &arguments.name {
+        None if !arguments.failed => faults.here(
+            arguments.place,
+            "`name` is missing: it tells this director from the others, as in \
+             #[frestq::director(name = \"...\")]",
+        ),
+        Some(name) if name.value().is_empty() => {
+            faults.at(
+                name,
+                "`name` is empty: it tells this director from the others",
+            );
+        }
+        _ => {}
+    }
+}
+
 /// Both names must be there.
 fn required(owner: Owner, arguments: &Arguments, faults: &mut Faults) {
     if arguments.failed {
@@ -121,7 +145,7 @@ fn required(owner: Owner, arguments: &Arguments, faults: &mut Faults) {
     };
     let remedy = match owner {
         Owner::Task => "name both, or neither if the input derives `Action`",
-        Owner::Message | Owner::Derive => "both are required",
+        Owner::Message | Owner::Director | Owner::Derive => "both are required",
     };
     faults.here(
         arguments.place,

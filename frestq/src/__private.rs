@@ -16,16 +16,18 @@ pub use serde_json::Value;
 
 pub use crate::{
     cli::main,
+    director::{Director, NamedDirector},
     handler::{Handler, HandlerError, TaskOutput},
     model::ActionOptions,
     registry::{
-        Address, HandleError, HandleErrorFuture, HandlerFuture, HandlerKind, Registration, Require,
-        Run,
+        Address, Direct, DirectFuture, HandleError, HandleErrorFuture, HandlerFuture, HandlerKind,
+        Registration, Require, Reserve, Run,
     },
 };
 use crate::{
     compose::Action,
     context::Task,
+    director::Group,
     error::{Error, TaskError},
     handler::{FromTask, IntoOutcome, Recovery, Requirements},
     message::Message,
@@ -176,6 +178,49 @@ pub fn execute<H: Handler>(handler: &'static H, task: Task) -> HandlerFuture {
     Box::pin(async move {
         let input = input(&task)?;
         outcome(handler.execute(&task, input).await)
+    })
+}
+
+/// Has a handler reserve.
+pub fn reserve<H: Handler>(handler: &'static H, task: Task) -> HandlerFuture {
+    Box::pin(async move { outcome(handler.reserve(&task).await) })
+}
+
+/// Has a handler give back what it reserved.
+pub fn cancel_reservation<H: Handler>(handler: &'static H, task: Task) -> HandlerFuture {
+    Box::pin(async move {
+        let reservation = task
+            .reservation()
+            .map_err(|error| TaskError::from_handler(error.into()))?;
+        outcome(handler.cancel_reservation(&task, reservation).await)
+    })
+}
+
+/// Has a director look at its group.
+pub fn direct<D: Director>(
+    director: &'static D,
+    mut group: Group,
+    after_round: bool,
+) -> DirectFuture {
+    Box::pin(async move {
+        let reserved: Vec<_> = (group.subtasks().iter())
+            .filter(|subtask| subtask.reserved)
+            .cloned()
+            .collect();
+        for subtask in &reserved {
+            if !after_round {
+                let seen = director.new_reservation(&group, subtask).await;
+                seen.map_err(TaskError::from_handler)?;
+            } else if let Err(error) = director.cancelled_reservation(&group, subtask).await {
+                tracing::warn!(%error, "task {}: the director failed after a round", subtask.id());
+            }
+        }
+        if after_round {
+            return Ok(Vec::new());
+        }
+        let looked = director.pre_execute(&mut group).await;
+        looked.map_err(TaskError::from_handler)?;
+        Ok(group.into_inputs())
     })
 }
 

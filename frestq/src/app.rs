@@ -126,6 +126,7 @@ impl App {
                     .map(|queue| (queue, config.concurrency(queue))),
             ),
             claimed: claims,
+            reservation_timeout: config.reservation_timeout,
             give_up_after: config.delivery.give_up_after,
             log_payloads: config.log_payloads,
             doubt: Doubt::default(),

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
+    director::NamedDirector,
     error::{Error, Result},
     model::{Json, PeerUrl, null, to_json},
 };
@@ -52,7 +53,7 @@ pub trait Action: Serialize {
 
 /// Anything that can be sent, or added to a task: one task, or a whole tree, built by value.
 ///
-/// Implemented by [`SimpleTask`], [`Sequential`], [`Parallel`] and [`External`].
+/// Implemented by [`SimpleTask`], [`Sequential`], [`Parallel`], [`Synchronized`] and [`External`].
 pub trait Compose {
     /// What its end brings.
     type Output;
@@ -76,6 +77,7 @@ pub(crate) struct Draft {
     pub(crate) expires: Option<When>,
     pub(crate) pingback: Option<When>,
     pub(crate) delay: Option<Duration>,
+    pub(crate) priority: i32,
 }
 
 /// What runs it.
@@ -91,6 +93,10 @@ pub(crate) enum Target {
         waits_for_all: bool,
     },
     External,
+    /// Directed by nobody if the name is empty.
+    Synchronized {
+        director: &'static str,
+    },
 }
 
 impl Draft {
@@ -104,6 +110,7 @@ impl Draft {
             expires: None,
             pingback: None,
             delay: None,
+            priority: 0,
         }
     }
 }
@@ -151,7 +158,13 @@ macro_rules! carries {
     };
 }
 
-carries!(SimpleTask<T>, Sequential, Parallel, External);
+carries!(
+    SimpleTask<T>,
+    Sequential,
+    Parallel,
+    External,
+    Synchronized<D>
+);
 
 /// Subtasks that follow one another: each starts when the one before it has finished.
 ///
@@ -193,6 +206,64 @@ pub struct Sequential {
 #[derive(Debug)]
 pub struct Parallel {
     draft: Draft,
+}
+
+/// Subtasks that start together: first each reserves a slot of its queue, and what else its
+/// [`reserve`](crate::Handler::reserve) takes; once all have, all start.
+///
+/// `D` directs the group: it sees what was reserved, and may change the inputs before the start
+/// ([`Director`](crate::Director)). `()` lets the tasks start as they are. The subtasks are single
+/// tasks, for any peers; the first one that fails ends the group in its error. Without subtasks it
+/// finishes at once. Its output is `null`.
+///
+/// Until all have reserved in the same round, the group tries again: a round lasts half of
+/// `reservation_timeout`, and the next one begins after a random wait that doubles. To wait
+/// no longer than some time, [`expires_in`](Self::expires_in).
+///
+/// ```
+/// use frestq::{SimpleTask, Synchronized};
+///
+/// let play = |peer: &str| SimpleTask::new(peer, "orchestra", "play");
+/// let concert = Synchronized::<()>::new()
+///     .add(play("http://127.0.0.1:5001/api/queues"))
+///     .add(play("http://127.0.0.1:5002/api/queues"));
+/// ```
+#[must_use = "a task does nothing until it is sent"]
+#[derive(Debug)]
+pub struct Synchronized<D = ()> {
+    draft: Draft,
+    director: PhantomData<fn() -> D>,
+}
+
+impl<D: NamedDirector> Synchronized<D> {
+    /// A group without subtasks yet.
+    pub fn new() -> Self {
+        Self {
+            draft: Draft::new(Target::Synchronized { director: D::NAME }),
+            director: PhantomData,
+        }
+    }
+
+    /// Adds a subtask.
+    #[allow(clippy::should_implement_trait, reason = "it is no arithmetic")]
+    pub fn add<T>(mut self, child: SimpleTask<T>) -> Self {
+        self.draft.children.push(child.draft);
+        self
+    }
+}
+
+impl<D: NamedDirector> Default for Synchronized<D> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<D> Compose for Synchronized<D> {
+    type Output = serde_json::Value;
+
+    fn into_node(self) -> Node {
+        Node(self.draft)
+    }
 }
 
 /// A task that waits for a person: it ends with [`Frestq::external`](crate::Frestq::external) or
@@ -360,6 +431,14 @@ impl<T> SimpleTask<T> {
     /// Like [`pingback_at`](Self::pingback_at), counted from the moment of sending.
     pub fn pingback_in(mut self, distance: Duration) -> Self {
         self.draft.pingback = Some(When::In(distance));
+        self
+    }
+
+    /// Of the tasks that wait for a slot of their queue on this peer, one with a higher priority goes
+    /// first; 0 by default, equals in their order. What is sent to another peer waits there without
+    /// it: the protocol knows no priorities.
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.draft.priority = priority;
         self
     }
 

@@ -29,6 +29,7 @@ struct Running {
     input: Json,
     parent: Option<TaskId>,
     order: i64,
+    reservation: Json,
     called_off: watch::Receiver<bool>,
     added: Mutex<Added>,
 }
@@ -51,6 +52,7 @@ pub(crate) struct Start {
     pub(crate) input: Json,
     pub(crate) parent: Option<TaskId>,
     pub(crate) order: i64,
+    pub(crate) reservation: Json,
     pub(crate) called_off: watch::Receiver<bool>,
 }
 
@@ -66,6 +68,7 @@ impl Task {
             input: start.input,
             parent: start.parent,
             order: start.order,
+            reservation: start.reservation,
             called_off: start.called_off,
             added: Mutex::default(),
         }))
@@ -120,6 +123,16 @@ impl Task {
     /// [`Error::Json`](crate::Error::Json) if the input is of another shape.
     pub fn input<T: DeserializeOwned>(&self) -> Result<T> {
         Ok(serde_json::from_str(self.0.input.get())?)
+    }
+
+    /// What the handler has reserved for this task of a synchronized group, as a type of yours; `null`
+    /// if nothing was.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Json`](crate::Error::Json) if it is of another shape.
+    pub fn reservation<T: DeserializeOwned>(&self) -> Result<T> {
+        Ok(serde_json::from_str(self.0.reservation.get())?)
     }
 
     /// Statements that commit together with the completion of this task: exactly once, however often
@@ -233,6 +246,20 @@ impl Task {
     pub async fn children(&self) -> Result<Relatives> {
         let family = self.0.peer.0.store.children(&self.0.id).await?;
         Ok(Relatives::new(&self.0.peer, family))
+    }
+
+    /// The subtask of this label; while `handle_error` runs they are there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRelative`] if there is none; those of the database.
+    pub async fn child(&self, label: &str) -> Result<Relative> {
+        let children = self.children().await?;
+        let child = children.labelled(label).cloned();
+        child.ok_or_else(|| Error::NoRelative {
+            id: self.0.id.clone(),
+            wanted: "child of this label",
+        })
     }
 
     fn parent_id(&self, wanted: &'static str) -> Result<&TaskId> {

@@ -214,6 +214,9 @@ pub trait Handler: Send + Sync + 'static {
     /// The task's output.
     type Output: Serialize + Send;
 
+    /// What [`reserve`](Self::reserve) takes. May be left out: the attribute adds `()`.
+    type Reservation: Serialize + DeserializeOwned + Send;
+
     /// Runs the task. Write it as an `async fn`.
     ///
     /// # Errors
@@ -226,6 +229,39 @@ pub trait Handler: Send + Sync + 'static {
         task: &Task,
         input: Self::Input,
     ) -> impl Future<Output = anyhow::Result<Self::Output>> + Send;
+
+    /// Takes what the task needs for its part in a synchronized group, in which all reserve before
+    /// any starts. It holds a slot of its queue already, and keeps it. Write it as an `async fn`.
+    ///
+    /// [`execute`](Self::execute) finds it in [`Task::reservation`]; whoever reserves gives back, at
+    /// the end of `execute` or in [`cancel_reservation`](Self::cancel_reservation). Left out, the slot
+    /// is all that is reserved.
+    ///
+    /// # Errors
+    ///
+    /// With an error there is no reservation in this round; the group tries again.
+    fn reserve(
+        &self,
+        task: &Task,
+    ) -> impl Future<Output = anyhow::Result<Self::Reservation>> + Send {
+        let _ = task;
+        ready(Err(anyhow::anyhow!("this handler reserves nothing")))
+    }
+
+    /// Gives back what was reserved, since not all of the group could reserve in time, or the group
+    /// has ended. Write it as an `async fn`.
+    ///
+    /// # Errors
+    ///
+    /// Any error is logged; it has no other effect.
+    fn cancel_reservation(
+        &self,
+        task: &Task,
+        reservation: Self::Reservation,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send {
+        let _ = (task, reservation);
+        ready(Ok(()))
+    }
 
     /// Says what becomes of the task when its own run, or one of its children, has failed for good.
     /// Write it as an `async fn`.

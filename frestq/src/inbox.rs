@@ -11,16 +11,17 @@ use crate::{
     error::Error,
     message::Message,
     model::{
-        InboxKey, InboxRow, Json, NewTask, PeerId, PeerUrl, Role, Status, TaskId, TaskKind,
-        TaskState, to_json,
+        InboxKey, InboxRow, Json, NewTask, PeerId, PeerUrl, Role, TaskId, TaskKind, TaskState,
+        to_json,
     },
     outbox::reached,
     peer::Frestq,
-    registry::HandlerKind,
+    registry::{HandlerKind, Registration},
     signals::WakeReason,
     wire::{
-        BATCH, CANCEL_TASK, INTERNAL_QUEUE, UPDATE_TASK,
-        message::{BatchAnswer, Envelope, UpdateData, parse_batch},
+        BATCH, CANCEL_RESERVATION, CANCEL_TASK, CONFIRM_RESERVATION, EXECUTE_SYNCHRONIZED,
+        INTERNAL_QUEUE, REFUSE_RESERVATION, SYNCHRONIZE_TASK, UPDATE_TASK,
+        message::{BatchAnswer, ConfirmData, Envelope, PerformData, UpdateData, parse_batch},
     },
 };
 
@@ -226,7 +227,7 @@ impl Sender {
                 continue;
             };
             received.row.key.peer = id;
-            if let What::Task(task) = &mut received.what {
+            if let What::Task(task) | What::Synchronize(task) = &mut received.what {
                 task.state.peer = id;
             }
         }
@@ -289,96 +290,129 @@ fn understand(
         received_at: now,
     };
     let mut permit = None;
-    let what = if queue == INTERNAL_QUEUE {
-        if envelope.action != UPDATE_TASK && envelope.action != CANCEL_TASK {
-            let why = format!(
-                "queue {INTERNAL_QUEUE} has no action {:?} for other peers",
-                envelope.action
-            );
-            return Err(Refusal::new(404, why));
-        }
-        let task = envelope
-            .task_id
-            .ok_or_else(|| Refusal::new(400, "field `task_id` is missing"))?;
-        let what = if envelope.action == CANCEL_TASK {
-            What::CallOff(task)
-        } else {
-            let UpdateData { status, output } =
-                UpdateData::parse(&envelope.data).map_err(|why| Refusal::new(400, why))?;
-            What::Update(Update {
-                task,
-                status,
-                output,
-                rev: envelope.rev,
-            })
-        };
-        if stranger {
-            return Err(unknown_task());
-        }
-        what
-    } else {
-        let handler = peer
-            .0
-            .registry
-            .get(queue, &envelope.action)
-            .filter(|handler| !handler.options.local);
-        let handler = handler.ok_or_else(|| {
-            let why = format!(
-                "queue {queue:?} has no action {:?}; {}",
-                envelope.action,
-                peer.0.registry.describe()
-            );
-            Refusal::new(404, why)
-        })?;
+    let missing = || Refusal::new(400, "field `task_id` is missing");
+    let malformed = |why| Refusal::new(400, why);
+    let what = if queue != INTERNAL_QUEUE {
+        let handler = handler(peer, queue, &envelope.action)?;
         let admitted = peer.0.admission.admit(sender);
         permit = Some(admitted.map_err(|full| Refusal::new(503, full))?);
         let (id, kind, input) = match handler.kind {
-            HandlerKind::Task => {
-                let id = envelope
-                    .task_id
-                    .clone()
-                    .ok_or_else(|| Refusal::new(400, "field `task_id` is missing"))?;
-                row.data = None;
-                (id, TaskKind::Sequential, envelope.data.clone())
-            }
             HandlerKind::Message => (
                 TaskId::generate(),
                 TaskKind::Message,
                 message_input(queue, &envelope)?,
             ),
+            _ => {
+                let id = envelope.task_id.clone().ok_or_else(missing)?;
+                row.data = None;
+                (id, TaskKind::Sequential, envelope.data.clone())
+            }
         };
-        What::Task(Box::new(NewTask {
-            state: TaskState {
-                seq: 0,
-                id,
-                kind,
-                role: Role::Received,
-                peer: sender,
-                queue: queue.into(),
-                action: envelope.action.as_str().into(),
-                status: Status::Created,
-                parent: None,
-                order: 0,
-                open_children: 0,
-                on_failure: Default::default(),
-                moment: None,
-                attempt: 0,
-                failures: 0,
-                epoch: 0,
-                owner: None,
-                rev: 0,
-                run_at: None,
-                expires_at: envelope.expiration_date,
-                modified_at: now,
-            },
-            input,
-            label: None,
-            info: envelope.info.map(Into::into),
-            pingback_at: envelope.pingback_date,
-            created_at: now,
-        }))
+        let mut task = received_task(id, kind, sender, (queue, &envelope.action), input, now);
+        task.state.expires_at = envelope.expiration_date;
+        task.info = envelope.info.map(Into::into);
+        task.pingback_at = envelope.pingback_date;
+        What::Task(Box::new(task))
+    } else if envelope.action == SYNCHRONIZE_TASK {
+        let asked = PerformData::parse(&envelope.data).map_err(malformed)?;
+        handler(peer, &asked.queue, &asked.action)?;
+        let admitted = peer.0.admission.admit(sender);
+        permit = Some(admitted.map_err(|full| Refusal::new(503, full))?);
+        let id = envelope.task_id.or(asked.task_id).ok_or_else(missing)?;
+        let address = (asked.queue.as_str(), asked.action.as_str());
+        let kind = TaskKind::Sequential;
+        let mut task = received_task(id, kind, sender, address, asked.input, now);
+        task.state.round = envelope.round.unwrap_or_default();
+        task.state.expires_at = asked.expiration_date.or(envelope.expiration_date);
+        task.info = envelope.info.map(Into::into);
+        task.pingback_at = asked.pingback_date.or(envelope.pingback_date);
+        What::Synchronize(Box::new(task))
+    } else {
+        let id = envelope.task_id.ok_or_else(missing);
+        let (data, round) = (&envelope.data, envelope.round);
+        let what = match envelope.action.as_str() {
+            CANCEL_TASK => What::CallOff(id?),
+            UPDATE_TASK => {
+                let task = id?;
+                let UpdateData { status, output } = UpdateData::parse(data).map_err(malformed)?;
+                What::Update(Update {
+                    task,
+                    status,
+                    output,
+                    rev: envelope.rev,
+                })
+            }
+            CONFIRM_RESERVATION => {
+                let task = id?;
+                let confirmed = ConfirmData::parse(data).map_err(malformed)?;
+                What::Confirm {
+                    task,
+                    reservation: confirmed.reservation,
+                    seconds: confirmed.seconds,
+                    round,
+                }
+            }
+            REFUSE_RESERVATION => What::Refuse { task: id?, round },
+            CANCEL_RESERVATION => What::Release { task: id?, round },
+            EXECUTE_SYNCHRONIZED => {
+                let task = id?;
+                let input = PerformData::parse(data).map_err(malformed)?.input;
+                What::Execute { task, input }
+            }
+            action => {
+                let why =
+                    format!("queue {INTERNAL_QUEUE} has no action {action:?} for other peers");
+                return Err(Refusal::new(404, why));
+            }
+        };
+        if stranger {
+            return Err(unknown_task());
+        }
+        what
     };
     Ok((Event::Receive(Box::new(Received { row, what })), permit))
+}
+
+/// The handler that other peers may ask for.
+fn handler(peer: &Frestq, queue: &str, action: &str) -> Result<&'static Registration, Refusal> {
+    let handler = peer.0.registry.get(queue, action);
+    handler
+        .filter(|handler| !handler.options.local)
+        .ok_or_else(|| {
+            let known = peer.0.registry.describe();
+            Refusal::new(
+                404,
+                format!("queue {queue:?} has no action {action:?}; {known}"),
+            )
+        })
+}
+
+/// The row of a task that another peer hands us.
+fn received_task(
+    id: TaskId,
+    kind: TaskKind,
+    peer: PeerId,
+    (queue, action): (&str, &str),
+    input: Json,
+    now: jiff::Timestamp,
+) -> NewTask {
+    NewTask {
+        state: TaskState {
+            id,
+            kind,
+            role: Role::Received,
+            peer,
+            queue: queue.into(),
+            action: action.into(),
+            ..TaskState::new(now)
+        },
+        input,
+        label: None,
+        info: None,
+        pingback_at: None,
+        priority: 0,
+        created_at: now,
+    }
 }
 
 /// A raw message as the input of its handler.

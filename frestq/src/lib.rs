@@ -91,6 +91,7 @@ mod commit;
 mod compose;
 mod config;
 mod context;
+mod director;
 mod engine;
 mod error;
 mod handler;
@@ -116,12 +117,15 @@ mod wire;
 mod worker;
 
 pub use app::App;
-pub use compose::{Action, Compose, External, Node, Parallel, Sequential, SimpleTask};
+pub use compose::{
+    Action, Compose, External, Node, Parallel, Sequential, SimpleTask, Synchronized,
+};
 pub use config::{Config, DeliveryConfig, Limits, QueueConfig};
 pub use context::Task;
+pub use director::{Director, Group, NamedDirector, Subtask};
 pub use error::{Error, Result, TaskError};
 pub use handler::{FromTask, Handler, IntoOutcome, Recovery, Requirements};
-pub use macros::{Action, message, task};
+pub use macros::{Action, director, message, task};
 pub use message::Message;
 pub use model::{
     Direction, Json, MessageId, MessageRecord, PeerUrl, Role, Status, TaskId, TaskKind, TaskRecord,

@@ -91,6 +91,25 @@
 /// ```
 pub use frestq_macros::task;
 
+/// Makes an implementation of [`Director`](trait@crate::Director) the director of the synchronized
+/// groups that name its type.
+///
+/// | argument | meaning |
+/// |---|---|
+/// | `name = "..."` | what it is called in the database and the log; required, unique on its peer |
+/// | `crate = other` | the path of frestq, where `Cargo.toml` gives it another name |
+///
+/// ```
+/// use frestq::prelude::*;
+///
+/// #[derive(Default)]
+/// struct Conductor;
+///
+/// #[frestq::director(name = "conductor")]
+/// impl Director for Conductor {}
+/// ```
+pub use frestq_macros::director;
+
 /// Makes an async function the handler of a raw message of the protocol.
 ///
 /// For what is no task: nothing is reported back to the sender. The first argument is the

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use crate::{
     compose::{Draft, Target, When},
     error::{Error, Result},
-    model::{Json, NewTask, OnFailure, PeerId, PeerUrl, Role, Status, TaskId, TaskKind, TaskState},
+    model::{Json, NewTask, OnFailure, PeerId, PeerUrl, Role, TaskId, TaskKind, TaskState},
     peer::Frestq,
+    registry::DIRECTORS,
 };
 
 /// The rows of a tree, each before its children, each family in its order.
@@ -82,36 +83,38 @@ async fn row(peer: &Frestq, draft: Draft, now: Timestamp) -> Result<NewTask> {
         }
         Target::Parallel { .. } => group(TaskKind::Parallel, OnFailure::End),
         Target::External => group(TaskKind::External, OnFailure::End),
+        Target::Synchronized { director: "" } => group(TaskKind::Synchronized, OnFailure::End),
+        Target::Synchronized { director } => {
+            if peer.0.registry.get(DIRECTORS, director).is_none() {
+                return Err(Error::Invalid(format!(
+                    "this peer has no director {director:?}; a crate of directors that nothing names is not linked in"
+                )));
+            }
+            Place {
+                queue: DIRECTORS.to_owned(),
+                action: director.to_owned(),
+                ..group(TaskKind::Synchronized, OnFailure::End)
+            }
+        }
     };
     let at = |when: Option<When>| when.map(|when| when.resolve(now)).transpose();
     Ok(NewTask {
         state: TaskState {
-            seq: 0,
-            id: TaskId::generate(),
             kind: place.kind,
             role: place.role,
             peer: place.peer,
             queue: place.queue.into(),
             action: place.action.into(),
-            status: Status::Created,
-            parent: None,
-            order: 0,
-            open_children: 0,
             on_failure: place.on_failure,
-            moment: None,
-            attempt: 0,
-            failures: 0,
-            epoch: 0,
-            owner: None,
-            rev: 0,
             run_at: at(draft.delay.map(When::In))?,
             expires_at: at(draft.expires)?,
-            modified_at: now,
+            ..TaskState::new(now)
         },
         input,
         label: draft.label.map(Into::into),
         info: draft.info.map(Into::into),
         pingback_at: at(draft.pingback)?,
+        priority: draft.priority.into(),
         created_at: now,
     })
 }

@@ -7,6 +7,6 @@ pub use axum::{
 pub use serde::{Deserialize, Serialize};
 
 pub use crate::{
-    Action, External, Frestq, FromTask, Handler, Message, Parallel, Recovery, Sequential,
-    SimpleTask, Task, TaskError,
+    Action, Director, External, Frestq, FromTask, Group, Handler, Message, Parallel, Recovery,
+    Sequential, SimpleTask, Subtask, Synchronized, Task, TaskError,
 };

@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, future::Future, panic::Location, pin::Pin};
 
 use crate::{
     context::Task,
+    director::Group,
     error::{Error, Result, TaskError},
     handler::{Requirements, States},
-    model::{ActionOptions, Json},
+    model::{ActionOptions, Json, TaskId},
 };
 
 /// What a handler's run comes to.
@@ -21,6 +22,19 @@ pub type HandleErrorFuture = Pin<Box<dyn Future<Output = Result<Option<Json>, Ta
 /// Asks a handler what becomes of the task after an error of its own run or of a child.
 pub type HandleError = fn(Task, TaskError) -> HandleErrorFuture;
 
+/// Has a handler reserve, or give back what it reserved.
+pub type Reserve = fn(Task) -> HandlerFuture;
+
+/// The inputs that a director has changed.
+pub type DirectFuture =
+    Pin<Box<dyn Future<Output = Result<Vec<(TaskId, Json)>, TaskError>> + Send>>;
+
+/// Has a director look at its group: before the start, or, with `true`, after a failed round.
+pub type Direct = fn(Group, bool) -> DirectFuture;
+
+/// The queue of directors, which no task of the wire gets into.
+pub(crate) const DIRECTORS: &str = "internal.directors";
+
 /// Says what the arguments of a handler need.
 pub type Require = fn(&mut Requirements<'_>);
 
@@ -31,6 +45,8 @@ pub enum HandlerKind {
     Task,
     /// `#[frestq::message]`: takes raw messages, reports nothing.
     Message,
+    /// `#[frestq::director]`: directs synchronized groups of this peer.
+    Director,
 }
 
 /// One handler, as the attribute macros submit it.
@@ -56,6 +72,12 @@ pub struct Registration {
     pub require: Require,
     /// Asks it about an error; none if it lets every error go on.
     pub handle_error: Option<HandleError>,
+    /// Has it reserve; none if its tasks need nothing but a slot.
+    pub reserve: Option<Reserve>,
+    /// Has it give back what it reserved.
+    pub cancel_reservation: Option<Reserve>,
+    /// Has it direct a group.
+    pub direct: Option<Direct>,
 }
 
 impl Registration {
@@ -81,6 +103,9 @@ impl Registration {
             run,
             require,
             handle_error: None,
+            reserve: None,
+            cancel_reservation: None,
+            direct: None,
         }
     }
 
@@ -90,6 +115,48 @@ impl Registration {
         self.handle_error = Some(handle_error);
         self.options.handles_errors = true;
         self
+    }
+
+    /// The same handler, which reserves before its tasks of a synchronized group start.
+    pub const fn reserving(mut self, reserve: Reserve) -> Self {
+        self.reserve = Some(reserve);
+        self
+    }
+
+    /// The same handler, which is told to give back what it has reserved.
+    pub const fn cancelling_reservations(mut self, cancel: Reserve) -> Self {
+        self.cancel_reservation = Some(cancel);
+        self
+    }
+
+    /// A director that stands where this is called.
+    #[track_caller]
+    pub const fn director(name: &'static str, type_name: &'static str, direct: Direct) -> Self {
+        let address = Address {
+            queue: DIRECTORS,
+            action: name,
+        };
+        let options = ActionOptions {
+            local: true,
+            ..ActionOptions::DEFAULT
+        };
+        let mut director = Self::new(
+            HandlerKind::Director,
+            type_name,
+            address,
+            options,
+            |_| {
+                Box::pin(async {
+                    Err(TaskError::new(
+                        TaskError::FAILED,
+                        "a director runs no tasks of its own",
+                    ))
+                })
+            },
+            |_| {},
+        );
+        director.direct = Some(direct);
+        director
     }
 
     /// Its function or type, for people.

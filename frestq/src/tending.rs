@@ -60,12 +60,16 @@ async fn due(peer: &Frestq) -> Result<Option<jiff::Timestamp>> {
         for queue in due.ready {
             peer.0.commits.look(queue).await;
         }
-        if due.expired.is_empty() {
+        if due.expired.is_empty() && due.waking.is_empty() {
             return Ok(due.next);
         }
         peer.0
             .commits
-            .submit(due.expired.into_iter().map(Event::Expire).collect())
+            .submit(
+                (due.expired.into_iter().map(Event::Expire))
+                    .chain(due.waking.into_iter().map(Event::Wake))
+                    .collect(),
+            )
             .await?;
     }
 }

@@ -14,12 +14,13 @@ use crate::{
     commit::Claimed,
     compose::Draft,
     context::{Added, Start, Task},
-    engine::{Done, Event},
+    director::{Group, Subtask},
+    engine::{Answer, Done, Event},
     error::{Error, Result, TaskError},
-    model::{ActionOptions, Json, NodeId, TaskId, TaskState},
+    model::{ActionOptions, Json, Moment, NodeId, Status, TaskId, TaskState, null},
     peer::Frestq,
     planting::plant,
-    registry::Registration,
+    registry::{Direct, Registration},
     store::Waiting,
     transaction::Transaction,
 };
@@ -98,6 +99,8 @@ impl Drop for Worker {
 async fn run(peer: Frestq, claimed: Claimed) {
     let (id, epoch) = (claimed.state.id.clone(), claimed.state.epoch);
     let queue = claimed.state.queue.clone();
+    let reserves = claimed.state.moment == Some(Moment::Reserve);
+    let unwanted = reserves.then(|| (claimed.state.clone(), claimed.input.clone()));
     let completed = match peer.0.registry.get(&queue, &claimed.state.action) {
         Some(handler) => handle(&peer, handler, claimed).await,
         None => {
@@ -115,7 +118,31 @@ async fn run(peer: Frestq, claimed: Claimed) {
             }
         }
     };
-    report(&peer, completed).await;
+    let reserved = match (&completed, unwanted) {
+        (
+            Event::Completed {
+                outcome: Ok(done), ..
+            },
+            Some((state, input)),
+        ) => Some((state, input, done.output.clone())),
+        _ => None,
+    };
+    let counts = report(&peer, completed).await;
+    if let Some((mut state, input, reservation)) = reserved
+        && !counts
+        && let Some(handler) = peer.0.registry.get(&state.queue, &state.action)
+    {
+        // Called off meanwhile: nobody else knows what was reserved.
+        state.moment = Some(Moment::CancelReservation);
+        let claimed = Claimed {
+            state,
+            input,
+            error: None,
+            reservation,
+            called_off: None,
+        };
+        handle(&peer, handler, claimed).await;
+    }
     peer.0.signals.runs.end(&id, epoch);
 }
 
@@ -124,8 +151,13 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: Claimed) -> Even
         state,
         input,
         error,
+        reservation,
         called_off,
     } = claimed;
+    if let Some(direct) = handler.direct {
+        return oversee(peer, handler, direct, state).await;
+    }
+    let moment = state.moment;
     let TaskState {
         id, queue, epoch, ..
     } = state;
@@ -139,13 +171,22 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: Claimed) -> Even
         input,
         parent: state.parent,
         order: state.order,
+        reservation,
         called_off: called_off.unwrap_or_else(|| watch::channel(false).1),
     };
     let task = Task::new(peer.clone(), start);
     let timeout = handler.options.timeout;
-    let output = match error {
-        None => outcome((handler.run)(task.clone()), timeout).await,
-        Some(error) => outcome(recover(handler, task.clone(), error), timeout).await,
+    let output = match (moment, error) {
+        (Some(Moment::Reserve), _) => match handler.reserve {
+            Some(reserve) => outcome(reserve(task.clone()), timeout).await,
+            None => Ok(null()),
+        },
+        (Some(Moment::CancelReservation), _) => match handler.cancel_reservation {
+            Some(cancel) => outcome(cancel(task.clone()), timeout).await,
+            None => Ok(null()),
+        },
+        (_, None) => outcome((handler.run)(task.clone()), timeout).await,
+        (_, Some(error)) => outcome(recover(handler, task.clone(), error), timeout).await,
     };
     let Added {
         transaction,
@@ -162,6 +203,52 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: Claimed) -> Even
         epoch,
         outcome,
         transaction,
+        options: handler.options,
+    }
+}
+
+/// Has a director look at its group.
+async fn oversee(peer: &Frestq, handler: &Registration, direct: Direct, group: TaskState) -> Event {
+    let after_round = group.moment == Some(Moment::EndRound);
+    let looked = async {
+        let family = peer.0.store.family(&group.id).await;
+        let family = family.map_err(|error| TaskError::from_handler(error.into()))?;
+        let subtask = |task: Waiting| {
+            let receiver = peer.0.peers.by_id(task.state.peer);
+            Subtask {
+                receiver: receiver.map_or_else(|| peer.url().clone(), |row| row.url.clone()),
+                reserved: task.state.round >= group.round && task.state.status != Status::Sent,
+                id: task.state.id,
+                queue: task.state.queue,
+                action: task.state.action,
+                input: task.input,
+                reservation: task.reservation,
+                changed: false,
+            }
+        };
+        let subtasks = family.into_iter().map(subtask).collect();
+        let seen = Group::new(peer.clone(), group.id.clone(), group.round, subtasks);
+        let looked = AssertUnwindSafe(direct(seen, after_round))
+            .catch_unwind()
+            .await;
+        looked.unwrap_or_else(|panic| {
+            Err(TaskError::new(TaskError::PANICKED, panic_message(&*panic)))
+        })
+    };
+    let outcome = looked.await.map(|inputs| {
+        Box::new(Done {
+            output: null(),
+            parent_output: None,
+            children: Vec::new(),
+            inputs,
+        })
+    });
+    Event::Completed {
+        id: group.id,
+        queue: group.queue,
+        epoch: group.epoch,
+        outcome,
+        transaction: Transaction::default(),
         options: handler.options,
     }
 }
@@ -198,6 +285,7 @@ async fn done(
         output,
         parent_output,
         children,
+        inputs: Vec::new(),
     }))
 }
 
@@ -225,12 +313,14 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "the handler panicked".to_owned())
 }
 
-/// A completion must not be lost while the process lives: it is reported until it is taken.
-async fn report(peer: &Frestq, completed: Event) {
+/// A completion must not be lost while the process lives: it is reported until it is taken. `false`:
+/// the task does not wait for it any more.
+async fn report(peer: &Frestq, completed: Event) -> bool {
     let mut wait = Duration::from_millis(100);
     loop {
         match peer.0.commits.submit(vec![completed.clone()]).await {
-            Ok(_) | Err(Error::Stopping) => return,
+            Ok(answers) => return answers.contains(&Answer::Accepted),
+            Err(Error::Stopping) => return true,
             Err(error) => {
                 tracing::error!(%error, "a completion could not be stored; trying again");
                 tokio::time::sleep(wait).await;

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::harness::{
-    ERRORHANDLING, EXTERNAL_A, EXTERNAL_B, Peer, Store, TASKTREE_A, TASKTREE_B, eventually, text,
-    until,
+    ERRORHANDLING, EXTERNAL_A, EXTERNAL_B, Peer, SYNCHRONIZED_A, SYNCHRONIZED_B, Store, TASKTREE_A,
+    TASKTREE_B, eventually, text, until,
 };
 
 /// Two running peers that know each other.
@@ -44,6 +44,26 @@ on_each_store! {
         let tasks = b.tasks();
         assert_eq!(tasks.len(), 5);
         assert!(tasks.iter().all(|task| task["status"] == "finished"), "{tasks:?}");
+    }
+
+    async fn synchronized_groups_that_compete_for_slots_end_every_time(store) {
+        const RUNS: usize = 50;
+        let (a, b) = pair(&store, SYNCHRONIZED_A, SYNCHRONIZED_B).await;
+        for _ in 0..RUNS {
+            let id = a.say_hello("ada").await;
+            let goodbyes: Vec<String> = serde_json::from_value(a.output(&id).await).unwrap();
+            assert_eq!(goodbyes.len(), 3, "{goodbyes:?}");
+            let said = |by: &Peer, ports: std::ops::RangeInclusive<u16>| {
+                let server = by.url.split('/').nth(2).unwrap();
+                let says = |goodbye: &&String| ports.clone().any(|port| {
+                    **goodbye == format!("goodbye adaada from port {port} in server {server}!")
+                });
+                goodbyes.iter().filter(says).count()
+            };
+            assert_eq!((said(&b, 6000..=6002), said(&a, 6010..=6019)), (2, 1), "{goodbyes:?}");
+        }
+        let open = "SELECT count(*) FROM tasks WHERE status < 10";
+        assert_eq!((a.database.number(open).await, b.database.number(open).await), (0, 0));
     }
 
     async fn a_tree_ends_right_though_its_peer_is_killed_in_the_middle(store) {

@@ -41,6 +41,13 @@ CREATE TABLE tasks (
     on_failure  BIGINT NOT NULL,
     -- what its handler is wanted for; 0: nothing
     moment      BIGINT NOT NULL,
+    -- of a synchronized group: which round it is in, and how many have reserved in it
+    round       BIGINT NOT NULL DEFAULT 0,
+    reserved    BIGINT NOT NULL DEFAULT 0,
+    -- when its group, or the reservation held for it, is to be looked at again
+    wake_at     BIGINT,
+    -- the higher, the sooner it gets a slot
+    priority    BIGINT NOT NULL DEFAULT 0,
     attempt     BIGINT NOT NULL,
     failures    BIGINT NOT NULL,
     epoch       BIGINT NOT NULL,
@@ -54,12 +61,14 @@ CREATE TABLE tasks (
     label       TEXT   COLLATE "C",
     info        TEXT,
     input       TEXT   NOT NULL,
+    reservation TEXT,
     output      TEXT
 );
 
 -- waiting for a slot
-CREATE INDEX tasks_waiting ON tasks (queue, seq) WHERE moment <> 0 AND owner IS NULL;
+CREATE INDEX tasks_waiting ON tasks (queue, priority DESC, seq) WHERE moment <> 0 AND owner IS NULL;
 CREATE INDEX tasks_delayed ON tasks (run_at) WHERE moment <> 0 AND owner IS NULL AND run_at IS NOT NULL;
+CREATE INDEX tasks_waking ON tasks (wake_at) WHERE wake_at IS NOT NULL;
 CREATE INDEX tasks_family ON tasks (parent, ord) WHERE parent IS NOT NULL;
 CREATE INDEX tasks_owned ON tasks (owner) WHERE owner IS NOT NULL;
 CREATE INDEX tasks_expiring ON tasks (expires_at) WHERE status < 10 AND expires_at IS NOT NULL;

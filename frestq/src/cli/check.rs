@@ -110,6 +110,7 @@ fn handler(registration: &'static Registration) -> Handler {
         kind: match registration.kind {
             HandlerKind::Task => "task",
             HandlerKind::Message => "message",
+            HandlerKind::Director => "director",
         },
         name: registration.name,
         options: options(&registration.options),

@@ -126,6 +126,9 @@ fn task(id: &str, status: Status) -> NewTask {
             epoch: 0,
             owner: None,
             rev: 0,
+            round: 0,
+            reserved: 0,
+            wake_at: None,
             run_at: None,
             expires_at: None,
             modified_at: at,
@@ -134,6 +137,7 @@ fn task(id: &str, status: Status) -> NewTask {
         label: Some("greeting\u{1b}[2J".into()),
         info: None,
         pingback_at: None,
+        priority: 0,
         created_at: at,
     }
 }

@@ -38,10 +38,15 @@ impl Committer {
             let task = &message.task;
             let new = created.get(task).copied();
             let content = match new {
-                Some(new) => Some((&new.input, new.info.as_deref(), new.pingback_at)),
-                None => stored
-                    .get(task)
-                    .map(|row| (&row.input, row.info.as_deref(), row.pingback_at)),
+                Some(new) => Some((
+                    changes.inputs.get(task).unwrap_or(&new.input),
+                    new.info.as_deref(),
+                    new.pingback_at,
+                )),
+                None => stored.get(task).map(|row| {
+                    let input = changes.inputs.get(task).unwrap_or(&row.input);
+                    (input, row.info.as_deref(), row.pingback_at)
+                }),
             };
             let nothing = crate::model::null();
             let payload = match &message.data {
@@ -53,6 +58,34 @@ impl Committer {
                         pingback_at,
                     },
                     None => return Err(Error::UnknownTask(task.clone())),
+                },
+                Data::Synchronize { queue, action } => match content {
+                    Some((input, _, pingback_at)) => Payload::Synchronize {
+                        queue,
+                        action,
+                        input,
+                        pingback_at,
+                    },
+                    None => return Err(Error::UnknownTask(task.clone())),
+                },
+                Data::Execute { queue, action } => match content {
+                    Some((input, ..)) => Payload::Execute {
+                        queue,
+                        action,
+                        input,
+                    },
+                    None => return Err(Error::UnknownTask(task.clone())),
+                },
+                Data::Confirm {
+                    reservation,
+                    seconds,
+                } => Payload::Confirm {
+                    reservation: reservation
+                        .as_ref()
+                        .or_else(|| changes.reservations.get(task))
+                        .or_else(|| stored.get(task).map(|row| &row.reservation))
+                        .unwrap_or(&nothing),
+                    seconds: *seconds,
                 },
                 Data::Update { status, output } => Payload::Update {
                     status: *status,
@@ -99,7 +132,10 @@ impl Committer {
             .iter()
             .filter(|message| match &message.data {
                 Data::Nothing => false,
-                Data::Input => !created.contains_key(&message.task),
+                Data::Input | Data::Synchronize { .. } | Data::Execute { .. } => {
+                    !created.contains_key(&message.task)
+                }
+                Data::Confirm { reservation, .. } => reservation.is_none(),
                 Data::Update { output, .. } => {
                     output.is_none()
                         && !changes.outputs.contains_key(&message.task)

@@ -52,6 +52,8 @@ pub(crate) struct Claimed {
     pub(crate) input: Json,
     /// What its handler is to handle, if it is not to execute.
     pub(crate) error: Option<Json>,
+    /// What it has reserved.
+    pub(crate) reservation: Json,
     /// Turns true when the task is called off.
     pub(crate) called_off: Option<watch::Receiver<bool>>,
 }
@@ -62,12 +64,14 @@ impl From<Waiting> for Claimed {
             state,
             input,
             output,
+            reservation,
         } = task;
         let error = (state.moment == Some(Moment::HandleError)).then_some(output);
         Self {
             state,
             input,
             error,
+            reservation,
             called_off: None,
         }
     }
@@ -87,6 +91,7 @@ pub(crate) struct Committer {
     pub(crate) claimed: mpsc::UnboundedSender<Claimed>,
     /// How long a message without an expiration date is tried.
     pub(crate) give_up_after: Duration,
+    pub(crate) reservation_timeout: Duration,
     pub(crate) log_payloads: bool,
     pub(crate) doubt: Doubt,
 }
@@ -210,6 +215,10 @@ impl Committer {
         self.doubt.open = false;
         self.admission.reset(open);
         for task in owned {
+            if task.state.moment.is_none() {
+                // It holds its slot, and nothing runs.
+                continue;
+            }
             let claim = (task.state.id.clone(), task.state.epoch);
             if !self.doubt.running.contains(&claim) {
                 self.slots.take_owned(&task.state.queue);

@@ -1,11 +1,15 @@
 //! The free slots of each queue in this process, and whether tasks may wait for them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+
+use crate::model::TaskId;
 
 /// Known for every queue that has a handler.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slots {
     queues: HashMap<Box<str>, Queue>,
+    /// Tasks that hold a slot while nothing runs for them.
+    held: HashSet<TaskId>,
     stopped: bool,
 }
 
@@ -30,6 +34,7 @@ impl Slots {
         });
         Self {
             queues: queues.collect(),
+            held: HashSet::new(),
             stopped: false,
         }
     }
@@ -39,6 +44,20 @@ impl Slots {
         if let Some(queue) = self.queues.get_mut(queue) {
             queue.free += 1;
         }
+    }
+
+    /// A run of this task ended, and the task keeps its slot.
+    pub(super) fn hold(&mut self, id: TaskId) {
+        self.held.insert(id);
+    }
+
+    pub(super) fn holds(&self, id: &TaskId) -> bool {
+        self.held.contains(id)
+    }
+
+    /// The task does not hold its slot any more: it runs in it, or has left it.
+    pub(super) fn forget(&mut self, id: &TaskId) {
+        self.held.remove(id);
     }
 
     /// A slot for a task that is being stored right now, if it need not queue up.

@@ -1,6 +1,9 @@
 //! What is true is told: answers, wakes, counts, the log, tasks to be run.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{Claimed, Committer, Done, Submission, story};
 use crate::{
@@ -67,6 +70,12 @@ impl Committer {
 
     fn tell_changes(&self, world: &World, changes: &Changes) {
         let mut open: HashMap<PeerId, i64> = HashMap::new();
+        let ended_now: HashSet<_> = changes
+            .story
+            .iter()
+            .filter(|(_, status, _)| status.is_terminal())
+            .map(|(id, ..)| id)
+            .collect();
         let watched = !self.signals.watchers.is_empty();
         let created = changes.created.iter().map(|new| (&new.state.id, true));
         let changed = changes.changed.iter().map(|id| (id, false));
@@ -74,12 +83,16 @@ impl Committer {
             let Some(Some(state)) = world.tasks.get(id) else {
                 continue;
             };
-            let ended = state.status.is_terminal();
+            // One that had ended before may still give back what it had reserved.
+            let ended = state.status.is_terminal() && ended_now.contains(id);
             if state.role == Role::Received {
                 // A task that came and ended in the same transaction is in both lists.
                 *open.entry(state.peer).or_default() += i64::from(new) - i64::from(!new && ended);
             }
             if let Some(at) = state.run_at.filter(|_| state.role != Role::Sent) {
+                self.signals.timer.plan(at);
+            }
+            if let Some(at) = state.wake_at {
                 self.signals.timer.plan(at);
             }
             if let Some(at) = state.expires_at.filter(|_| new && !ended) {

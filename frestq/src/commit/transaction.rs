@@ -9,8 +9,8 @@ use super::{Claimed, Committer, Done, Slots, Submission};
 use crate::{
     engine::{self, Answer, Changes, Event, Turn, Verdict, Wanted, World},
     error::{Result, TaskError},
-    model::{MessageId, OutboxRow},
-    store::{Loaded, Lookup, OutboxState, Settled, Writes},
+    model::{Json, MessageId, OutboxRow, TaskId, null},
+    store::{Loaded, Lookup, NewPayload, OutboxState, Settled, Writes},
 };
 
 impl Committer {
@@ -41,7 +41,7 @@ impl Committer {
             }
             for (event, answer) in events.iter_mut().zip(&mut answers) {
                 while answer.is_none() {
-                    let mut turn = Turn::new(&world);
+                    let mut turn = Turn::new(&world).reserving_for(self.reservation_timeout);
                     match engine::step(&mut turn, event, now) {
                         Ok(given) => match self.run_statements(event, &given).await? {
                             // The completion did not come through; its failure takes its place.
@@ -62,12 +62,21 @@ impl Committer {
                 break;
             }
         }
-        for event in &events {
-            if let Event::Completed { queue, .. } = &**event {
+        for (event, answer) in events.iter().zip(&answers) {
+            let Event::Completed { id, queue, .. } = &**event else {
+                continue;
+            };
+            let state = world.tasks.get(id).and_then(Option::as_ref);
+            let holds = state.is_some_and(|task| task.owner == Some(self.node));
+            if holds && *answer == Some(Answer::Accepted) {
+                slots.hold(id.clone());
+            } else {
                 slots.free(queue);
             }
         }
+        let resumed = self.resume(&mut slots, &mut world, &changes, now).await?;
         let mut claimed = self.claim_fresh(&mut slots, &mut world, &changes, now);
+        claimed.extend(resumed);
         let mut outbox = self.freeze(&changes, now).await?;
         self.writer.save(&writes(&world, &changes, &outbox)).await?;
         self.claim_waiting(&mut slots, &mut claimed, now).await?;
@@ -169,6 +178,57 @@ impl Committer {
         Ok(())
     }
 
+    /// Tasks that hold a slot go on in it, or leave it.
+    async fn resume(
+        &mut self,
+        slots: &mut Slots,
+        world: &mut World,
+        changes: &Changes,
+        now: jiff::Timestamp,
+    ) -> Result<Vec<Claimed>> {
+        let resumed: HashSet<_> = changes.resumed.iter().collect();
+        let mut going_on = Vec::new();
+        for id in resumed {
+            let Some(Some(state)) = world.tasks.get_mut(id) else {
+                continue;
+            };
+            if state.owner == Some(self.node) && slots.holds(id) && state.moment.is_some() {
+                slots.forget(id);
+                engine::claim(state, self.node, now);
+                going_on.push(state.clone());
+            } else if state.moment.is_some() {
+                // The slot is another process's, which finds that out by itself.
+                state.owner = None;
+            }
+        }
+        for id in &changes.changed {
+            if slots.holds(id)
+                && let Some(Some(state)) = world.tasks.get(id)
+                && state.owner != Some(self.node)
+            {
+                slots.forget(id);
+                slots.free(&state.queue);
+            }
+        }
+        if going_on.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<_> = going_on.iter().map(|state| &state.id).collect();
+        let mut contents: HashMap<_, _> = self.writer.contents(&ids).await?.into_iter().collect();
+        let claimed = going_on.into_iter().filter_map(|state| {
+            let content = contents.remove(&state.id)?;
+            let changed = |of: &HashMap<TaskId, Json>| of.get(&state.id).cloned();
+            Some(Claimed {
+                input: changed(&changes.inputs).unwrap_or(content.input),
+                reservation: changed(&changes.reservations).unwrap_or(content.reservation),
+                error: None,
+                called_off: None,
+                state,
+            })
+        });
+        Ok(claimed.collect())
+    }
+
     /// A new task for a queue with a free slot, and nobody waiting before it, starts in the very
     /// transaction that stores it.
     fn claim_fresh(
@@ -192,6 +252,7 @@ impl Committer {
                     state: state.clone(),
                     input: new.input.clone(),
                     error: None,
+                    reservation: null(),
                     called_off: None,
                 });
             }
@@ -239,6 +300,18 @@ impl Committer {
     }
 }
 
+/// Inputs and reservations that were replaced.
+fn payloads(changes: &Changes) -> Vec<NewPayload<'_>> {
+    let (inputs, reservations) = (&changes.inputs, &changes.reservations);
+    let tasks: HashSet<_> = inputs.keys().chain(reservations.keys()).collect();
+    let payload = |task| NewPayload {
+        task,
+        input: inputs.get(task),
+        reservation: reservations.get(task),
+    };
+    tasks.into_iter().map(payload).collect()
+}
+
 /// The rows as they are at the end of the batch.
 fn writes<'a>(world: &'a World, changes: &'a Changes, outgoing: &'a [OutboxRow]) -> Writes<'a> {
     let state = |id| world.tasks.get(id).and_then(Option::as_ref);
@@ -260,6 +333,7 @@ fn writes<'a>(world: &'a World, changes: &'a Changes, outgoing: &'a [OutboxRow])
             .filter_map(|id| Some((state(id)?, changes.outputs.get(id))))
             .filter(|(state, _)| state.seq != 0)
             .collect(),
+        payloads: payloads(changes),
         accepted: &changes.accepted,
         outgoing,
         settled: changes

@@ -52,6 +52,10 @@ pub struct Config {
     pub handler_threads: usize,
     /// Whether payloads are written to the log; not by default.
     pub log_payloads: bool,
+    /// How long a task of a synchronized group holds what it has reserved; 60 s by default. A round of
+    /// a group lasts half as long.
+    #[serde(with = "humantime_serde")]
+    pub reservation_timeout: Duration,
     /// How long a stopping peer waits for running handlers; 30 s by default.
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
@@ -118,6 +122,7 @@ impl Default for Config {
             threads: 1,
             handler_threads: std::thread::available_parallelism().map_or(4, |n| n.get().max(4)),
             log_payloads: false,
+            reservation_timeout: Duration::from_secs(60),
             shutdown_timeout: Duration::from_secs(30),
             queues: BTreeMap::new(),
             limits: Limits::default(),

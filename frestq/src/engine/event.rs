@@ -37,6 +37,8 @@ pub(crate) enum Event {
     },
     /// A task's expiration date has come.
     Expire(TaskId),
+    /// The time of a round, or of a reservation, is over.
+    Wake(TaskId),
     /// Our own code, or the operator, calls a task off.
     CallOff { id: TaskId, why: String },
     /// Somebody has decided on an external task.
@@ -54,6 +56,8 @@ pub(crate) struct Done {
     pub(crate) parent_output: Option<Json>,
     /// The subtasks that it left, each before its own, each family in its order.
     pub(crate) children: Vec<NewTask>,
+    /// The inputs that a director has changed.
+    pub(crate) inputs: Vec<(TaskId, Json)>,
 }
 
 /// A message, with what it asks for.
@@ -72,6 +76,21 @@ pub(crate) enum What {
     Update(Update),
     /// Stop working on a task.
     CallOff(TaskId),
+    /// Reserve for a task.
+    Synchronize(Box<NewTask>),
+    /// Take note of a reservation.
+    Confirm {
+        task: TaskId,
+        reservation: Json,
+        seconds: Option<u64>,
+        round: Option<i64>,
+    },
+    /// Take note that there is no reservation.
+    Refuse { task: TaskId, round: Option<i64> },
+    /// Give back what was reserved.
+    Release { task: TaskId, round: Option<i64> },
+    /// Start a task that has reserved, on this input.
+    Execute { task: TaskId, input: Json },
 }
 
 /// The content of `frestq.update_task`.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     event::{Answer, Received},
-    sequential, simple,
+    sequential, simple, synchronized,
     world::{Consequence, Missing, Note, Turn},
 };
 use crate::{
@@ -41,6 +41,7 @@ pub(super) fn conclude(turn: &mut Turn<'_>, now: Timestamp) -> Result<(), Missin
         match next {
             Consequence::Activate(id) => start(turn, &id, now)?,
             Consequence::Ended(id) => ended(turn, &id, now)?,
+            Consequence::Reserved(id) => synchronized::reserved_here(turn, &id, now)?,
             Consequence::CallOff(id) => {
                 let why = TaskError::new(
                     TaskError::CANCELLED,
@@ -56,7 +57,7 @@ pub(super) fn conclude(turn: &mut Turn<'_>, now: Timestamp) -> Result<(), Missin
 }
 
 /// The task, unless it has ended.
-fn open(turn: &Turn<'_>, id: &TaskId) -> Result<Option<TaskState>, Missing> {
+pub(super) fn open(turn: &Turn<'_>, id: &TaskId) -> Result<Option<TaskState>, Missing> {
     Ok(turn
         .task(id)?
         .filter(|task| !task.status.is_terminal())
@@ -71,7 +72,10 @@ fn start(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<(), Missing
         simple::send(turn, &task);
         return Ok(());
     }
-    if !task.queue.is_empty() {
+    if task.kind == TaskKind::Synchronized && task.open_children > 0 {
+        return synchronized::start_round(turn, task, now);
+    }
+    if !task.queue.is_empty() && task.kind != TaskKind::Synchronized {
         task.moment = Some(Moment::Execute);
         turn.change_quietly(task, None);
         return Ok(());
@@ -132,7 +136,7 @@ pub(super) fn go_on(
 ) -> Result<(), Missing> {
     if parent.open_children > 0 {
         let id = parent.id.clone();
-        let in_order = parent.kind != TaskKind::Parallel;
+        let in_order = parent.kind == TaskKind::Sequential;
         turn.change_quietly(parent, None);
         if in_order && let Some(next) = turn.child(&id, place + 1)? {
             activate(turn, next);
@@ -170,9 +174,11 @@ pub(super) fn finish_as(
     note: Note,
     now: Timestamp,
 ) {
+    // What it holds is given back yet, though it has ended.
+    task.moment = synchronized::holds(&task).then_some(Moment::CancelReservation);
     task.status = status;
     task.owner = None;
-    task.moment = None;
+    task.wake_at = None;
     task.run_at = None;
     task.modified_at = now;
     if task.role == Role::Received && task.kind != TaskKind::Message {

@@ -10,6 +10,7 @@ mod external;
 mod family;
 mod sequential;
 mod simple;
+mod synchronized;
 mod transition;
 mod world;
 
@@ -28,12 +29,18 @@ pub(crate) fn foresee(event: &Event, wanted: &mut Wanted) {
             match &received.what {
                 What::Task(task) => Some(&task.state.id),
                 What::Update(update) => Some(&update.task),
+                What::Synchronize(task) => Some(&task.state.id),
                 What::CallOff(id) => Some(id),
+                What::Confirm { task, .. }
+                | What::Refuse { task, .. }
+                | What::Release { task, .. }
+                | What::Execute { task, .. } => Some(task),
             }
         }
         Event::Completed { id, .. }
         | Event::CutOff { id, .. }
         | Event::Expire(id)
+        | Event::Wake(id)
         | Event::CallOff { id, .. }
         | Event::EndExternal { id, .. } => Some(id),
         Event::Delivery(delivery) => {
@@ -63,6 +70,30 @@ fn decide(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result<Answer, 
                 What::Task(task) => sequential::receive(turn, task)?,
                 What::Update(update) => simple::update(turn, received, update, now)?,
                 What::CallOff(id) => family::call_off_by_sender(turn, received, id, now)?,
+                What::Synchronize(task) => synchronized::asked(turn, task, now)?,
+                What::Confirm {
+                    task,
+                    reservation,
+                    seconds,
+                    round,
+                } => synchronized::confirmed(
+                    turn,
+                    received,
+                    task,
+                    reservation,
+                    *seconds,
+                    *round,
+                    now,
+                )?,
+                What::Refuse { task, round } => {
+                    synchronized::refused(turn, received, task, *round, now)?
+                }
+                What::Release { task, round } => {
+                    synchronized::told_to_release(turn, received, task, *round, now)?
+                }
+                What::Execute { task, input } => {
+                    synchronized::told_to_start(turn, received, task, input)?
+                }
             };
             if answer == Answer::Accepted {
                 turn.accept(received.row.clone());
@@ -79,6 +110,7 @@ fn decide(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result<Answer, 
         Event::Delivery(delivery) => simple::delivery(turn, delivery, now),
         Event::CutOff { id, owner, options } => sequential::cut_off(turn, id, *owner, options, now),
         Event::Expire(id) => family::expire(turn, id, now),
+        Event::Wake(id) => synchronized::wake(turn, id, now),
         Event::CallOff { id, why } => family::call_off(turn, id, why, now),
         Event::EndExternal { id, outcome } => external::end(turn, id, outcome, now),
     }

@@ -8,6 +8,7 @@ use super::{
     event::{Answer, Done},
     family::{self, finish, stop},
     simple::error_output,
+    synchronized,
     world::{Missing, Note, Turn},
 };
 use crate::{
@@ -38,13 +39,16 @@ pub(crate) fn runs_now(task: &TaskState, now: Timestamp) -> bool {
     task.moment.is_some()
         && task.owner.is_none()
         && task.run_at.is_none_or(|at| at <= now)
-        && task.expires_at.is_none_or(|at| at > now)
+        && (task.expires_at.is_none_or(|at| at > now)
+            || task.moment == Some(Moment::CancelReservation))
 }
 
 /// Starts a run: the next attempt, under a new epoch.
 pub(crate) fn claim(task: &mut TaskState, node: NodeId, now: Timestamp) {
-    task.status = Status::Executing;
-    task.attempt += 1;
+    if matches!(task.moment, Some(Moment::Execute | Moment::HandleError)) {
+        task.status = Status::Executing;
+        task.attempt += 1;
+    }
     task.epoch += 1;
     task.owner = Some(node);
     task.run_at = None;
@@ -66,10 +70,17 @@ pub(super) fn completed(
         return Ok(Answer::Ignored);
     };
     let moment = task.moment.take();
-    task.owner = None;
+    let owner = task.owner.take();
     task.modified_at = now;
     match (moment, outcome) {
         (Some(Moment::HandleError), outcome) => recovered(turn, task, outcome, now)?,
+        (Some(Moment::Reserve), outcome) => {
+            synchronized::reserved(turn, task, owner, outcome, now)?;
+        }
+        (Some(Moment::CancelReservation), _) => synchronized::given_back(turn, task),
+        (Some(moment @ (Moment::PreExecute | Moment::EndRound)), outcome) => {
+            synchronized::directed(turn, task, moment, outcome, now)?;
+        }
         (_, Ok(done)) => worked(turn, task, done, options, now)?,
         (_, Err(_)) if task.failures < i64::from(options.retries) => {
             task.failures += 1;
@@ -184,14 +195,18 @@ pub(super) fn cut_off(
         ..task
     };
     let runs = task.attempt - task.failures;
-    let moment = task.moment.unwrap_or(Moment::Execute);
+    let Some(moment) = task.moment else {
+        // What it has reserved stands, though its slot is gone: it waits for one when it is to start.
+        turn.change_quietly(task, None);
+        return Ok(Answer::Accepted);
+    };
     if options.at_most_once && moment == Moment::Execute {
         let error = TaskError::new(
             TaskError::INTERRUPTED,
             "its run was cut off, and the action may run at most once: whether it had its effect is for an operator to find out",
         );
         stop(turn, task, Status::Error, &error, now)?;
-    } else if runs >= i64::from(options.max_attempts) {
+    } else if moment == Moment::Execute && runs >= i64::from(options.max_attempts) {
         let error = TaskError::new(
             TaskError::INTERRUPTED,
             format!("its run was cut off {runs} times, the most allowed"),
@@ -200,7 +215,7 @@ pub(super) fn cut_off(
     } else {
         let status = match moment {
             Moment::Execute => Status::Created,
-            Moment::HandleError => task.status,
+            _ => task.status,
         };
         again(
             turn,
@@ -235,6 +250,7 @@ pub(super) fn update_message(task: &TaskState, output: Option<&Json>) -> Outgoin
             output: output.cloned(),
         },
         rev: Some(task.rev),
+        round: None,
         expires_at: None,
         not_before: None,
         carries_task: false,

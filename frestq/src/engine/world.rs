@@ -1,6 +1,9 @@
 //! The rows that a batch of events works on, one event's view of them, and what is to be written.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    time::Duration,
+};
 
 use super::event::Delivery;
 use crate::error::TaskError;
@@ -63,6 +66,11 @@ pub(crate) struct Changes {
     pub(crate) changed: HashSet<TaskId>,
     /// Outputs that were set.
     pub(crate) outputs: HashMap<TaskId, Json>,
+    /// Inputs that a director has changed.
+    pub(crate) inputs: HashMap<TaskId, Json>,
+    pub(crate) reservations: HashMap<TaskId, Json>,
+    /// Tasks that go on in the slot that they hold.
+    pub(crate) resumed: Vec<TaskId>,
     pub(crate) accepted: Vec<InboxRow>,
     pub(crate) outgoing: Vec<Outgoing>,
     pub(crate) deliveries: Vec<Delivery>,
@@ -99,6 +107,8 @@ pub(super) enum Consequence {
     Ended(TaskId),
     /// Its tree ends without it.
     CallOff(TaskId),
+    /// It has reserved, for a group of ours.
+    Reserved(TaskId),
 }
 
 /// One event's view: reads the world, keeps its own changes apart until they are complete.
@@ -108,6 +118,8 @@ pub(crate) struct Turn<'w> {
     families: HashMap<TaskId, Vec<TaskId>>,
     changes: Changes,
     pub(super) consequences: VecDeque<Consequence>,
+    /// How long a reservation stands.
+    pub(super) reservation_timeout: Duration,
 }
 
 impl<'w> Turn<'w> {
@@ -118,7 +130,14 @@ impl<'w> Turn<'w> {
             families: HashMap::new(),
             changes: Changes::default(),
             consequences: VecDeque::new(),
+            reservation_timeout: Duration::from_secs(60),
         }
+    }
+
+    /// The same, with reservations that stand so long.
+    pub(crate) fn reserving_for(mut self, timeout: Duration) -> Self {
+        self.reservation_timeout = timeout;
+        self
     }
 
     /// The task, if there is one.
@@ -198,6 +217,21 @@ impl<'w> Turn<'w> {
         self.tasks.insert(state.id.clone(), state);
     }
 
+    /// Replaces a task's input.
+    pub(super) fn set_input(&mut self, id: &TaskId, input: Json) {
+        self.changes.inputs.insert(id.clone(), input);
+    }
+
+    /// Sets what a task has reserved.
+    pub(super) fn set_reservation(&mut self, id: &TaskId, reservation: Json) {
+        self.changes.reservations.insert(id.clone(), reservation);
+    }
+
+    /// A task goes on in the slot that it holds.
+    pub(super) fn resume(&mut self, id: TaskId) {
+        self.changes.resumed.push(id);
+    }
+
     pub(super) fn accept(&mut self, row: InboxRow) {
         self.changes.accepted.push(row);
     }
@@ -258,6 +292,9 @@ impl World {
         batch.created.append(&mut changes.created);
         batch.changed.extend(changes.changed);
         batch.outputs.extend(changes.outputs);
+        batch.inputs.extend(changes.inputs);
+        batch.reservations.extend(changes.reservations);
+        batch.resumed.append(&mut changes.resumed);
         batch.accepted.append(&mut changes.accepted);
         batch.outgoing.append(&mut changes.outgoing);
         batch.deliveries.append(&mut changes.deliveries);

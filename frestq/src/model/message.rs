@@ -36,6 +36,8 @@ pub(crate) struct Outgoing {
     pub(crate) data: Data,
     /// The per-task revision of an update, for peers that read it.
     pub(crate) rev: Option<i64>,
+    /// The round of a synchronized group, for peers that read it.
+    pub(crate) round: Option<i64>,
     pub(crate) expires_at: Option<Timestamp>,
     /// Its first attempt waits until then.
     pub(crate) not_before: Option<Timestamp>,
@@ -55,6 +57,15 @@ pub(crate) enum Data {
         status: Status,
         output: Option<Json>,
     },
+    /// What a performer needs in order to reserve for the task.
+    Synchronize { queue: Box<str>, action: Box<str> },
+    /// What a performer has reserved: what is given, or what it has.
+    Confirm {
+        reservation: Option<Json>,
+        seconds: u64,
+    },
+    /// The task's input as it is by now.
+    Execute { queue: Box<str>, action: Box<str> },
     /// Nothing.
     Nothing,
 }

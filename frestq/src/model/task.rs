@@ -43,6 +43,14 @@ pub(crate) enum Moment {
     Execute,
     /// To say what becomes of an error: its own, or that of a child.
     HandleError,
+    /// To reserve what it needs for its part in a synchronized group.
+    Reserve,
+    /// To give back what it has reserved.
+    CancelReservation,
+    /// To direct its group, of which all have reserved: the last look before all start.
+    PreExecute,
+    /// To direct its group after a round in which not all could reserve.
+    EndRound,
 }
 
 impl Moment {
@@ -52,6 +60,10 @@ impl Moment {
             None => 0,
             Some(Moment::Execute) => 1,
             Some(Moment::HandleError) => 2,
+            Some(Moment::Reserve) => 3,
+            Some(Moment::CancelReservation) => 4,
+            Some(Moment::PreExecute) => 5,
+            Some(Moment::EndRound) => 6,
         }
     }
 
@@ -60,6 +72,10 @@ impl Moment {
             0 => Some(None),
             1 => Some(Some(Moment::Execute)),
             2 => Some(Some(Moment::HandleError)),
+            3 => Some(Some(Moment::Reserve)),
+            4 => Some(Some(Moment::CancelReservation)),
+            5 => Some(Some(Moment::PreExecute)),
+            6 => Some(Some(Moment::EndRound)),
             _ => None,
         }
     }
@@ -129,10 +145,48 @@ pub(crate) struct TaskState {
     pub(crate) owner: Option<NodeId>,
     /// The newest update: sent, where we run the task; applied, where we sent it.
     pub(crate) rev: i64,
+    /// The round that a synchronized group is in; of one of its tasks, that of its reservation.
+    pub(crate) round: i64,
+    /// Of a synchronized group: how many have reserved in this round; -1 between rounds.
+    pub(crate) reserved: i64,
+    /// When a round of the group, or the reservation of the task, is over.
+    pub(crate) wake_at: Option<Timestamp>,
     /// Not to be started earlier.
     pub(crate) run_at: Option<Timestamp>,
     pub(crate) expires_at: Option<Timestamp>,
     pub(crate) modified_at: Timestamp,
+}
+
+impl TaskState {
+    /// A task of our own that nobody has touched yet.
+    pub(crate) fn new(now: Timestamp) -> Self {
+        Self {
+            seq: 0,
+            id: TaskId::generate(),
+            kind: TaskKind::Sequential,
+            role: Role::Local,
+            peer: PeerId::SELF,
+            queue: "".into(),
+            action: "".into(),
+            status: Status::Created,
+            parent: None,
+            order: 0,
+            open_children: 0,
+            on_failure: OnFailure::End,
+            moment: None,
+            attempt: 0,
+            failures: 0,
+            epoch: 0,
+            owner: None,
+            rev: 0,
+            round: 0,
+            reserved: 0,
+            wake_at: None,
+            run_at: None,
+            expires_at: None,
+            modified_at: now,
+        }
+    }
 }
 
 /// A task to store, with what never changes afterwards.
@@ -143,6 +197,8 @@ pub(crate) struct NewTask {
     pub(crate) label: Option<Box<str>>,
     pub(crate) info: Option<Box<str>>,
     pub(crate) pingback_at: Option<Timestamp>,
+    /// The higher, the sooner it gets a slot of its queue.
+    pub(crate) priority: i64,
     pub(crate) created_at: Timestamp,
 }
 

@@ -72,6 +72,7 @@ pub(crate) struct Waiting {
     pub(crate) input: Json,
     /// Its output so far; the error, where its handler is to handle one.
     pub(crate) output: Json,
+    pub(crate) reservation: Json,
 }
 
 /// What never changes of a task, and is needed when its turn comes to be sent.
@@ -81,6 +82,7 @@ pub(crate) struct Content {
     pub(crate) info: Option<Box<str>>,
     pub(crate) pingback_at: Option<Timestamp>,
     pub(crate) output: Json,
+    pub(crate) reservation: Json,
 }
 
 /// The rows to load.
@@ -120,6 +122,15 @@ pub(crate) struct Writes<'a> {
     pub(crate) accepted: &'a [InboxRow],
     pub(crate) outgoing: &'a [OutboxRow],
     pub(crate) settled: Vec<Settled<'a>>,
+    pub(crate) payloads: Vec<NewPayload<'a>>,
+}
+
+/// What a synchronized group changes of a task beside its output.
+#[derive(Debug)]
+pub(crate) struct NewPayload<'a> {
+    pub(crate) task: &'a TaskId,
+    pub(crate) input: Option<&'a Json>,
+    pub(crate) reservation: Option<&'a Json>,
 }
 
 /// How an outbox row ends, or goes on.
@@ -158,6 +169,8 @@ impl OutboxState {
 pub(crate) struct Due {
     /// Tasks whose expiration date has come.
     pub(crate) expired: Vec<TaskId>,
+    /// Synchronized groups whose round is over, and tasks whose reservation is.
+    pub(crate) waking: Vec<TaskId>,
     /// Queues in which a delayed task may start.
     pub(crate) ready: Vec<String>,
     /// When to look again; `None`: nothing is planned.

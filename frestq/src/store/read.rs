@@ -89,13 +89,20 @@ impl Store {
     pub(crate) async fn due(&self, now: Timestamp, limit: i64) -> Result<Due> {
         const EXPIRED: &str = "SELECT id FROM tasks WHERE status < 10 AND expires_at <= $1 ORDER BY expires_at LIMIT $2";
         const READY: &str = "SELECT DISTINCT queue FROM tasks WHERE moment <> 0 AND owner IS NULL AND run_at <= $1 ORDER BY queue";
+        const WAKING: &str = "SELECT id FROM tasks WHERE wake_at <= $1 ORDER BY wake_at LIMIT $2";
         const NEXT: &str = "SELECT min(n.at) FROM (\
              SELECT min(expires_at) AS at FROM tasks WHERE status < 10 AND expires_at > $1 UNION ALL \
+             SELECT min(wake_at) FROM tasks WHERE wake_at > $1 UNION ALL \
              SELECT min(run_at) FROM tasks WHERE moment <> 0 AND owner IS NULL AND run_at > $1) n";
         let at = now.as_microsecond();
         Ok(Due {
             expired: self
                 .fetch(EXPIRED, vec![at.into(), limit.into()], |row| {
+                    Ok(TaskId::from(row.get::<String>(0)?))
+                })
+                .await?,
+            waking: self
+                .fetch(WAKING, vec![at.into(), limit.into()], |row| {
                     Ok(TaskId::from(row.get::<String>(0)?))
                 })
                 .await?,
@@ -110,9 +117,19 @@ impl Store {
 
     /// What a node runs as the rows say.
     pub(crate) async fn owned(&self, node: NodeId) -> Result<Vec<Waiting>> {
-        const SQL: &str =
-            select_state!(", t.input, t.output FROM tasks t WHERE t.owner = $1 ORDER BY t.seq");
+        const SQL: &str = select_state!(
+            ", t.input, t.output, t.reservation FROM tasks t WHERE t.owner = $1 ORDER BY t.seq"
+        );
         self.fetch(SQL, vec![node.0.into()], rows::waiting).await
+    }
+
+    /// The children of a task, in order, with what the engine and their handlers know of them.
+    pub(crate) async fn family(&self, parent: &TaskId) -> Result<Vec<Waiting>> {
+        const SQL: &str = select_state!(
+            ", t.input, t.output, t.reservation FROM tasks t WHERE t.parent = $1 ORDER BY t.ord"
+        );
+        self.fetch(SQL, vec![parent.as_str().into()], rows::waiting)
+            .await
     }
 
     /// How many received tasks have not ended, by peer.
@@ -172,7 +189,7 @@ impl Store {
     pub(crate) async fn tasks(&self, filters: &Filters, limit: i64) -> Result<Vec<TaskRecord>> {
         let sql = format!(
             "SELECT t.id, t.kind, t.action, t.queue, t.status, t.label, t.role, p.url, s.url, t.created_at, t.modified_at, \
-             t.input, t.output, t.pingback_at, t.expires_at, t.info, t.attempt, t.failures, t.run_at, t.ord, t.parent \
+             t.input, t.output, t.pingback_at, t.expires_at, t.info, t.attempt, t.failures, t.run_at, t.ord, t.parent, t.reservation \
              FROM tasks t JOIN peers p ON p.id = t.peer JOIN peers s ON s.id = 0{} ORDER BY t.seq DESC LIMIT $1",
             filters.to_sql(2)
         );

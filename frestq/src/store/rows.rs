@@ -104,7 +104,7 @@ macro_rules! select_state {
         concat!(
             "SELECT t.seq, t.id, t.kind, t.role, t.peer, t.queue, t.action, t.status, t.attempt, ",
             "t.failures, t.epoch, t.owner, t.rev, t.run_at, t.expires_at, t.modified_at, ",
-            "t.parent, t.ord, t.open_children, t.on_failure, t.moment",
+            "t.parent, t.ord, t.open_children, t.on_failure, t.moment, t.round, t.reserved, t.wake_at",
             $rest
         )
     };
@@ -112,7 +112,7 @@ macro_rules! select_state {
 pub(super) use select_state;
 
 /// How many columns [`select_state!`] has: the place of the next one.
-pub(super) const AFTER_STATE: usize = 21;
+pub(super) const AFTER_STATE: usize = 24;
 
 pub(super) fn state(row: &Row) -> Result<TaskState> {
     Ok(TaskState {
@@ -137,6 +137,9 @@ pub(super) fn state(row: &Row) -> Result<TaskState> {
         open_children: row.get(18)?,
         on_failure: row.code(19, OnFailure::from_code, "on_failure")?,
         moment: row.code(20, Moment::from_code, "moment")?,
+        round: row.get(21)?,
+        reserved: row.get(22)?,
+        wake_at: row.moment_if_any(23)?,
     })
 }
 
@@ -146,6 +149,7 @@ pub(super) fn waiting(row: &Row) -> Result<Waiting> {
         state: state(row)?,
         input: row.json(AFTER_STATE)?,
         output: row.json(AFTER_STATE + 1)?,
+        reservation: row.json(AFTER_STATE + 2)?,
     })
 }
 
@@ -156,6 +160,7 @@ pub(super) fn content(row: &Row) -> Result<(TaskId, Content)> {
         info: row.get::<Option<String>>(2)?.map(Into::into),
         pingback_at: row.moment_if_any(3)?,
         output: row.json(4)?,
+        reservation: row.json(5)?,
     };
     Ok((row.text(0)?.into(), content))
 }
@@ -261,7 +266,7 @@ pub(super) fn task(row: &Row) -> Result<TaskRecord> {
         last_modified_date: row.moment(10)?,
         input_data: row.json(11)?,
         output_data: row.json(12)?,
-        reservation_data: null(),
+        reservation_data: row.json(21)?,
         pingback_date: row.moment_if_any(13)?,
         expiration_date: row.moment_if_any(14)?,
         info: row.get(15)?,

@@ -6,7 +6,7 @@ use jiff::{Timestamp, civil, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{BATCH, UPDATE_TASK};
+use super::{BATCH, CONFIRM_RESERVATION, EXECUTE_SYNCHRONIZED, SYNCHRONIZE_TASK, UPDATE_TASK};
 use crate::model::{Json, MessageId, Outgoing, PeerUrl, Status, TaskId, null, to_json};
 
 /// A message may nest this deep, itself included.
@@ -22,7 +22,9 @@ const AROUND_A_MESSAGE: usize = 3;
 fn deepest(action: &str) -> usize {
     match action {
         BATCH => DEEPEST + AROUND_AN_OUTPUT + AROUND_A_MESSAGE,
-        UPDATE_TASK => DEEPEST + AROUND_AN_OUTPUT,
+        UPDATE_TASK | SYNCHRONIZE_TASK | EXECUTE_SYNCHRONIZED | CONFIRM_RESERVATION => {
+            DEEPEST + AROUND_AN_OUTPUT
+        }
         _ => DEEPEST,
     }
 }
@@ -39,6 +41,7 @@ pub(crate) struct Envelope {
     pub(crate) expiration_date: Option<Timestamp>,
     pub(crate) info: Option<String>,
     pub(crate) rev: Option<i64>,
+    pub(crate) round: Option<i64>,
     pub(crate) destination: Option<PeerUrl>,
 }
 
@@ -74,6 +77,7 @@ struct Members<'a> {
 #[serde(default)]
 struct Ext {
     rev: Option<i64>,
+    round: Option<i64>,
     destination: Option<String>,
 }
 
@@ -128,6 +132,7 @@ impl Envelope {
                 None => optional(members.info_text, "info_text", 1024)?.map(Cow::into_owned),
             },
             rev: ext.rev,
+            round: ext.round,
             destination: ext
                 .destination
                 .map(|url| url.parse())
@@ -261,8 +266,7 @@ impl UpdateData {
             #[serde(borrow)]
             output_data: Option<&'a RawValue>,
         }
-        let members: Members<'_> = serde_json::from_str(data.get())
-            .map_err(|_| format!("field `data` must be an object, not {}", kind(data)))?;
+        let members: Members<'_> = members(data)?;
         let status = required(members.status, "data.status", 64)?;
         let status = status
             .parse::<Status>()
@@ -276,6 +280,88 @@ impl UpdateData {
             output: members.output_data.map_or_else(null, ToOwned::to_owned),
         })
     }
+}
+
+/// The data of `frestq.synchronize_task` and, without the dates, of `frestq.execute_synchronized`.
+#[derive(Debug)]
+pub(crate) struct PerformData {
+    pub(crate) task_id: Option<TaskId>,
+    pub(crate) queue: String,
+    pub(crate) action: String,
+    pub(crate) input: Json,
+    pub(crate) pingback_date: Option<Timestamp>,
+    pub(crate) expiration_date: Option<Timestamp>,
+}
+
+impl PerformData {
+    pub(crate) fn parse(data: &RawValue) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Members<'a> {
+            #[serde(borrow)]
+            task_id: Option<&'a RawValue>,
+            #[serde(borrow)]
+            action: Option<&'a RawValue>,
+            #[serde(borrow)]
+            queue_name: Option<&'a RawValue>,
+            #[serde(borrow)]
+            input_data: Option<&'a RawValue>,
+            #[serde(borrow)]
+            pingback_date: Option<&'a RawValue>,
+            #[serde(borrow)]
+            expiration_date: Option<&'a RawValue>,
+        }
+        let members: Members<'_> = members(data)?;
+        let task_id = optional(members.task_id, "data.task_id", 128)?;
+        if task_id.as_deref() == Some("") {
+            return Err("field `data.task_id` is empty".into());
+        }
+        Ok(Self {
+            task_id: task_id.map(|id| id.into_owned().into()),
+            queue: required(members.queue_name, "data.queue_name", 1024)?.into_owned(),
+            action: required(members.action, "data.action", 1024)?.into_owned(),
+            input: members.input_data.map_or_else(null, ToOwned::to_owned),
+            pingback_date: date(members.pingback_date, "data.pingback_date")?,
+            expiration_date: date(members.expiration_date, "data.expiration_date")?,
+        })
+    }
+}
+
+/// The data of `frestq.confirm_task_reservation`.
+#[derive(Debug)]
+pub(crate) struct ConfirmData {
+    pub(crate) reservation: Json,
+    pub(crate) seconds: Option<u64>,
+}
+
+impl ConfirmData {
+    pub(crate) fn parse(data: &RawValue) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Members<'a> {
+            #[serde(borrow)]
+            reservation_data: Option<&'a RawValue>,
+            #[serde(borrow)]
+            reservation_expiration_seconds: Option<&'a RawValue>,
+        }
+        let members: Members<'_> = members(data)?;
+        let seconds = present(members.reservation_expiration_seconds).map(|seconds| {
+            serde_json::from_str::<f64>(seconds.get())
+                .ok()
+                .filter(|seconds| *seconds >= 0.0)
+                .map(|seconds| seconds as u64)
+                .ok_or("field `data.reservation_expiration_seconds` must be a number from 0")
+        });
+        Ok(Self {
+            reservation: members
+                .reservation_data
+                .map_or_else(null, ToOwned::to_owned),
+            seconds: seconds.transpose()?,
+        })
+    }
+}
+
+fn members<'a, T: Deserialize<'a>>(data: &'a RawValue) -> Result<T, String> {
+    serde_json::from_str(data.get())
+        .map_err(|_| format!("field `data` must be an object, not {}", kind(data)))
 }
 
 /// One message of a batch: its queue, and its envelope as text.
@@ -317,6 +403,21 @@ pub(crate) enum Payload<'a> {
         status: Status,
         output: &'a RawValue,
     },
+    Synchronize {
+        queue: &'a str,
+        action: &'a str,
+        input: &'a RawValue,
+        pingback_at: Option<Timestamp>,
+    },
+    Confirm {
+        reservation: &'a RawValue,
+        seconds: u64,
+    },
+    Execute {
+        queue: &'a str,
+        action: &'a str,
+        input: &'a RawValue,
+    },
     Data(&'a RawValue),
 }
 
@@ -348,6 +449,8 @@ pub(crate) fn freeze(
     struct OutExt<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         rev: Option<i64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        round: Option<i64>,
         destination: &'a PeerUrl,
     }
     #[derive(Serialize)]
@@ -355,7 +458,28 @@ pub(crate) fn freeze(
         output_data: &'a RawValue,
         status: Status,
     }
-    let update;
+    #[derive(Serialize)]
+    struct Synchronize<'a> {
+        task_id: &'a TaskId,
+        action: &'a str,
+        queue_name: &'a str,
+        pingback_date: Option<String>,
+        input_data: &'a RawValue,
+        expiration_date: Option<String>,
+    }
+    #[derive(Serialize)]
+    struct Confirm<'a> {
+        reservation_data: &'a RawValue,
+        reservation_expiration_seconds: u64,
+    }
+    #[derive(Serialize)]
+    struct Execute<'a> {
+        action: &'a str,
+        queue_name: &'a str,
+        input_data: &'a RawValue,
+    }
+    let written;
+    let mut expires_at = message.expires_at;
     let (data, info, pingback_at) = match *payload {
         Payload::Task {
             input,
@@ -363,11 +487,53 @@ pub(crate) fn freeze(
             pingback_at,
         } => (input, info, pingback_at),
         Payload::Update { status, output } => {
-            update = to_json(&Update {
+            written = to_json(&Update {
                 output_data: output,
                 status,
             })?;
-            (&*update, None, None)
+            (&*written, None, None)
+        }
+        Payload::Synchronize {
+            queue,
+            action,
+            input,
+            pingback_at,
+        } => {
+            // It stands within, as the original has it.
+            let expires_at = expires_at.take();
+            written = to_json(&Synchronize {
+                task_id: &message.task,
+                action,
+                queue_name: queue,
+                pingback_date: pingback_at.map(|at| write_date(at, receiver.extensions)),
+                input_data: input,
+                expiration_date: expires_at.map(|at| write_date(at, receiver.extensions)),
+            })?;
+            (&*written, None, None)
+        }
+        Payload::Confirm {
+            reservation,
+            seconds,
+        } => {
+            written = to_json(&Confirm {
+                reservation_data: reservation,
+                reservation_expiration_seconds: seconds,
+            })?;
+            (&*written, None, None)
+        }
+        Payload::Execute {
+            queue,
+            action,
+            input,
+        } => {
+            // The performer has the date from before.
+            expires_at = None;
+            written = to_json(&Execute {
+                action,
+                queue_name: queue,
+                input_data: input,
+            })?;
+            (&*written, None, None)
         }
         Payload::Data(data) => (data, None, None),
     };
@@ -378,12 +544,11 @@ pub(crate) fn freeze(
         data,
         task_id: &message.task,
         pingback_date: pingback_at.map(|at| write_date(at, receiver.extensions)),
-        expiration_date: message
-            .expires_at
-            .map(|at| write_date(at, receiver.extensions)),
+        expiration_date: expires_at.map(|at| write_date(at, receiver.extensions)),
         info,
         ext: receiver.extensions.then_some(OutExt {
             rev: message.rev,
+            round: message.round,
             destination: receiver.url,
         }),
     })

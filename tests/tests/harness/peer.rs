@@ -16,6 +16,8 @@ use super::{Database, Folder, Store, eventually, free_port, text, url_of};
 const BINARY: &str = env!("CARGO_BIN_EXE_frestq-test-peer");
 
 /// The peers of the examples.
+pub(crate) const SYNCHRONIZED_A: &str = env!("CARGO_BIN_EXE_frestq-test-synchronized-a");
+pub(crate) const SYNCHRONIZED_B: &str = env!("CARGO_BIN_EXE_frestq-test-synchronized-b");
 pub(crate) const TASKTREE_A: &str = env!("CARGO_BIN_EXE_frestq-test-tasktree-a");
 pub(crate) const TASKTREE_B: &str = env!("CARGO_BIN_EXE_frestq-test-tasktree-b");
 pub(crate) const EXTERNAL_A: &str = env!("CARGO_BIN_EXE_frestq-test-external-a");

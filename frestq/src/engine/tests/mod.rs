@@ -99,6 +99,9 @@ fn new_task(id: &str, role: Role, peer: PeerId) -> NewTask {
             epoch: 0,
             owner: None,
             rev: 0,
+            round: 0,
+            reserved: 0,
+            wake_at: None,
             run_at: None,
             expires_at: None,
             modified_at: NOW,
@@ -107,6 +110,7 @@ fn new_task(id: &str, role: Role, peer: PeerId) -> NewTask {
         label: None,
         info: None,
         pingback_at: None,
+        priority: 0,
         created_at: NOW,
     }
 }
@@ -168,6 +172,7 @@ fn completed(
             output,
             parent_output: None,
             children: Vec::new(),
+            inputs: Vec::new(),
         })
     });
     Event::Completed {

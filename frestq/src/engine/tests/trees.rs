@@ -286,6 +286,7 @@ fn received_with_children(options: ActionOptions) -> Peer {
         output: json(&"mine"),
         parent_output: None,
         children: children.collect(),
+        inputs: Vec::new(),
     };
     peer.tell(Event::Completed {
         id: "t".into(),
@@ -432,6 +433,7 @@ fn a_subtask_sets_its_parents_output() {
         output: json(&1),
         parent_output: Some(json(&"both")),
         children: Vec::new(),
+        inputs: Vec::new(),
     };
     peer.tell(Event::Completed {
         id: "a".into(),

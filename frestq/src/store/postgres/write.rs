@@ -171,7 +171,7 @@ impl PgWriter {
     }
 
     pub(crate) async fn contents(&mut self, ids: &[&TaskId]) -> Result<Vec<(TaskId, Content)>> {
-        const SQL: &str = "SELECT t.id, t.input, t.info, t.pingback_at, t.output FROM tasks t WHERE t.id = ANY($1)";
+        const SQL: &str = "SELECT t.id, t.input, t.info, t.pingback_at, t.output, t.reservation FROM tasks t WHERE t.id = ANY($1)";
         let ids: Vec<&str> = column(ids, |id| id.as_str());
         let rows = self.fetch(sqlx::query(SQL).bind(ids)).await?;
         rows.into_iter()
@@ -231,9 +231,9 @@ impl PgWriter {
     ) -> Result<Vec<Waiting>> {
         // Rows that another process is about to take are none of ours.
         const SQL: &str = select_state!(
-            ", t.input, t.output FROM tasks t WHERE t.queue = $1 AND t.moment <> 0 AND t.owner IS NULL \
-             AND (t.run_at IS NULL OR t.run_at <= $2) AND (t.expires_at IS NULL OR t.expires_at > $2) \
-             ORDER BY t.seq LIMIT $3 FOR UPDATE SKIP LOCKED"
+            ", t.input, t.output, t.reservation FROM tasks t WHERE t.queue = $1 AND t.moment <> 0 AND t.owner IS NULL \
+             AND (t.run_at IS NULL OR t.run_at <= $2) AND (t.expires_at IS NULL OR t.expires_at > $2 OR t.moment = 4) \
+             ORDER BY t.priority DESC, t.seq LIMIT $3 FOR UPDATE SKIP LOCKED"
         );
         let query = sqlx::query(SQL)
             .bind(queue)
@@ -251,6 +251,9 @@ impl PgWriter {
         }
         if !writes.changed.is_empty() {
             self.change(writes).await?;
+        }
+        if !writes.payloads.is_empty() {
+            self.replace_payloads(writes).await?;
         }
         if !writes.accepted.is_empty() {
             self.accept(writes).await?;
@@ -272,11 +275,11 @@ impl PgWriter {
 
     async fn create(&mut self, writes: &Writes<'_>) -> Result<()> {
         const SQL: &str = "INSERT INTO tasks (id, kind, role, peer, queue, action, status, attempt, failures, epoch, owner, rev, \
-             run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment) \
+             run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment, round, reserved, wake_at, priority) \
              SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], \
              $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], \
              $15::bigint[], $16::bigint[], $17::bigint[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bigint[], \
-             $24::bigint[], $25::bigint[], $26::bigint[])";
+             $24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[])";
         let rows = &writes.created;
         let query = sqlx::query(SQL)
             .bind(column(rows, |(_, s, _)| s.id.as_str()))
@@ -310,17 +313,23 @@ impl PgWriter {
             .bind(column(rows, |(_, s, _)| s.order))
             .bind(column(rows, |(_, s, _)| s.open_children))
             .bind(column(rows, |(_, s, _)| s.on_failure.code()))
-            .bind(column(rows, |(_, s, _)| Moment::code(s.moment)));
+            .bind(column(rows, |(_, s, _)| Moment::code(s.moment)))
+            .bind(column(rows, |(_, s, _)| s.round))
+            .bind(column(rows, |(_, s, _)| s.reserved))
+            .bind(column(rows, |(_, s, _)| micros(s.wake_at)))
+            .bind(column(rows, |(new, ..)| new.priority));
         self.fetch(query).await.map(drop)
     }
 
     async fn change(&mut self, writes: &Writes<'_>) -> Result<()> {
         const SQL: &str = "UPDATE tasks SET status = v.status, attempt = v.attempt, failures = v.failures, epoch = v.epoch, \
              owner = v.owner, rev = v.rev, run_at = v.run_at, modified_at = v.modified_at, \
-             output = coalesce(v.output, tasks.output), open_children = v.open_children, moment = v.moment \
+             output = coalesce(v.output, tasks.output), open_children = v.open_children, moment = v.moment, \
+             round = v.round, reserved = v.reserved, wake_at = v.wake_at \
              FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], \
-             $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[]) \
-             AS v (seq, status, attempt, failures, epoch, owner, rev, run_at, modified_at, output, open_children, moment) WHERE tasks.seq = v.seq";
+             $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[]) \
+             AS v (seq, status, attempt, failures, epoch, owner, rev, run_at, modified_at, output, open_children, moment, \
+             round, reserved, wake_at) WHERE tasks.seq = v.seq";
         let rows = &writes.changed;
         let query = sqlx::query(SQL)
             .bind(column(rows, |(s, _)| s.seq))
@@ -336,7 +345,22 @@ impl PgWriter {
                 output.map(|output| output.get())
             }))
             .bind(column(rows, |(s, _)| s.open_children))
-            .bind(column(rows, |(s, _)| Moment::code(s.moment)));
+            .bind(column(rows, |(s, _)| Moment::code(s.moment)))
+            .bind(column(rows, |(s, _)| s.round))
+            .bind(column(rows, |(s, _)| s.reserved))
+            .bind(column(rows, |(s, _)| micros(s.wake_at)));
+        self.fetch(query).await.map(drop)
+    }
+
+    async fn replace_payloads(&mut self, writes: &Writes<'_>) -> Result<()> {
+        const SQL: &str = "UPDATE tasks SET input = coalesce(v.input, tasks.input), \
+             reservation = coalesce(v.reservation, tasks.reservation) \
+             FROM UNNEST($1::text[], $2::text[], $3::text[]) AS v (id, input, reservation) WHERE tasks.id = v.id";
+        let rows = &writes.payloads;
+        let query = sqlx::query(SQL)
+            .bind(column(rows, |row| row.task.as_str()))
+            .bind(column(rows, |row| row.input.map(|json| json.get())))
+            .bind(column(rows, |row| row.reservation.map(|json| json.get())));
         self.fetch(query).await.map(drop)
     }
 

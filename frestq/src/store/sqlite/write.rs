@@ -120,7 +120,7 @@ impl SqliteWriter {
     }
 
     pub(crate) async fn contents(&mut self, ids: &[&TaskId]) -> Result<Vec<(TaskId, Content)>> {
-        const SQL: &str = "SELECT t.id, t.input, t.info, t.pingback_at, t.output FROM json_each(?) v \
+        const SQL: &str = "SELECT t.id, t.input, t.info, t.pingback_at, t.output, t.reservation FROM json_each(?) v \
              CROSS JOIN tasks t ON t.id = v.value";
         let rows = self
             .fetch(SQL, vec![serde_json::to_string(ids)?.into()])
@@ -158,10 +158,11 @@ impl SqliteWriter {
                 .collect();
             self.put_aside(
                 "INSERT INTO tasks (id, kind, role, peer, queue, action, status, attempt, failures, epoch, owner, rev, \
-                 run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment) \
+                 run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment, round, reserved, wake_at, priority) \
                  SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, \
                  value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, value->>15, \
-                 value->>16, value->>17, value->>18, value->>19, value->>20, value->>21, value->>22, value->>23, value->>24, value->>25 \
+                 value->>16, value->>17, value->>18, value->>19, value->>20, value->>21, value->>22, value->>23, value->>24, value->>25, \
+                 value->>26, value->>27, value->>28, value->>29 \
                  FROM json_each(?)",
                 &rows,
             )?;
@@ -176,8 +177,28 @@ impl SqliteWriter {
                 "UPDATE tasks SET status = v.value->>1, attempt = v.value->>2, failures = v.value->>3, \
                  epoch = v.value->>4, owner = v.value->>5, rev = v.value->>6, run_at = v.value->>7, \
                  modified_at = v.value->>8, output = coalesce(v.value->>9, output), \
-                 open_children = v.value->>10, moment = v.value->>11 \
+                 open_children = v.value->>10, moment = v.value->>11, round = v.value->>12, \
+                 reserved = v.value->>13, wake_at = v.value->>14 \
                  FROM json_each(?) v WHERE tasks.seq = v.value->>0",
+                &rows,
+            )?;
+        }
+        if !writes.payloads.is_empty() {
+            let rows: Vec<_> = writes
+                .payloads
+                .iter()
+                .map(|new| {
+                    (
+                        new.task,
+                        new.input.map(|json| json.get()),
+                        new.reservation.map(|json| json.get()),
+                    )
+                })
+                .collect();
+            self.put_aside(
+                "UPDATE tasks SET input = coalesce(v.value->>1, input), \
+                 reservation = coalesce(v.value->>2, reservation) \
+                 FROM json_each(?) v WHERE tasks.id = v.value->>0",
                 &rows,
             )?;
         }
@@ -262,9 +283,9 @@ impl SqliteWriter {
         now: Timestamp,
     ) -> Result<Vec<Waiting>> {
         const SQL: &str = select_state!(
-            ", t.input, t.output FROM tasks t WHERE t.queue = ? AND t.moment <> 0 AND t.owner IS NULL \
-             AND (t.run_at IS NULL OR t.run_at <= ?) AND (t.expires_at IS NULL OR t.expires_at > ?) \
-             ORDER BY t.seq LIMIT ?"
+            ", t.input, t.output, t.reservation FROM tasks t WHERE t.queue = ? AND t.moment <> 0 AND t.owner IS NULL \
+             AND (t.run_at IS NULL OR t.run_at <= ?) AND (t.expires_at IS NULL OR t.expires_at > ? OR t.moment = 4) \
+             ORDER BY t.priority DESC, t.seq LIMIT ?"
         );
         let now = now.as_microsecond();
         let values = vec![queue.into(), now.into(), now.into(), limit.into()];
@@ -327,7 +348,7 @@ struct NewRow<'a>(&'a NewTask, &'a TaskState, Option<&'a Json>);
 impl Serialize for NewRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(new, state, output) = self;
-        let mut row = serializer.serialize_tuple(26)?;
+        let mut row = serializer.serialize_tuple(30)?;
         row.serialize_element(&state.id)?;
         row.serialize_element(&state.kind.code())?;
         row.serialize_element(&state.role.code())?;
@@ -354,6 +375,10 @@ impl Serialize for NewRow<'_> {
         row.serialize_element(&state.open_children)?;
         row.serialize_element(&state.on_failure.code())?;
         row.serialize_element(&Moment::code(state.moment))?;
+        row.serialize_element(&state.round)?;
+        row.serialize_element(&state.reserved)?;
+        row.serialize_element(&state.wake_at.map(|at| at.as_microsecond()))?;
+        row.serialize_element(&new.priority)?;
         row.end()
     }
 }
@@ -364,7 +389,7 @@ struct ChangedRow<'a>(&'a TaskState, Option<&'a Json>);
 impl Serialize for ChangedRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(state, output) = self;
-        let mut row = serializer.serialize_tuple(12)?;
+        let mut row = serializer.serialize_tuple(15)?;
         row.serialize_element(&state.seq)?;
         row.serialize_element(&state.status.code())?;
         row.serialize_element(&state.attempt)?;
@@ -377,6 +402,9 @@ impl Serialize for ChangedRow<'_> {
         row.serialize_element(&output.map(|output| output.get()))?;
         row.serialize_element(&state.open_children)?;
         row.serialize_element(&Moment::code(state.moment))?;
+        row.serialize_element(&state.round)?;
+        row.serialize_element(&state.reserved)?;
+        row.serialize_element(&state.wake_at.map(|at| at.as_microsecond()))?;
         row.end()
     }
 }

@@ -166,6 +166,9 @@ pub(super) fn new_task(id: &str) -> NewTask {
             epoch: 0,
             owner: None,
             rev: 0,
+            round: 0,
+            reserved: 0,
+            wake_at: None,
             run_at: None,
             expires_at: None,
             modified_at: at(0),
@@ -174,6 +177,7 @@ pub(super) fn new_task(id: &str) -> NewTask {
         label: None,
         info: None,
         pingback_at: None,
+        priority: 0,
         created_at: at(0),
     }
 }

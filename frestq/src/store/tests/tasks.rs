@@ -47,6 +47,9 @@ async fn a_task_comes_back_as_it_was_stored(database: Arc<Database>) {
             epoch: 4,
             owner: Some(NodeId(9)),
             rev: 2,
+            round: 0,
+            reserved: 0,
+            wake_at: None,
             run_at: Some(at(5)),
             expires_at: Some(at(9)),
             modified_at: "2030-01-02T03:04:05.678901Z".parse().unwrap(),
@@ -56,6 +59,7 @@ async fn a_task_comes_back_as_it_was_stored(database: Arc<Database>) {
         label: Some("a label".into()),
         info: Some("Wahl \u{1F5F3}".into()),
         pingback_at: Some(at(7)),
+        priority: 0,
         created_at: at(1),
     };
     create(&mut writer, &[plain.clone(), full.clone()]).await;

@@ -1,0 +1,596 @@
+//! A synchronized group: all of its tasks reserve, then all start, or none does.
+//!
+//! The group's owner, its *director*, runs numbered rounds. In a round each task is asked to reserve;
+//! a task that got a slot of its queue and has reserved holds both, as a row with a deadline. Once
+//! all have reserved in the same round, the director's `pre_execute` has the last word on their
+//! inputs, and all start. A round that is over before gives everything back, and the next one begins
+//! after a random wait that doubles: so two groups that want the same slots both get them.
+//!
+//! From `pre_execute` on there is no way back. A task that hears late that it shall start does so,
+//! if need be without what it had reserved.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{
+    event::{Answer, Done, Received},
+    family::{finish, open, stop},
+    sequential,
+    simple::error_output,
+    world::{Consequence, Missing, Note, Turn},
+};
+use crate::{
+    error::TaskError,
+    model::{
+        Data, Json, Moment, NewTask, NodeId, Outgoing, Role, Status, TaskId, TaskKind, TaskState,
+    },
+};
+
+/// The round of a reservation that stands for whichever round is on: original performers know none.
+const EVERY_ROUND: i64 = i64::MAX;
+
+/// Between two rounds, in the place of the number of those that have reserved.
+const BETWEEN_ROUNDS: i64 = -1;
+
+/// Asks every task of the group to reserve.
+pub(super) fn start_round(
+    turn: &mut Turn<'_>,
+    mut group: TaskState,
+    now: Timestamp,
+) -> Result<(), Missing> {
+    group.status = Status::Syncing;
+    group.round += 1;
+    group.reserved = 0;
+    // Half of what a reservation lasts, so that the first one still stands when the last one comes.
+    group.wake_at = now.checked_add(turn.reservation_timeout / 2).ok();
+    group.modified_at = now;
+    let (id, round) = (group.id.clone(), group.round);
+    let mut reserved = 0;
+    for child in turn.children(&id)? {
+        let Some(mut child) = open(turn, &child)? else {
+            continue;
+        };
+        if child.role == Role::Sent {
+            if child.round == EVERY_ROUND {
+                reserved += 1;
+                continue;
+            }
+            turn.send(synchronize_message(&child, round));
+            if child.status == Status::Confirmed {
+                child.status = Status::Sent;
+                turn.change_quietly(child, None);
+            }
+        } else {
+            ask(turn, child, round, now);
+        }
+    }
+    group.reserved = reserved;
+    if group.reserved == group.open_children {
+        return all_reserved(turn, group, now);
+    }
+    turn.change(group, None, Note::Changed);
+    Ok(())
+}
+
+/// A peer asks for a reservation, for a task that is new to us or in a new round.
+pub(super) fn asked(
+    turn: &mut Turn<'_>,
+    task: &NewTask,
+    now: Timestamp,
+) -> Result<Answer, Missing> {
+    let asks = &task.state;
+    let Some(known) = turn.task(&asks.id)?.cloned() else {
+        let mut new = task.clone();
+        new.state.status = Status::Syncing;
+        new.state.moment = Some(Moment::Reserve);
+        turn.create(new, Note::Received);
+        return Ok(Answer::Accepted);
+    };
+    let same = known.role == Role::Received
+        && known.peer == asks.peer
+        && known.queue == asks.queue
+        && known.action == asks.action;
+    if !same {
+        return Ok(Answer::Conflict(format!(
+            "task_id {} was used before; a new task needs a new id",
+            asks.id
+        )));
+    }
+    if asks.round > known.round && !known.status.is_terminal() {
+        ask(turn, known, asks.round, now);
+    }
+    Ok(Answer::Accepted)
+}
+
+/// A task that runs here is to reserve for a round.
+fn ask(turn: &mut Turn<'_>, mut task: TaskState, round: i64, now: Timestamp) {
+    task.round = round;
+    task.modified_at = now;
+    match (task.status, task.moment) {
+        (Status::Confirmed | Status::Executing, _) => return,
+        // What it holds from an earlier round does for this one too.
+        (Status::Reserved, None) => {
+            task.wake_at = now.checked_add(turn.reservation_timeout).ok();
+            confirm(turn, &task, None);
+        }
+        (_, Some(_)) => task.status = Status::Syncing,
+        (_, None) => {
+            task.status = Status::Syncing;
+            task.moment = Some(Moment::Reserve);
+        }
+    }
+    turn.change_quietly(task, None);
+}
+
+/// The handler's `reserve` has ended. `task`: without its moment and owner.
+pub(super) fn reserved(
+    turn: &mut Turn<'_>,
+    mut task: TaskState,
+    owner: Option<NodeId>,
+    outcome: &Result<Box<Done>, TaskError>,
+    now: Timestamp,
+) -> Result<(), Missing> {
+    match outcome {
+        Ok(done) => {
+            turn.set_reservation(&task.id, done.output.clone());
+            task.owner = owner;
+            match task.status {
+                Status::Syncing => {
+                    task.status = Status::Reserved;
+                    task.wake_at = now.checked_add(turn.reservation_timeout).ok();
+                    confirm(turn, &task, Some(&done.output));
+                    turn.change(task, None, Note::Changed);
+                }
+                // It was told to start meanwhile.
+                Status::Confirmed => resume(turn, task, Moment::Execute),
+                // The round was over meanwhile.
+                _ => resume(turn, task, Moment::CancelReservation),
+            }
+            Ok(())
+        }
+        Err(_) if task.status == Status::Confirmed => {
+            task.moment = Some(Moment::Execute);
+            turn.change_quietly(task, None);
+            Ok(())
+        }
+        // An original director waits for nothing but the reservation or the end.
+        Err(error) if task.role == Role::Received && task.round == 0 => {
+            finish(turn, task, Status::Error, Some(error_output(error)), now);
+            Ok(())
+        }
+        Err(_) => {
+            let asked = task.status == Status::Syncing;
+            task.status = Status::Created;
+            turn.change_quietly(task.clone(), None);
+            if asked {
+                tell_refusal(turn, &task, now)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The handler's `cancel_reservation` has ended, well or not.
+pub(super) fn given_back(turn: &mut Turn<'_>, mut task: TaskState) {
+    if !task.status.is_terminal() {
+        task.moment = match task.status {
+            Status::Syncing => Some(Moment::Reserve),
+            Status::Confirmed => Some(Moment::Execute),
+            _ => None,
+        };
+    }
+    turn.change_quietly(task, None);
+}
+
+/// Whether a task has something to give back when it ends.
+pub(super) fn holds(task: &TaskState) -> bool {
+    task.role != Role::Sent && task.status == Status::Reserved
+}
+
+/// Gives back what a task holds, or is about to.
+fn release(turn: &mut Turn<'_>, mut task: TaskState, now: Timestamp) {
+    let holds = holds(&task);
+    if !holds && task.status != Status::Syncing {
+        return;
+    }
+    task.status = Status::Created;
+    task.wake_at = None;
+    task.modified_at = now;
+    if holds {
+        resume(turn, task, Moment::CancelReservation);
+        return;
+    }
+    if task.moment == Some(Moment::Reserve) && task.owner.is_none() {
+        task.moment = None;
+    }
+    turn.change_quietly(task, None);
+}
+
+/// Goes on in the slot that the task holds, or waits for one if it holds none any more.
+fn resume(turn: &mut Turn<'_>, mut task: TaskState, moment: Moment) {
+    task.moment = Some(moment);
+    if task.owner.is_some() {
+        turn.resume(task.id.clone());
+    }
+    turn.change_quietly(task, None);
+}
+
+/// The director is told that a task has reserved.
+fn confirm(turn: &mut Turn<'_>, task: &TaskState, reservation: Option<&Json>) {
+    if task.role == Role::Local {
+        turn.consequences
+            .push_back(Consequence::Reserved(task.id.clone()));
+        return;
+    }
+    let seconds = turn.reservation_timeout.as_secs().max(1);
+    turn.send(Outgoing {
+        action: "frestq.confirm_task_reservation".into(),
+        data: Data::Confirm {
+            reservation: reservation.cloned(),
+            seconds,
+        },
+        ..internal(task)
+    });
+}
+
+/// The director is told that a task can't reserve, or does not hold its reservation any more.
+fn tell_refusal(turn: &mut Turn<'_>, task: &TaskState, now: Timestamp) -> Result<(), Missing> {
+    if task.role == Role::Received {
+        turn.send(Outgoing {
+            action: "frestq.refuse_reservation".into(),
+            needs_extensions: true,
+            ..internal(task)
+        });
+        return Ok(());
+    }
+    let Some(group) = group_of(turn, task)? else {
+        return Ok(());
+    };
+    end_round(turn, group, now)
+}
+
+/// A performer confirms.
+pub(super) fn confirmed(
+    turn: &mut Turn<'_>,
+    received: &Received,
+    id: &TaskId,
+    reservation: &Json,
+    seconds: Option<u64>,
+    round: Option<i64>,
+    now: Timestamp,
+) -> Result<Answer, Missing> {
+    let Some((task, group)) = performed(turn, received, id)? else {
+        return Ok(Answer::UnknownTask);
+    };
+    let Some(mut group) = group.filter(|_| !task.status.is_terminal()) else {
+        return Ok(Answer::Accepted);
+    };
+    let between = group.reserved == BETWEEN_ROUNDS;
+    let of_this_round = round.is_none_or(|round| round == group.round && !between);
+    let waited_for = group.status == Status::Syncing && group.moment.is_none();
+    if !waited_for || !of_this_round || task.status == Status::Confirmed {
+        return Ok(Answer::Accepted);
+    }
+    turn.set_reservation(id, reservation.clone());
+    turn.change(
+        TaskState {
+            status: Status::Confirmed,
+            round: round.unwrap_or(EVERY_ROUND),
+            modified_at: now,
+            ..task
+        },
+        None,
+        Note::Changed,
+    );
+    if between {
+        return Ok(Answer::Accepted);
+    }
+    if let Some(seconds) = seconds
+        && let Ok(until) = now.checked_add(Duration::from_secs(seconds.min(u64::from(u32::MAX))))
+    {
+        group.wake_at = group.wake_at.map(|at| at.min(until));
+    }
+    count(turn, group, now)?;
+    Ok(Answer::Accepted)
+}
+
+/// A task of ours has reserved for a group of ours.
+pub(super) fn reserved_here(
+    turn: &mut Turn<'_>,
+    id: &TaskId,
+    now: Timestamp,
+) -> Result<(), Missing> {
+    let Some(task) = open(turn, id)? else {
+        return Ok(());
+    };
+    let Some(group) = group_of(turn, &task)? else {
+        return Ok(());
+    };
+    let waited_for = group.status == Status::Syncing
+        && group.moment.is_none()
+        && group.reserved != BETWEEN_ROUNDS
+        && group.round == task.round;
+    if waited_for {
+        count(turn, group, now)?;
+    }
+    Ok(())
+}
+
+fn count(turn: &mut Turn<'_>, mut group: TaskState, now: Timestamp) -> Result<(), Missing> {
+    group.reserved += 1;
+    if group.reserved == group.open_children {
+        return all_reserved(turn, group, now);
+    }
+    turn.change_quietly(group, None);
+    Ok(())
+}
+
+/// Nothing stands in the way: the director has the last word, if the group has one.
+fn all_reserved(turn: &mut Turn<'_>, mut group: TaskState, now: Timestamp) -> Result<(), Missing> {
+    group.wake_at = None;
+    if group.queue.is_empty() {
+        return start_all(turn, group, &[], now);
+    }
+    group.moment = Some(Moment::PreExecute);
+    turn.change_quietly(group, None);
+    Ok(())
+}
+
+/// The director's `pre_execute`, or its look back at a round, has ended.
+pub(super) fn directed(
+    turn: &mut Turn<'_>,
+    mut group: TaskState,
+    moment: Moment,
+    outcome: &Result<Box<Done>, TaskError>,
+    now: Timestamp,
+) -> Result<(), Missing> {
+    match (moment, outcome) {
+        (Moment::PreExecute, Ok(done)) => start_all(turn, group, &done.inputs, now),
+        (Moment::PreExecute, Err(error)) => stop(turn, group, Status::Error, error, now),
+        _ => {
+            group.wake_at = Some(next_round(turn, &group, now));
+            turn.change_quietly(group, None);
+            Ok(())
+        }
+    }
+}
+
+/// All tasks of the group start.
+fn start_all(
+    turn: &mut Turn<'_>,
+    mut group: TaskState,
+    inputs: &[(TaskId, Json)],
+    now: Timestamp,
+) -> Result<(), Missing> {
+    let (id, round) = (group.id.clone(), group.round);
+    group.status = Status::Executing;
+    group.modified_at = now;
+    turn.change(group, None, Note::Changed);
+    let children = turn.children(&id)?;
+    for (child, input) in inputs {
+        if children.contains(child) {
+            turn.set_input(child, input.clone());
+        }
+    }
+    for child in children {
+        let Some(child) = open(turn, &child)? else {
+            continue;
+        };
+        if child.role == Role::Sent {
+            turn.send(Outgoing {
+                action: "frestq.execute_synchronized".into(),
+                data: Data::Execute {
+                    queue: child.queue.clone(),
+                    action: child.action.clone(),
+                },
+                round: Some(round),
+                expires_at: child.expires_at,
+                ..internal(&child)
+            });
+        } else {
+            execute(turn, child);
+        }
+    }
+    Ok(())
+}
+
+/// The task is to start, in the slot that it holds if it still does.
+fn execute(turn: &mut Turn<'_>, mut task: TaskState) {
+    task.wake_at = None;
+    let running = task.moment.is_some() && task.owner.is_some();
+    task.status = Status::Confirmed;
+    if running {
+        // Once its `reserve` or `cancel_reservation` has ended.
+        turn.change_quietly(task, None);
+    } else {
+        resume(turn, task, Moment::Execute);
+    }
+}
+
+/// The director says to start. The first time counts: an original one says it two or three times.
+pub(super) fn told_to_start(
+    turn: &mut Turn<'_>,
+    received: &Received,
+    id: &TaskId,
+    input: &Json,
+) -> Result<Answer, Missing> {
+    let Some(task) = received_from(turn, received, id)? else {
+        return Ok(Answer::UnknownTask);
+    };
+    let starts = matches!(
+        task.status,
+        Status::Created | Status::Syncing | Status::Reserved
+    ) && task.moment != Some(Moment::Execute);
+    if starts {
+        turn.set_input(id, input.clone());
+        execute(turn, task);
+    }
+    Ok(Answer::Accepted)
+}
+
+/// The director ends a round.
+pub(super) fn told_to_release(
+    turn: &mut Turn<'_>,
+    received: &Received,
+    id: &TaskId,
+    round: Option<i64>,
+    now: Timestamp,
+) -> Result<Answer, Missing> {
+    let Some(task) = received_from(turn, received, id)? else {
+        return Ok(Answer::UnknownTask);
+    };
+    if round.is_none_or(|round| round == task.round) {
+        release(turn, task, now);
+    }
+    Ok(Answer::Accepted)
+}
+
+/// A performer can't reserve, or does not hold its reservation any more.
+pub(super) fn refused(
+    turn: &mut Turn<'_>,
+    received: &Received,
+    id: &TaskId,
+    round: Option<i64>,
+    now: Timestamp,
+) -> Result<Answer, Missing> {
+    let Some((_, group)) = performed(turn, received, id)? else {
+        return Ok(Answer::UnknownTask);
+    };
+    if let Some(group) = group.filter(|group| round.is_none_or(|round| round == group.round)) {
+        end_round(turn, group, now)?;
+    }
+    Ok(Answer::Accepted)
+}
+
+/// Its time is over: that of a round, of the wait between two, or of a reservation.
+pub(super) fn wake(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<Answer, Missing> {
+    let due = |task: &TaskState| task.wake_at.is_some_and(|at| at <= now);
+    let Some(mut task) = turn.task(id)?.filter(|task| due(task)).cloned() else {
+        return Ok(Answer::Ignored);
+    };
+    task.wake_at = None;
+    turn.change_quietly(task.clone(), None);
+    if task.kind != TaskKind::Synchronized {
+        if holds(&task) {
+            release(turn, task.clone(), now);
+            tell_refusal(turn, &task, now)?;
+        }
+    } else if task.reserved == BETWEEN_ROUNDS {
+        start_round(turn, task, now)?;
+    } else {
+        end_round(turn, task, now)?;
+    }
+    Ok(Answer::Accepted)
+}
+
+/// The round has failed: everything is given back, and the next one begins after a while.
+fn end_round(turn: &mut Turn<'_>, mut group: TaskState, now: Timestamp) -> Result<(), Missing> {
+    let on = group.status == Status::Syncing
+        && group.moment.is_none()
+        && group.reserved != BETWEEN_ROUNDS;
+    if !on {
+        return Ok(());
+    }
+    let some_reserved = group.reserved > 0;
+    group.reserved = BETWEEN_ROUNDS;
+    group.modified_at = now;
+    let (id, round) = (group.id.clone(), group.round);
+    if some_reserved && !group.queue.is_empty() {
+        group.wake_at = None;
+        group.moment = Some(Moment::EndRound);
+    } else {
+        group.wake_at = Some(next_round(turn, &group, now));
+    }
+    turn.change_quietly(group, None);
+    for child in turn.children(&id)? {
+        let Some(child) = open(turn, &child)? else {
+            continue;
+        };
+        if child.role != Role::Sent {
+            release(turn, child, now);
+        } else if child.round != EVERY_ROUND {
+            turn.send(Outgoing {
+                action: "frestq.cancel_reservation".into(),
+                needs_extensions: true,
+                round: Some(round),
+                ..internal(&child)
+            });
+        }
+    }
+    Ok(())
+}
+
+/// When the next round begins: the more have failed, the more random the wait.
+fn next_round(turn: &Turn<'_>, group: &TaskState, now: Timestamp) -> Timestamp {
+    let doublings = u32::try_from(group.round - 1).unwrap_or(0).min(5);
+    let longest = turn.reservation_timeout / 8 * 2_u32.pow(doublings);
+    now.checked_add(longest.mul_f64(fastrand::f64()))
+        .unwrap_or(Timestamp::MAX)
+}
+
+/// The group of a task, if there is one.
+fn group_of(turn: &Turn<'_>, task: &TaskState) -> Result<Option<TaskState>, Missing> {
+    let Some(parent) = &task.parent else {
+        return Ok(None);
+    };
+    let group = open(turn, parent)?;
+    Ok(group.filter(|group| group.kind == TaskKind::Synchronized))
+}
+
+/// The task of ours that the sender of a message performs, with its group.
+#[allow(clippy::type_complexity, reason = "a pair that is taken apart at once")]
+fn performed(
+    turn: &Turn<'_>,
+    received: &Received,
+    id: &TaskId,
+) -> Result<Option<(TaskState, Option<TaskState>)>, Missing> {
+    let from = received.row.key.peer;
+    let task = turn.task(id)?;
+    let task = task.filter(|task| task.role == Role::Sent && task.peer == from);
+    let Some(task) = task.cloned() else {
+        return Ok(None);
+    };
+    let group = group_of(turn, &task)?;
+    Ok(Some((task, group)))
+}
+
+/// The task that the sender of a message has given us.
+fn received_from(
+    turn: &Turn<'_>,
+    received: &Received,
+    id: &TaskId,
+) -> Result<Option<TaskState>, Missing> {
+    let from = received.row.key.peer;
+    let task = turn.task(id)?;
+    let mine = task.filter(|task| task.role == Role::Received && task.peer == from);
+    Ok(mine.cloned())
+}
+
+fn synchronize_message(task: &TaskState, round: i64) -> Outgoing {
+    Outgoing {
+        action: "frestq.synchronize_task".into(),
+        data: Data::Synchronize {
+            queue: task.queue.clone(),
+            action: task.action.clone(),
+        },
+        round: Some(round),
+        expires_at: task.expires_at,
+        not_before: task.run_at,
+        carries_task: true,
+        // An original one has been asked, and asked again would take it for another task.
+        needs_extensions: round > 1,
+        ..internal(task)
+    }
+}
+
+/// A message about a task between its director and its performer, without content.
+fn internal(task: &TaskState) -> Outgoing {
+    Outgoing {
+        action: "".into(),
+        data: Data::Nothing,
+        rev: None,
+        round: Some(task.round).filter(|round| *round > 0),
+        ..sequential::update_message(task, None)
+    }
+}
