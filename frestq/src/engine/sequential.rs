@@ -49,6 +49,10 @@ pub(crate) fn claim(task: &mut TaskState, node: NodeId, now: Timestamp) {
         task.status = Status::Executing;
         task.attempt += 1;
     }
+    if task.moment == Some(Moment::Execute) {
+        // What was reserved is its handler's from now on.
+        task.reserved = 0;
+    }
     task.epoch += 1;
     task.owner = Some(node);
     task.run_at = None;

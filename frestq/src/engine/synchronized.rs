@@ -135,6 +135,7 @@ pub(super) fn reserved(
         Ok(done) => {
             turn.set_reservation(&task.id, done.output.clone());
             task.owner = owner;
+            task.reserved = 1;
             match task.status {
                 Status::Syncing => {
                     task.status = Status::Reserved;
@@ -173,6 +174,7 @@ pub(super) fn reserved(
 
 /// The handler's `cancel_reservation` has ended, well or not.
 pub(super) fn given_back(turn: &mut Turn<'_>, mut task: TaskState) {
+    task.reserved = 0;
     if !task.status.is_terminal() {
         task.moment = match task.status {
             Status::Syncing => Some(Moment::Reserve),
@@ -185,12 +187,12 @@ pub(super) fn given_back(turn: &mut Turn<'_>, mut task: TaskState) {
 
 /// Whether a task has something to give back when it ends.
 pub(super) fn holds(task: &TaskState) -> bool {
-    task.role != Role::Sent && task.status == Status::Reserved
+    task.role != Role::Sent && task.kind != TaskKind::Synchronized && task.reserved > 0
 }
 
 /// Gives back what a task holds, or is about to.
 fn release(turn: &mut Turn<'_>, mut task: TaskState, now: Timestamp) {
-    let holds = holds(&task);
+    let holds = task.status == Status::Reserved;
     if !holds && task.status != Status::Syncing {
         return;
     }
@@ -472,7 +474,13 @@ pub(super) fn wake(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<A
     task.wake_at = None;
     turn.change_quietly(task.clone(), None);
     if task.kind != TaskKind::Synchronized {
-        if holds(&task) {
+        let reserved = task.status == Status::Reserved;
+        if reserved && task.role == Role::Received && task.round == 0 {
+            // An original director can't be asked for another round, and was told how long it had.
+            let error =
+                TaskError::new("expired", "what was reserved for it was not wanted in time");
+            finish(turn, task, Status::Error, Some(error_output(&error)), now);
+        } else if reserved {
             release(turn, task.clone(), now);
             tell_refusal(turn, &task, now)?;
         }

@@ -1,5 +1,6 @@
 //! The rules of the contract that the engine holds, each as a test on rows in memory.
 
+mod federation;
 mod trees;
 
 use std::{sync::Arc, time::Duration};

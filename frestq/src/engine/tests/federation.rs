@@ -1,0 +1,562 @@
+//! Whole federations in memory: several peers, random trees over all of them, a network that delays,
+//! reorders, loses and repeats messages, and crashes between any two steps.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::*;
+use crate::model::{Moment, OnFailure, Outgoing};
+
+/// How many handlers run, or hold reservations, at the same time on a peer.
+const SLOTS: usize = 2;
+
+/// The most tasks of a tree, and how deep it goes.
+const MOST: usize = 200;
+const DEEPEST: usize = 6;
+
+/// A message that is under way until its sender knows that it arrived.
+struct Flight {
+    from: usize,
+    to: usize,
+    name: String,
+    message: Outgoing,
+}
+
+/// One peer: its rows, and the runs that go on in its process.
+#[derive(Default)]
+struct Member {
+    rows: Peer,
+    runs: BTreeMap<(TaskId, i64), Moment>,
+    ends: HashMap<TaskId, Status>,
+    /// Tasks for which `reserve` has taken something that nobody has given back.
+    taken: BTreeSet<TaskId>,
+}
+
+struct Federation {
+    rng: fastrand::Rng,
+    seed: u64,
+    now: Timestamp,
+    members: Vec<Member>,
+    flights: Vec<Flight>,
+    /// How many tasks there are, and how deep each is.
+    count: usize,
+    depth: HashMap<TaskId, usize>,
+    /// Members that neither show nor read our extensions.
+    originals: BTreeSet<usize>,
+    /// How likely a handler succeeds, and a message gets through.
+    luck: f64,
+    network: f64,
+    rounds: i64,
+}
+
+fn peer_id(member: usize) -> PeerId {
+    PeerId(i64::try_from(member).unwrap() + 1)
+}
+
+impl Federation {
+    fn new(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let members = rng.usize(1..=3);
+        let originals = (0..members).filter(|_| rng.u8(..4) == 0).collect();
+        let luck = [1.0, 1.0, 0.95, 0.8][rng.usize(..4)];
+        let network = [1.0, 0.9, 0.6][rng.usize(..3)];
+        Self {
+            rng,
+            seed,
+            now: NOW,
+            members: (0..members).map(|_| Member::default()).collect(),
+            flights: Vec::new(),
+            count: 0,
+            depth: HashMap::new(),
+            originals,
+            luck,
+            network,
+            rounds: 0,
+        }
+    }
+
+    fn plain(&self, one: usize, other: usize) -> bool {
+        self.originals.contains(&one) || self.originals.contains(&other)
+    }
+
+    /// Lets something happen to a member, and checks what must never be.
+    fn tell(&mut self, at: usize, event: Event) -> Answer {
+        let member = &mut self.members[at];
+        let answer = member.rows.tell_at(event, self.now);
+
+        let outgoing = std::mem::take(&mut member.rows.changes.outgoing);
+        let resumed = std::mem::take(&mut member.rows.changes.resumed);
+        let changed = std::mem::take(&mut member.rows.changes.changed);
+        for id in resumed {
+            let task = member
+                .rows
+                .world
+                .tasks
+                .get_mut(&id)
+                .unwrap()
+                .as_mut()
+                .unwrap();
+            if task.owner.is_some() && task.moment.is_some() {
+                claim(task, NODE, self.now);
+                member
+                    .runs
+                    .extend(task.moment.map(|moment| ((id, task.epoch), moment)));
+            }
+        }
+        for id in &changed {
+            self.check(at, id);
+        }
+        for message in outgoing {
+            let to = usize::try_from(message.peer.0 - 1).unwrap();
+            if message.needs_extensions && self.plain(at, to) {
+                continue;
+            }
+            let name = format!(
+                "{at}-{}",
+                self.flights.len() + self.rng.usize(..usize::MAX / 2)
+            );
+            self.flights.push(Flight {
+                from: at,
+                to,
+                name,
+                message,
+            });
+        }
+        answer
+    }
+
+    fn check(&mut self, at: usize, id: &TaskId) {
+        let seed = self.seed;
+        let member = &mut self.members[at];
+        let task = member.rows.task(id.as_str());
+        if let Some(end) = member.ends.get(id) {
+            assert_eq!(task.status, *end, "seed {seed}: {id} ended twice at {at}");
+        } else if task.status.is_terminal() {
+            member.ends.insert(id.clone(), task.status);
+        }
+        self.rounds = self.rounds.max(task.round.min(1000));
+        let member = &self.members[at];
+        let task = member.rows.task(id.as_str());
+        let Some(parent) = task.parent.as_ref().map(|id| member.rows.task(id.as_str())) else {
+            return;
+        };
+        let begun = task.status != Status::Created && !matches!(task.status, Status::Cancelled);
+        if parent.kind == TaskKind::Sequential && task.order > 0 && begun {
+            let family = &member.rows.world.families[&parent.id];
+            let before = &family[usize::try_from(task.order - 1).unwrap()];
+            let before = member.rows.task(before.as_str()).status;
+            assert_eq!(
+                before,
+                Status::Finished,
+                "seed {seed}: {id} began too early"
+            );
+        }
+    }
+
+    /// A run begins: nothing that has ended, and nothing of a group before all have reserved.
+    fn check_start(&self, id: &TaskId) {
+        let seed = self.seed;
+        for member in &self.members {
+            let Some(Some(task)) = member.rows.world.tasks.get(id) else {
+                continue;
+            };
+            let Some(parent) = &task.parent else { continue };
+            let group = member.rows.task(parent.as_str());
+            if group.kind != TaskKind::Synchronized {
+                continue;
+            }
+            assert!(
+                group.status == Status::Executing || group.status.is_terminal(),
+                "seed {seed}: {id} runs while its group is {}",
+                group.status
+            );
+        }
+    }
+
+    /// Free slots go to waiting tasks.
+    fn hand_out(&mut self, at: usize) {
+        loop {
+            let now = self.now;
+            let tasks = self.members[at].rows.world.tasks.values_mut().flatten();
+            let (mut used, mut waiting) = (0, Vec::new());
+            for task in tasks {
+                let directs = task.kind == TaskKind::Synchronized;
+                used += usize::from(task.owner.is_some() && !directs);
+                if super::super::runs_now(task, now) {
+                    waiting.push((directs, task.id.clone()));
+                }
+            }
+            waiting.retain(|(directs, _)| *directs || used < SLOTS);
+            if waiting.is_empty() {
+                return;
+            }
+            waiting.sort();
+            let (_, id) = waiting.swap_remove(self.rng.usize(..waiting.len()));
+            let member = &mut self.members[at];
+            let run = {
+                let task = member
+                    .rows
+                    .world
+                    .tasks
+                    .get_mut(&id)
+                    .unwrap()
+                    .as_mut()
+                    .unwrap();
+                claim(task, NODE, now);
+                task.moment.map(|moment| ((id, task.epoch), moment))
+            };
+            member.runs.extend(run);
+        }
+    }
+
+    /// A run ends.
+    fn complete(&mut self, at: usize, id: &TaskId, epoch: i64) {
+        let task = self.members[at].rows.task(id.as_str()).clone();
+        let was_for = self.members[at].runs.remove(&(id.clone(), epoch));
+        let current = task.epoch == epoch && task.owner.is_some();
+        let moment = task.moment.filter(|_| current);
+        let well = self.rng.f64() < self.luck;
+        if matches!(was_for, Some(Moment::Execute)) {
+            // Whatever becomes of its run, the handler gives back what it had.
+            self.members[at].taken.remove(id);
+        }
+        let mut children = Vec::new();
+        match moment {
+            Some(Moment::Execute) => {
+                assert!(!task.status.is_terminal(), "{id} runs though it has ended");
+                self.check_start(id);
+                children = self.grow(at, id);
+            }
+            _ if was_for == Some(Moment::CancelReservation) => {
+                let taken = self.members[at].taken.remove(id);
+                assert!(taken, "seed {}: {id} gives back what it has not", self.seed);
+            }
+            _ => {}
+        }
+        // A reservation fails only for a while.
+        let well = match moment {
+            Some(Moment::Reserve) => well || task.round > 3,
+            Some(Moment::EndRound | Moment::CancelReservation) => true,
+            _ => well,
+        };
+        let outcome = if well {
+            Ok(Box::new(Done {
+                output: json(&1),
+                parent_output: None,
+                children,
+                inputs: Vec::new(),
+            }))
+        } else {
+            Err(TaskError::new("failed", "no luck"))
+        };
+        if moment == Some(Moment::Reserve) && well {
+            self.members[at].taken.insert(id.clone());
+        }
+        self.tell(
+            at,
+            Event::Completed {
+                id: id.clone(),
+                queue: "q".into(),
+                epoch,
+                outcome,
+                transaction: Transaction::default(),
+                options: ActionOptions::DEFAULT,
+            },
+        );
+    }
+
+    /// The children that a handler leaves: a random forest over all peers.
+    fn grow(&mut self, at: usize, id: &TaskId) -> Vec<NewTask> {
+        let depth = self.depth.get(id).copied().unwrap_or(0) + 1;
+        let mut rows = Vec::new();
+        let how_many = match depth {
+            1 => self.rng.usize(1..4),
+            _ => self.rng.usize(..4).saturating_sub(1),
+        };
+        for order in 0..how_many {
+            self.plant(
+                at,
+                Some(id),
+                i64::try_from(order).unwrap(),
+                depth,
+                &mut rows,
+            );
+        }
+        rows
+    }
+
+    fn plant(
+        &mut self,
+        at: usize,
+        parent: Option<&TaskId>,
+        order: i64,
+        depth: usize,
+        rows: &mut Vec<NewTask>,
+    ) {
+        self.count += 1;
+        let id = format!("t{}", self.count);
+        let group = match self.rng.u8(..10) {
+            _ if depth >= DEEPEST || self.count >= MOST => None,
+            0 | 1 => Some(TaskKind::Sequential),
+            2 | 3 => Some(TaskKind::Parallel),
+            4..=6 => Some(TaskKind::Synchronized),
+            _ => None,
+        };
+        let mut row = match group {
+            None => self.task(at, &id),
+            Some(kind) => {
+                let mut row = new_task(&id, Role::Local, PeerId::SELF);
+                row.state.kind = kind;
+                // Some groups are directed.
+                let directed = kind == TaskKind::Synchronized && self.rng.bool();
+                row.state.queue = if directed { "directors" } else { "" }.into();
+                if kind == TaskKind::Parallel && self.rng.bool() {
+                    row.state.on_failure = OnFailure::WaitForAll;
+                }
+                row
+            }
+        };
+        row.state.parent = parent.cloned();
+        row.state.order = order;
+        self.depth.insert(row.state.id.clone(), depth);
+        let place = rows.len();
+        let id = row.state.id.clone();
+        rows.push(row);
+        let Some(kind) = group else { return };
+        for order in 0..self.rng.i64(0..4) {
+            rows[place].state.open_children += 1;
+            if kind == TaskKind::Synchronized {
+                self.count += 1;
+                let name = format!("t{}", self.count);
+                let mut row = self.task(at, &name);
+                row.state.parent = Some(id.clone());
+                row.state.order = order;
+                self.depth.insert(row.state.id.clone(), depth + 1);
+                rows.push(row);
+            } else {
+                self.plant(at, Some(&id), order, depth + 1, rows);
+            }
+        }
+    }
+
+    /// A task for anybody.
+    fn task(&mut self, at: usize, id: &str) -> NewTask {
+        let to = self.rng.usize(..self.members.len());
+        if to == at {
+            new_task(id, Role::Local, PeerId::SELF)
+        } else {
+            new_task(id, Role::Sent, peer_id(to))
+        }
+    }
+
+    /// A message arrives, or not, and so does its answer.
+    fn fly(&mut self, flight: usize) {
+        if self.rng.f64() > self.network {
+            return;
+        }
+        let Flight {
+            from,
+            to,
+            ref name,
+            ref message,
+        } = self.flights[flight];
+        let (name, message) = (name.clone(), message.clone());
+        let plain = self.plain(from, to);
+        let what = understood(&message, peer_id(from), plain);
+        let answer = self.tell(to, received(&name, 1, peer_id(from), what));
+        if self.rng.f64() > self.network {
+            return;
+        }
+        self.flights.swap_remove(flight);
+        let verdict = match answer {
+            Answer::Accepted | Answer::Ignored => Verdict::Delivered,
+            Answer::Conflict(why) => Verdict::Refused { status: 409, why },
+            Answer::UnknownTask => Verdict::Refused {
+                status: 404,
+                why: "unknown".into(),
+            },
+        };
+        let row = OutboxRow {
+            seq: 1,
+            peer: message.peer,
+            message: name.as_str().into(),
+            queue: message.queue,
+            action: message.action,
+            task: message.task,
+            carries_task: message.carries_task,
+            body: "{}".into(),
+            expires_at: None,
+            attempts: 0,
+            due_at: self.now,
+            created_at: self.now,
+        };
+        let message = Arc::new(row);
+        self.tell(
+            from,
+            Event::Delivery(Box::new(Delivery { message, verdict })),
+        );
+    }
+
+    /// The process dies, and the next one finds what it ran.
+    fn crash(&mut self, at: usize) {
+        let member = &mut self.members[at];
+        for ((id, _), moment) in std::mem::take(&mut member.runs) {
+            // What a run had to give back is gone with its process.
+            if moment == Moment::Execute {
+                member.taken.remove(&id);
+            }
+        }
+        let tasks = member.rows.world.tasks.values().flatten();
+        let owned: BTreeSet<_> = tasks
+            .filter(|task| task.owner.is_some())
+            .map(|task| task.id.clone())
+            .collect();
+        for id in owned {
+            let options = ActionOptions {
+                max_attempts: u32::MAX,
+                ..ActionOptions::DEFAULT
+            };
+            self.tell(
+                at,
+                Event::CutOff {
+                    id,
+                    owner: NODE,
+                    options,
+                },
+            );
+        }
+    }
+
+    /// What is due at a member by now.
+    fn due(&self, at: usize) -> Vec<TaskId> {
+        let tasks = self.members[at].rows.world.tasks.values().flatten();
+        let due = tasks.filter(|task| task.wake_at.is_some_and(|wake| wake <= self.now));
+        let due: BTreeSet<_> = due.map(|task| task.id.clone()).collect();
+        due.into_iter().collect()
+    }
+
+    /// Lets time go on to the next thing that is planned; `false`: nothing is.
+    fn wait(&mut self) -> bool {
+        let members = self.members.iter();
+        let tasks = members.flat_map(|member| member.rows.world.tasks.values().flatten());
+        let next = tasks.filter_map(|task| task.wake_at).min();
+        match next {
+            Some(at) => {
+                self.now = self.now.max(at);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn run(&mut self) {
+        let mut rows = Vec::new();
+        let mut root = self.task(0, "root");
+        root.state = new_task("root", Role::Local, PeerId::SELF).state;
+        rows.push(root);
+        self.tell(0, Event::Send(rows));
+        for step in 0.. {
+            assert!(step < 200_000, "seed {}: it never ends", self.seed);
+            let mut acts: Vec<(u8, usize, Option<(TaskId, i64)>)> = Vec::new();
+            for at in 0..self.members.len() {
+                self.hand_out(at);
+                let runs = self.members[at].runs.keys().cloned();
+                acts.extend(runs.map(|run| (0, at, Some(run))));
+                acts.extend(self.due(at).into_iter().map(|id| (1, at, Some((id, 0)))));
+            }
+            acts.extend((0..self.flights.len()).map(|flight| (2, flight, None)));
+            if acts.is_empty() {
+                if self.wait() {
+                    continue;
+                }
+                return;
+            }
+            // Sometimes time goes on while there is something to do.
+            if self.rng.u8(..50) == 0 {
+                self.now += Duration::from_secs(self.rng.u64(1..60));
+                continue;
+            }
+            if self.rng.u8(..100) == 0 {
+                let at = self.rng.usize(..self.members.len());
+                self.crash(at);
+                continue;
+            }
+            let (kind, place, run) = acts.swap_remove(self.rng.usize(..acts.len()));
+            match (kind, run) {
+                (0, Some((id, epoch))) => self.complete(place, &id, epoch),
+                (1, Some((id, _))) => drop(self.tell(place, Event::Wake(id))),
+                _ => self.fly(place),
+            }
+        }
+    }
+
+    /// Everything has ended, everywhere.
+    fn check_end(&self) {
+        let seed = self.seed;
+        for (at, member) in self.members.iter().enumerate() {
+            for task in member.rows.world.tasks.values().flatten() {
+                assert!(
+                    task.status.is_terminal() && task.owner.is_none() && task.moment.is_none(),
+                    "seed {seed}: left over at {at}: {task:?}"
+                );
+            }
+            assert!(
+                member.taken.is_empty(),
+                "seed {seed}: not given back at {at}: {:?}",
+                member.taken
+            );
+        }
+    }
+}
+
+/// What a message says to its receiver.
+fn understood(message: &Outgoing, from: PeerId, plain: bool) -> What {
+    let task = message.task.clone();
+    let round = message.round.filter(|_| !plain);
+    match (&*message.action, &message.data) {
+        ("frestq.update_task", Data::Update { status, .. }) => What::Update(Update {
+            task,
+            status: *status,
+            output: json(&1),
+            rev: message.rev.filter(|_| !plain),
+        }),
+        ("frestq.cancel_task", _) => What::CallOff(task),
+        ("frestq.synchronize_task", _) => {
+            let mut new = new_task(task.as_str(), Role::Received, from);
+            new.state.round = round.unwrap_or(0);
+            What::Synchronize(Box::new(new))
+        }
+        ("frestq.confirm_task_reservation", _) => What::Confirm {
+            task,
+            reservation: json(&1),
+            seconds: Some(60),
+            round,
+        },
+        ("frestq.refuse_reservation", _) => What::Refuse { task, round },
+        ("frestq.cancel_reservation", _) => What::Release { task, round },
+        ("frestq.execute_synchronized", _) => What::Execute {
+            task,
+            input: json(&1),
+        },
+        ("act", Data::Input) => What::Task(Box::new(new_task(task.as_str(), Role::Received, from))),
+        other => panic!("nobody understands {other:?}"),
+    }
+}
+
+#[test]
+fn any_tree_over_any_peers_ends_through_loss_repetition_disorder_and_crashes() {
+    let (mut most, mut rounds) = (0, 0);
+    let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
+    for seed in 0..400 {
+        let mut federation = Federation::new(seed);
+        federation.run();
+        federation.check_end();
+        most = most.max(federation.count);
+        rounds = rounds.max(federation.rounds);
+        let root = federation.members[0].rows.task("root").status;
+        *ends.entry(root.as_str()).or_default() += 1;
+    }
+    // The walks were worth it: large trees, groups that needed several rounds, both kinds of ends.
+    assert!(most >= 100 && rounds >= 3, "{most} tasks, {rounds} rounds");
+    assert!(ends.get("finished").is_some_and(|n| *n > 100), "{ends:?}");
+    assert!(ends.get("error").is_some_and(|n| *n > 20), "{ends:?}");
+}
