@@ -49,7 +49,10 @@ pub(crate) fn claim(task: &mut TaskState, node: NodeId, now: Timestamp) {
         task.status = Status::Executing;
         task.attempt += 1;
     }
-    if task.moment == Some(Moment::Execute) {
+    if matches!(
+        task.moment,
+        Some(Moment::Execute | Moment::CancelReservation)
+    ) {
         // What was reserved is its handler's from now on.
         task.reserved = 0;
     }
@@ -221,9 +224,17 @@ pub(super) fn cut_off(
             Moment::Execute => Status::Created,
             _ => task.status,
         };
+        let reserved = match moment {
+            Moment::CancelReservation => 1,
+            _ => task.reserved,
+        };
         again(
             turn,
-            TaskState { status, ..task },
+            TaskState {
+                status,
+                reserved,
+                ..task
+            },
             moment,
             Duration::ZERO,
             now,

@@ -546,7 +546,7 @@ fn understood(message: &Outgoing, from: PeerId, plain: bool) -> What {
 fn any_tree_over_any_peers_ends_through_loss_repetition_disorder_and_crashes() {
     let (mut most, mut rounds) = (0, 0);
     let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
-    for seed in 0..400 {
+    for seed in 0..500 {
         let mut federation = Federation::new(seed);
         federation.run();
         federation.check_end();
