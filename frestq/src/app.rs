@@ -130,6 +130,7 @@ impl App {
             give_up_after: config.delivery.give_up_after,
             log_payloads: config.log_payloads,
             doubt: Doubt::default(),
+            look_at_held: false,
         }
         .start();
         let outbox = Outbox {

@@ -78,6 +78,7 @@ pub(crate) struct Draft {
     pub(crate) pingback: Option<When>,
     pub(crate) delay: Option<Duration>,
     pub(crate) priority: i32,
+    pub(crate) unique: Option<String>,
 }
 
 /// What runs it.
@@ -111,6 +112,7 @@ impl Draft {
             pingback: None,
             delay: None,
             priority: 0,
+            unique: None,
         }
     }
 }
@@ -140,6 +142,14 @@ macro_rules! carries {
             /// A name for people and for lookups. Stays on this peer.
             pub fn label(mut self, label: impl Into<String>) -> Self {
                 self.draft.label = Some(label.into());
+                self
+            }
+
+            /// Sent only if no task of this key is open on this peer; else
+            /// [`Frestq::send`](crate::Frestq::send) gives the open one. For what is sent, not for what is
+            /// added to a task.
+            pub fn unique(mut self, key: impl Into<String>) -> Self {
+                self.draft.unique = Some(key.into());
                 self
             }
 

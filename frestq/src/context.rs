@@ -26,6 +26,7 @@ struct Running {
     action: Box<str>,
     sender: PeerUrl,
     attempt: i64,
+    epoch: i64,
     input: Json,
     parent: Option<TaskId>,
     order: i64,
@@ -49,6 +50,7 @@ pub(crate) struct Start {
     pub(crate) action: Box<str>,
     pub(crate) sender: PeerUrl,
     pub(crate) attempt: i64,
+    pub(crate) epoch: i64,
     pub(crate) input: Json,
     pub(crate) parent: Option<TaskId>,
     pub(crate) order: i64,
@@ -65,6 +67,7 @@ impl Task {
             action: start.action,
             sender: start.sender,
             attempt: start.attempt,
+            epoch: start.epoch,
             input: start.input,
             parent: start.parent,
             order: start.order,
@@ -133,6 +136,23 @@ impl Task {
     /// [`Error::Json`](crate::Error::Json) if it is of another shape.
     pub fn reservation<T: DeserializeOwned>(&self) -> Result<T> {
         Ok(serde_json::from_str(self.0.reservation.get())?)
+    }
+
+    /// Says how far the work is, from 0 to 1, with a word for people: `--watch` and `--tree` show it.
+    /// On disk when this returns; it stays on this peer.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database; the run may go on.
+    pub async fn progress(&self, fraction: f64, note: impl Into<String>) -> Result<()> {
+        let fraction = if fraction.is_finite() {
+            fraction.clamp(0.0, 1.0)
+        } else {
+            0.0
+        };
+        let progress = serde_json::json!({ "fraction": fraction, "note": note.into() });
+        let (peer, progress) = (&self.0.peer, to_json(&progress)?);
+        peer.progress(&self.0.id, self.0.epoch, progress).await
     }
 
     /// Statements that commit together with the completion of this task: exactly once, however often

@@ -312,6 +312,7 @@ fn understand(
         task.state.expires_at = envelope.expiration_date;
         task.info = envelope.info.map(Into::into);
         task.pingback_at = envelope.pingback_date;
+        task.state.wake_at = envelope.pingback_date;
         What::Task(Box::new(task))
     } else if envelope.action == SYNCHRONIZE_TASK {
         let asked = PerformData::parse(&envelope.data).map_err(malformed)?;
@@ -411,6 +412,7 @@ fn received_task(
         info: None,
         pingback_at: None,
         priority: 0,
+        unique_key: None,
         created_at: now,
     }
 }
@@ -458,7 +460,7 @@ fn overloaded(error: &Error) -> Refusal {
 
 fn judge(answer: Answer) -> Result<(), Refusal> {
     match answer {
-        Answer::Accepted | Answer::Ignored => Ok(()),
+        Answer::Accepted | Answer::Ignored | Answer::Known(_) => Ok(()),
         Answer::Conflict(why) => Err(Refusal::new(409, why)),
         Answer::UnknownTask => Err(unknown_task()),
     }

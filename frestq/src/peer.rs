@@ -17,7 +17,7 @@ use crate::{
     engine::{Answer, Event},
     error::{Error, Result, TaskError},
     handler::States,
-    model::{PeerUrl, Status, TaskId, TaskRecord, to_json},
+    model::{Json, PeerUrl, Status, TaskId, TaskRecord, to_json},
     peers::Peers,
     planting::plant,
     registry::Registry,
@@ -68,7 +68,8 @@ impl Frestq {
     }
 
     /// Hands a task to its peer. When this returns, the task is on this peer's disk; its delivery
-    /// goes on until it succeeds, is refused, or the task expires.
+    /// goes on until it succeeds, is refused, or the task expires. If the task has a unique key of which
+    /// one is open already, nothing is sent, and what is returned is the open one.
     ///
     /// ```no_run
     /// # use frestq::prelude::*;
@@ -93,11 +94,18 @@ impl Frestq {
         let id = root.ok_or_else(|| Error::Invalid("a tree without a root".into()))?;
         // Watched from before it exists, so that waiting for its output costs no look at the database.
         let watch = self.0.signals.watchers.watch(&id);
-        self.0.commits.submit(vec![Event::Send(tree)]).await?;
+        let answer = self.0.commits.submit(vec![Event::Send(tree)]).await?.pop();
+        let (id, watch) = match answer {
+            Some(Answer::Known(open)) => {
+                // It may end before it is watched, so the first look is at its row.
+                (open, None)
+            }
+            _ => (id, Some(watch)),
+        };
         Ok(TaskHandle {
             peer: self.clone(),
             id,
-            watch: Mutex::new(Some(watch)),
+            watch: Mutex::new(watch),
             output: PhantomData,
         })
     }
@@ -127,6 +135,16 @@ impl Frestq {
             why: why.into(),
         };
         self.decide(id, event).await
+    }
+
+    /// Notes how far the run of a task under this claim is.
+    pub(crate) async fn progress(&self, id: &TaskId, epoch: i64, progress: Json) -> Result<()> {
+        let event = Event::Progress {
+            id: id.clone(),
+            epoch,
+            progress,
+        };
+        self.0.commits.submit(vec![event]).await.map(drop)
     }
 
     /// Submits a decision about one task.

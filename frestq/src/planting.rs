@@ -28,6 +28,11 @@ pub(crate) async fn plant(
     queue(&mut open, roots, parent);
     while let Some((mut draft, parent, order)) = open.pop_front() {
         let children = std::mem::take(&mut draft.children);
+        if parent.is_some() && draft.unique.is_some() {
+            return Err(Error::Invalid(
+                "a unique key is for a task that is sent, not for a subtask".into(),
+            ));
+        }
         let mut row = row(peer, draft, now).await?;
         row.state.parent = parent;
         row.state.order = order;
@@ -115,6 +120,7 @@ async fn row(peer: &Frestq, draft: Draft, now: Timestamp) -> Result<NewTask> {
         info: draft.info.map(Into::into),
         pingback_at: at(draft.pingback)?,
         priority: draft.priority.into(),
+        unique_key: draft.unique.map(Into::into),
         created_at: now,
     })
 }

@@ -168,6 +168,7 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: Claimed) -> Even
         action: state.action,
         sender: sender.map_or_else(|| peer.url().clone(), |row| row.url.clone()),
         attempt: state.attempt,
+        epoch,
         input,
         parent: state.parent,
         order: state.order,

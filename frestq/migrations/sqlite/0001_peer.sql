@@ -55,12 +55,17 @@ CREATE TABLE tasks (
     info        TEXT,
     input       TEXT    NOT NULL,
     reservation TEXT,
+    -- how far its handler says it is
+    progress    TEXT,
+    -- no two open tasks have the same
+    unique_key  TEXT,
     output      TEXT
 ) STRICT;
 
 -- waiting for a slot
 CREATE INDEX tasks_waiting ON tasks (queue, priority DESC, seq) WHERE moment <> 0 AND owner IS NULL;
 CREATE INDEX tasks_delayed ON tasks (run_at) WHERE moment <> 0 AND owner IS NULL AND run_at IS NOT NULL;
+CREATE UNIQUE INDEX tasks_unique ON tasks (unique_key) WHERE status < 10 AND unique_key IS NOT NULL;
 CREATE INDEX tasks_waking ON tasks (wake_at) WHERE wake_at IS NOT NULL;
 CREATE INDEX tasks_family ON tasks (parent, ord) WHERE parent IS NOT NULL;
 CREATE INDEX tasks_owned ON tasks (owner) WHERE owner IS NOT NULL;

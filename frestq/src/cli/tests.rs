@@ -138,6 +138,7 @@ fn task(id: &str, status: Status) -> NewTask {
         info: None,
         pingback_at: None,
         priority: 0,
+        unique_key: None,
         created_at: at,
     }
 }

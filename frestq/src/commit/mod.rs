@@ -94,6 +94,8 @@ pub(crate) struct Committer {
     pub(crate) reservation_timeout: Duration,
     pub(crate) log_payloads: bool,
     pub(crate) doubt: Doubt,
+    /// Another process may have started a task that holds a slot here.
+    pub(crate) look_at_held: bool,
 }
 
 /// Whether what is in memory agrees with the rows. It may not after a commit whose answer was lost:
@@ -131,6 +133,12 @@ impl Committer {
         while open {
             let mut batch = Vec::new();
             open = self.gather(&mut commands, &mut batch, &mut ending).await;
+            if std::mem::take(&mut self.look_at_held)
+                && let Ok(owned) = self.store.owned(self.node).await
+            {
+                let owned = owned.into_iter().map(|task| task.state.id);
+                self.slots.keep(&owned.collect());
+            }
             if !batch.is_empty() || self.slots.wants_to_claim() {
                 self.commit_all(batch).await;
             }
@@ -180,7 +188,10 @@ impl Committer {
                         return true;
                     }
                 }
-                Command::Look(queue) => self.slots.look(&queue),
+                Command::Look(queue) => {
+                    self.slots.look(&queue);
+                    self.look_at_held = self.slots.holds_any();
+                }
                 Command::StopClaiming => {
                     self.slots.stop();
                     // Whoever runs the claimed tasks sees by this that the last one has come.

@@ -9,7 +9,7 @@ use crate::model::TaskId;
 pub(crate) struct Slots {
     queues: HashMap<Box<str>, Queue>,
     /// Tasks that hold a slot while nothing runs for them.
-    held: HashSet<TaskId>,
+    held: HashMap<TaskId, Box<str>>,
     stopped: bool,
 }
 
@@ -34,7 +34,7 @@ impl Slots {
         });
         Self {
             queues: queues.collect(),
-            held: HashSet::new(),
+            held: HashMap::new(),
             stopped: false,
         }
     }
@@ -47,12 +47,27 @@ impl Slots {
     }
 
     /// A run of this task ended, and the task keeps its slot.
-    pub(super) fn hold(&mut self, id: TaskId) {
-        self.held.insert(id);
+    pub(super) fn hold(&mut self, id: TaskId, queue: &str) {
+        self.held.insert(id, queue.into());
     }
 
     pub(super) fn holds(&self, id: &TaskId) -> bool {
-        self.held.contains(id)
+        self.held.contains_key(id)
+    }
+
+    /// Whether any task holds a slot while nothing runs for it.
+    pub(super) fn holds_any(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Frees what is held for tasks that are not this process's any more: another one started them.
+    pub(super) fn keep(&mut self, owned: &HashSet<TaskId>) {
+        let lost: Vec<_> = (self.held)
+            .extract_if(|id, _| !owned.contains(id))
+            .collect();
+        for (_, queue) in lost {
+            self.free(&queue);
+        }
     }
 
     /// The task does not hold its slot any more: it runs in it, or has left it.

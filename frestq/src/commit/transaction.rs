@@ -69,7 +69,7 @@ impl Committer {
             let state = world.tasks.get(id).and_then(Option::as_ref);
             let holds = state.is_some_and(|task| task.owner == Some(self.node));
             if holds && *answer == Some(Answer::Accepted) {
-                slots.hold(id.clone());
+                slots.hold(id.clone(), queue);
             } else {
                 slots.free(queue);
             }
@@ -134,8 +134,13 @@ impl Committer {
             inbox: wanted.inbox.iter().collect(),
             places: wanted.places.iter().collect(),
             families: wanted.families.iter().collect(),
+            keys: wanted.keys.iter().map(|key| &**key).collect(),
         };
-        let Loaded { mut tasks, inbox } = self.writer.load(&lookup).await?;
+        let Loaded {
+            mut tasks,
+            inbox,
+            keys,
+        } = self.writer.load(&lookup).await?;
         let families = wanted.families.iter();
         let families: HashSet<_> = families
             .filter(|parent| !world.families.contains_key(*parent))
@@ -168,6 +173,12 @@ impl Committer {
         }
         for id in wanted.tasks {
             world.tasks.entry(id).or_insert(None);
+        }
+        for (key, id) in keys {
+            world.keys.entry(key).or_insert(Some(id));
+        }
+        for key in wanted.keys {
+            world.keys.entry(key).or_insert(None);
         }
         for (key, hash) in inbox {
             world.inbox.insert(key, Some(hash));
@@ -303,11 +314,13 @@ impl Committer {
 /// Inputs and reservations that were replaced.
 fn payloads(changes: &Changes) -> Vec<NewPayload<'_>> {
     let (inputs, reservations) = (&changes.inputs, &changes.reservations);
-    let tasks: HashSet<_> = inputs.keys().chain(reservations.keys()).collect();
+    let changed = inputs.keys().chain(reservations.keys());
+    let tasks: HashSet<_> = changed.chain(changes.progress.keys()).collect();
     let payload = |task| NewPayload {
         task,
         input: inputs.get(task),
         reservation: reservations.get(task),
+        progress: changes.progress.get(task),
     };
     tasks.into_iter().map(payload).collect()
 }

@@ -37,6 +37,12 @@ pub(crate) enum Event {
     },
     /// A task's expiration date has come.
     Expire(TaskId),
+    /// A handler says how far it is.
+    Progress {
+        id: TaskId,
+        epoch: i64,
+        progress: Json,
+    },
     /// The time of a round, or of a reservation, is over.
     Wake(TaskId),
     /// Our own code, or the operator, calls a task off.
@@ -133,6 +139,8 @@ pub(crate) enum Answer {
     Accepted,
     /// It has none and needs none.
     Ignored,
+    /// An open task with the same unique key takes its place.
+    Known(TaskId),
     /// It contradicts what was accepted before.
     Conflict(String),
     /// Nobody here knows that task, or it is none of the sender's business.

@@ -13,13 +13,18 @@ use crate::{
 };
 
 /// Stores a tree, its root first, and starts it.
-pub(super) fn plant(turn: &mut Turn<'_>, tree: &[NewTask]) -> Answer {
+pub(super) fn plant(turn: &mut Turn<'_>, tree: &[NewTask]) -> Result<Answer, Missing> {
     if tree
         .first()
         .is_some_and(|root| turn.is_there(&root.state.id))
     {
         // An earlier transaction with this very event came through, though its answer was lost.
-        return Answer::Accepted;
+        return Ok(Answer::Accepted);
+    }
+    if let Some(key) = tree.first().and_then(|root| root.unique_key.as_deref())
+        && let Some(open) = turn.keeper(key)?
+    {
+        return Ok(Answer::Known(open));
     }
     for task in tree {
         turn.create(task.clone(), Note::Created);
@@ -27,7 +32,7 @@ pub(super) fn plant(turn: &mut Turn<'_>, tree: &[NewTask]) -> Answer {
     if let Some(root) = tree.first() {
         activate(turn, root.state.id.clone());
     }
-    Answer::Accepted
+    Ok(Answer::Accepted)
 }
 
 /// The task's turn has come.

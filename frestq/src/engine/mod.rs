@@ -23,7 +23,13 @@ use jiff::Timestamp;
 /// The rows that an event is sure to need, so that most steps miss nothing.
 pub(crate) fn foresee(event: &Event, wanted: &mut Wanted) {
     let task = match event {
-        Event::Send(_) => None,
+        Event::Send(tree) => {
+            let key = tree.first().and_then(|root| root.unique_key.clone());
+            if let Some(key) = key {
+                wanted.add(Missing::Key(key));
+            }
+            None
+        }
         Event::Receive(received) => {
             wanted.add(Missing::Inbox(received.row.key.clone()));
             match &received.what {
@@ -38,6 +44,7 @@ pub(crate) fn foresee(event: &Event, wanted: &mut Wanted) {
             }
         }
         Event::Completed { id, .. }
+        | Event::Progress { id, .. }
         | Event::CutOff { id, .. }
         | Event::Expire(id)
         | Event::Wake(id)
@@ -61,7 +68,7 @@ pub(crate) fn step(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result
 
 fn decide(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result<Answer, Missing> {
     match event {
-        Event::Send(tree) => Ok(family::plant(turn, tree)),
+        Event::Send(tree) => family::plant(turn, tree),
         Event::Receive(received) => {
             if let Some(answer) = repeated(turn, received)? {
                 return Ok(answer);
@@ -110,6 +117,11 @@ fn decide(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result<Answer, 
         Event::Delivery(delivery) => simple::delivery(turn, delivery, now),
         Event::CutOff { id, owner, options } => sequential::cut_off(turn, id, *owner, options, now),
         Event::Expire(id) => family::expire(turn, id, now),
+        Event::Progress {
+            id,
+            epoch,
+            progress,
+        } => sequential::progressed(turn, id, *epoch, progress, now),
         Event::Wake(id) => synchronized::wake(turn, id, now),
         Event::CallOff { id, why } => family::call_off(turn, id, why, now),
         Event::EndExternal { id, outcome } => external::end(turn, id, outcome, now),

@@ -101,6 +101,24 @@ pub(super) fn completed(
     Ok(Answer::Accepted)
 }
 
+/// A handler says how far it is.
+pub(super) fn progressed(
+    turn: &mut Turn<'_>,
+    id: &TaskId,
+    epoch: i64,
+    progress: &Json,
+    now: Timestamp,
+) -> Result<Answer, Missing> {
+    let counts = |task: &&TaskState| task.epoch == epoch && task.owner.is_some();
+    let Some(mut task) = turn.task(id)?.filter(counts).cloned() else {
+        return Ok(Answer::Ignored);
+    };
+    task.modified_at = now;
+    turn.set_progress(id, progress.clone());
+    turn.change_quietly(task, None);
+    Ok(Answer::Accepted)
+}
+
 /// The work is done: the end, unless it left subtasks.
 fn worked(
     turn: &mut Turn<'_>,

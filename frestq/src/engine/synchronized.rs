@@ -465,7 +465,8 @@ pub(super) fn refused(
     Ok(Answer::Accepted)
 }
 
-/// Its time is over: that of a round, of the wait between two, or of a reservation.
+/// Its time is over: that of a round, of the wait between two, or of a reservation; or its sender
+/// wants a report.
 pub(super) fn wake(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<Answer, Missing> {
     let due = |task: &TaskState| task.wake_at.is_some_and(|at| at <= now);
     let Some(mut task) = turn.task(id)?.filter(|task| due(task)).cloned() else {
@@ -475,6 +476,12 @@ pub(super) fn wake(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<A
     turn.change_quietly(task.clone(), None);
     if task.kind != TaskKind::Synchronized {
         let reserved = task.status == Status::Reserved;
+        if !reserved && task.role == Role::Received && !task.status.is_terminal() {
+            // Its sender wanted to hear of it about now (`pingback_date`).
+            task.rev += 1;
+            turn.send(sequential::update_message(&task, None));
+            turn.change_quietly(task.clone(), None);
+        }
         if reserved && task.role == Role::Received && task.round == 0 {
             // An original director can't be asked for another round, and was told how long it had.
             let error =

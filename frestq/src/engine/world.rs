@@ -18,6 +18,8 @@ pub(crate) enum Missing {
     Child(TaskId, i64),
     /// All children.
     Family(TaskId),
+    /// The open task of a unique key.
+    Key(Box<str>),
 }
 
 /// The rows to load before the steps that missed them run again.
@@ -27,6 +29,7 @@ pub(crate) struct Wanted {
     pub(crate) inbox: HashSet<InboxKey>,
     pub(crate) places: HashSet<(TaskId, i64)>,
     pub(crate) families: HashSet<TaskId>,
+    pub(crate) keys: HashSet<Box<str>>,
 }
 
 impl Wanted {
@@ -36,6 +39,7 @@ impl Wanted {
             Missing::Inbox(key) => drop(self.inbox.insert(key)),
             Missing::Child(parent, order) => drop(self.places.insert((parent, order))),
             Missing::Family(parent) => drop(self.families.insert(parent)),
+            Missing::Key(key) => drop(self.keys.insert(key)),
         }
     }
 
@@ -44,6 +48,7 @@ impl Wanted {
             && self.inbox.is_empty()
             && self.places.is_empty()
             && self.families.is_empty()
+            && self.keys.is_empty()
     }
 }
 
@@ -55,6 +60,8 @@ pub(crate) struct World {
     pub(crate) places: HashMap<(TaskId, i64), Option<TaskId>>,
     /// Children in their order.
     pub(crate) families: HashMap<TaskId, Vec<TaskId>>,
+    /// Which task had a unique key when it was loaded, or got it since.
+    pub(crate) keys: HashMap<Box<str>, Option<TaskId>>,
 }
 
 /// What a batch of events comes to: to be written in one transaction.
@@ -69,6 +76,7 @@ pub(crate) struct Changes {
     /// Inputs that a director has changed.
     pub(crate) inputs: HashMap<TaskId, Json>,
     pub(crate) reservations: HashMap<TaskId, Json>,
+    pub(crate) progress: HashMap<TaskId, Json>,
     /// Tasks that go on in the slot that they hold.
     pub(crate) resumed: Vec<TaskId>,
     pub(crate) accepted: Vec<InboxRow>,
@@ -185,6 +193,20 @@ impl<'w> Turn<'w> {
         }
     }
 
+    /// The open task of a unique key.
+    pub(super) fn keeper(&self, key: &str) -> Result<Option<TaskId>, Missing> {
+        match self.world.keys.get(key) {
+            None => Err(Missing::Key(key.into())),
+            Some(None) => Ok(None),
+            Some(Some(id)) => {
+                let open = self
+                    .task(id)?
+                    .is_some_and(|task| !task.status.is_terminal());
+                Ok(open.then(|| id.clone()))
+            }
+        }
+    }
+
     /// Stores a new task. Children follow their parents, each family in its order.
     pub(super) fn create(&mut self, task: NewTask, note: Note) {
         let state = task.state.clone();
@@ -225,6 +247,11 @@ impl<'w> Turn<'w> {
     /// Sets what a task has reserved.
     pub(super) fn set_reservation(&mut self, id: &TaskId, reservation: Json) {
         self.changes.reservations.insert(id.clone(), reservation);
+    }
+
+    /// Sets how far a task is.
+    pub(super) fn set_progress(&mut self, id: &TaskId, progress: Json) {
+        self.changes.progress.insert(id.clone(), progress);
     }
 
     /// A task goes on in the slot that it holds.
@@ -282,6 +309,11 @@ impl World {
             families,
             mut changes,
         } = outcome;
+        for new in &changes.created {
+            if let Some(key) = &new.unique_key {
+                self.keys.insert(key.clone(), Some(new.state.id.clone()));
+            }
+        }
         for row in &changes.accepted {
             self.inbox.insert(row.key.clone(), Some(row.hash));
         }
@@ -294,6 +326,7 @@ impl World {
         batch.outputs.extend(changes.outputs);
         batch.inputs.extend(changes.inputs);
         batch.reservations.extend(changes.reservations);
+        batch.progress.extend(changes.progress);
         batch.resumed.append(&mut changes.resumed);
         batch.accepted.append(&mut changes.accepted);
         batch.outgoing.append(&mut changes.outgoing);

@@ -200,6 +200,8 @@ pub(crate) struct NewTask {
     pub(crate) pingback_at: Option<Timestamp>,
     /// The higher, the sooner it gets a slot of its queue.
     pub(crate) priority: i64,
+    /// While it is open, no other task has the same.
+    pub(crate) unique_key: Option<Box<str>>,
     pub(crate) created_at: Timestamp,
 }
 
@@ -228,6 +230,7 @@ pub struct TaskRecord {
     pub input_data: Json,
     pub output_data: Json,
     pub reservation_data: Json,
+    pub progress: Json,
     pub pingback_date: Option<Timestamp>,
     pub expiration_date: Option<Timestamp>,
     pub info: Option<String>,

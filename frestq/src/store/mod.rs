@@ -94,6 +94,8 @@ pub(crate) struct Lookup<'a> {
     pub(crate) places: Vec<&'a (TaskId, i64)>,
     /// Parents, of which all children are wanted.
     pub(crate) families: Vec<&'a TaskId>,
+    /// Unique keys, of which the open tasks are wanted.
+    pub(crate) keys: Vec<&'a str>,
 }
 
 #[cfg(test)]
@@ -112,6 +114,7 @@ impl<'a> Lookup<'a> {
 pub(crate) struct Loaded {
     pub(crate) tasks: Vec<TaskState>,
     pub(crate) inbox: Vec<(InboxKey, [u8; 16])>,
+    pub(crate) keys: Vec<(Box<str>, TaskId)>,
 }
 
 /// What one transaction writes. Tasks are given as they are at its end.
@@ -125,12 +128,13 @@ pub(crate) struct Writes<'a> {
     pub(crate) payloads: Vec<NewPayload<'a>>,
 }
 
-/// What a synchronized group changes of a task beside its output.
+/// What changes of a task beside its state and output.
 #[derive(Debug)]
 pub(crate) struct NewPayload<'a> {
     pub(crate) task: &'a TaskId,
     pub(crate) input: Option<&'a Json>,
     pub(crate) reservation: Option<&'a Json>,
+    pub(crate) progress: Option<&'a Json>,
 }
 
 /// How an outbox row ends, or goes on.

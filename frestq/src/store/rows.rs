@@ -176,6 +176,11 @@ pub(super) fn accepted(row: &Row) -> Result<(InboxKey, [u8; 16])> {
     Ok((key, hash.try_into().unwrap_or_default()))
 }
 
+/// `unique_key, id`
+pub(super) fn unique(row: &Row) -> Result<(Box<str>, TaskId)> {
+    Ok((row.text(0)?.into(), row.text(1)?.into()))
+}
+
 /// The place in the outbox that a new message was given.
 pub(super) fn place(row: &Row) -> Result<(MessageId, i64)> {
     Ok((row.text(0)?.into(), row.get(1)?))
@@ -267,6 +272,7 @@ pub(super) fn task(row: &Row) -> Result<TaskRecord> {
         input_data: row.json(11)?,
         output_data: row.json(12)?,
         reservation_data: row.json(21)?,
+        progress: row.json(22)?,
         pingback_date: row.moment_if_any(13)?,
         expiration_date: row.moment_if_any(14)?,
         info: row.get(15)?,

@@ -368,7 +368,7 @@ impl Federation {
         }
         self.flights.swap_remove(flight);
         let verdict = match answer {
-            Answer::Accepted | Answer::Ignored => Verdict::Delivered,
+            Answer::Accepted | Answer::Ignored | Answer::Known(_) => Verdict::Delivered,
             Answer::Conflict(why) => Verdict::Refused { status: 409, why },
             Answer::UnknownTask => Verdict::Refused {
                 status: 404,

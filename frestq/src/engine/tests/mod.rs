@@ -50,6 +50,7 @@ impl Peer {
                 Err(Missing::Child(parent, order)) => {
                     self.world.places.insert((parent, order), None);
                 }
+                Err(Missing::Key(key)) => drop(self.world.keys.insert(key, None)),
                 Err(Missing::Family(parent)) => {
                     self.world.families.insert(parent, Vec::new());
                 }
@@ -112,6 +113,7 @@ fn new_task(id: &str, role: Role, peer: PeerId) -> NewTask {
         info: None,
         pingback_at: None,
         priority: 0,
+        unique_key: None,
         created_at: NOW,
     }
 }

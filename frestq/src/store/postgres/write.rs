@@ -164,6 +164,14 @@ impl PgWriter {
         for row in rows {
             loaded.tasks.push(rows::state(&row.into())?);
         }
+        if !lookup.keys.is_empty() {
+            const KEYS: &str =
+                "SELECT unique_key, id FROM tasks WHERE unique_key = ANY($1) AND status < 10";
+            let query = sqlx::query(KEYS).bind(column(&lookup.keys, |key| *key));
+            for row in self.fetch(query).await? {
+                loaded.keys.push(rows::unique(&row.into())?);
+            }
+        }
         if !lookup.inbox.is_empty() {
             loaded.inbox = self.load_inbox(&lookup.inbox).await?;
         }
@@ -275,11 +283,11 @@ impl PgWriter {
 
     async fn create(&mut self, writes: &Writes<'_>) -> Result<()> {
         const SQL: &str = "INSERT INTO tasks (id, kind, role, peer, queue, action, status, attempt, failures, epoch, owner, rev, \
-             run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment, round, reserved, wake_at, priority) \
+             run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment, round, reserved, wake_at, priority, unique_key) \
              SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], \
              $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], \
              $15::bigint[], $16::bigint[], $17::bigint[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bigint[], \
-             $24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[])";
+             $24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[], $31::text[])";
         let rows = &writes.created;
         let query = sqlx::query(SQL)
             .bind(column(rows, |(_, s, _)| s.id.as_str()))
@@ -317,7 +325,8 @@ impl PgWriter {
             .bind(column(rows, |(_, s, _)| s.round))
             .bind(column(rows, |(_, s, _)| s.reserved))
             .bind(column(rows, |(_, s, _)| micros(s.wake_at)))
-            .bind(column(rows, |(new, ..)| new.priority));
+            .bind(column(rows, |(new, ..)| new.priority))
+            .bind(column(rows, |(new, ..)| new.unique_key.as_deref()));
         self.fetch(query).await.map(drop)
     }
 
@@ -354,13 +363,14 @@ impl PgWriter {
 
     async fn replace_payloads(&mut self, writes: &Writes<'_>) -> Result<()> {
         const SQL: &str = "UPDATE tasks SET input = coalesce(v.input, tasks.input), \
-             reservation = coalesce(v.reservation, tasks.reservation) \
-             FROM UNNEST($1::text[], $2::text[], $3::text[]) AS v (id, input, reservation) WHERE tasks.id = v.id";
+             reservation = coalesce(v.reservation, tasks.reservation), progress = coalesce(v.progress, tasks.progress) \
+             FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) AS v (id, input, reservation, progress) WHERE tasks.id = v.id";
         let rows = &writes.payloads;
         let query = sqlx::query(SQL)
             .bind(column(rows, |row| row.task.as_str()))
             .bind(column(rows, |row| row.input.map(|json| json.get())))
-            .bind(column(rows, |row| row.reservation.map(|json| json.get())));
+            .bind(column(rows, |row| row.reservation.map(|json| json.get())))
+            .bind(column(rows, |row| row.progress.map(|json| json.get())));
         self.fetch(query).await.map(drop)
     }
 

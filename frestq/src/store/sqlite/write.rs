@@ -81,6 +81,8 @@ impl SqliteWriter {
             select_state!(" FROM json_each(?) v CROSS JOIN tasks t ON t.parent = v.value;");
         const INBOX: &str = "SELECT i.peer, i.message, i.hash FROM json_each(?) v \
              CROSS JOIN inbox i ON i.peer = v.value->>0 AND i.message = v.value->>1;";
+        const KEYS: &str = "SELECT t.unique_key, t.id, 0, 0 FROM json_each(?) v \
+             CROSS JOIN tasks t ON t.unique_key = v.value AND t.status < 10;";
         let keys = lookup.inbox.iter();
         let keys: Vec<_> = keys.map(|key| (key.peer.0, key.message.as_str())).collect();
         let (mut sql, mut values) = (String::new(), Vec::new());
@@ -101,6 +103,11 @@ impl SqliteWriter {
                 serde_json::to_string(&lookup.families)?,
             ),
             (INBOX, keys.len(), serde_json::to_string(&keys)?),
+            (
+                KEYS,
+                lookup.keys.len(),
+                serde_json::to_string(&lookup.keys)?,
+            ),
         ] {
             if wanted > 0 {
                 sql.push_str(statement);
@@ -110,10 +117,10 @@ impl SqliteWriter {
         let mut loaded = Loaded::default();
         for row in self.fetch(&sql, values).await? {
             // The rows of all statements come in one stream; they differ in their width.
-            if row.width() == 3 {
-                loaded.inbox.push(rows::accepted(&row)?);
-            } else {
-                loaded.tasks.push(rows::state(&row)?);
+            match row.width() {
+                3 => loaded.inbox.push(rows::accepted(&row)?),
+                4 => loaded.keys.push(rows::unique(&row)?),
+                _ => loaded.tasks.push(rows::state(&row)?),
             }
         }
         Ok(loaded)
@@ -158,11 +165,11 @@ impl SqliteWriter {
                 .collect();
             self.put_aside(
                 "INSERT INTO tasks (id, kind, role, peer, queue, action, status, attempt, failures, epoch, owner, rev, \
-                 run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment, round, reserved, wake_at, priority) \
+                 run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment, round, reserved, wake_at, priority, unique_key) \
                  SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, \
                  value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, value->>15, \
                  value->>16, value->>17, value->>18, value->>19, value->>20, value->>21, value->>22, value->>23, value->>24, value->>25, \
-                 value->>26, value->>27, value->>28, value->>29 \
+                 value->>26, value->>27, value->>28, value->>29, value->>30 \
                  FROM json_each(?)",
                 &rows,
             )?;
@@ -192,12 +199,13 @@ impl SqliteWriter {
                         new.task,
                         new.input.map(|json| json.get()),
                         new.reservation.map(|json| json.get()),
+                        new.progress.map(|json| json.get()),
                     )
                 })
                 .collect();
             self.put_aside(
                 "UPDATE tasks SET input = coalesce(v.value->>1, input), \
-                 reservation = coalesce(v.value->>2, reservation) \
+                 reservation = coalesce(v.value->>2, reservation), progress = coalesce(v.value->>3, progress) \
                  FROM json_each(?) v WHERE tasks.id = v.value->>0",
                 &rows,
             )?;
@@ -348,7 +356,7 @@ struct NewRow<'a>(&'a NewTask, &'a TaskState, Option<&'a Json>);
 impl Serialize for NewRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(new, state, output) = self;
-        let mut row = serializer.serialize_tuple(30)?;
+        let mut row = serializer.serialize_tuple(31)?;
         row.serialize_element(&state.id)?;
         row.serialize_element(&state.kind.code())?;
         row.serialize_element(&state.role.code())?;
@@ -379,6 +387,7 @@ impl Serialize for NewRow<'_> {
         row.serialize_element(&state.reserved)?;
         row.serialize_element(&state.wake_at.map(|at| at.as_microsecond()))?;
         row.serialize_element(&new.priority)?;
+        row.serialize_element(&new.unique_key)?;
         row.end()
     }
 }

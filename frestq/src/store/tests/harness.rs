@@ -178,6 +178,7 @@ pub(super) fn new_task(id: &str) -> NewTask {
         info: None,
         pingback_at: None,
         priority: 0,
+        unique_key: None,
         created_at: at(0),
     }
 }

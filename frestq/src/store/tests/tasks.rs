@@ -60,6 +60,7 @@ async fn a_task_comes_back_as_it_was_stored(database: Arc<Database>) {
         info: Some("Wahl \u{1F5F3}".into()),
         pingback_at: Some(at(7)),
         priority: 0,
+        unique_key: None,
         created_at: at(1),
     };
     create(&mut writer, &[plain.clone(), full.clone()]).await;
