@@ -73,6 +73,13 @@ async fn wait(gate: Gate, task: Task) -> anyhow::Result<u32> {
     Ok(task.attempt())
 }
 
+/// Says how far it is, and waits.
+#[frestq::task(queue = "work", action = "report")]
+async fn report(gate: Gate, task: Task) -> anyhow::Result<()> {
+    task.progress(0.4, "mixing").await?;
+    gate.wait().await
+}
+
 /// Blocks its thread, as no handler should.
 #[frestq::task(queue = "blocking", action = "block")]
 async fn block(gate: Gate, task: Task) -> anyhow::Result<u32> {
@@ -317,6 +324,8 @@ struct Order {
     info: Option<String>,
     expires_in_ms: Option<u64>,
     delay_ms: Option<u64>,
+    priority: Option<i32>,
+    unique: Option<String>,
 }
 
 async fn send(State(peer): State<Frestq>, Json(order): Json<Order>) -> frestq::Result<Json<Value>> {
@@ -333,6 +342,12 @@ async fn send(State(peer): State<Frestq>, Json(order): Json<Order>) -> frestq::R
     }
     if let Some(ms) = order.delay_ms {
         task = task.delay(Duration::from_millis(ms));
+    }
+    if let Some(priority) = order.priority {
+        task = task.priority(priority);
+    }
+    if let Some(key) = order.unique {
+        task = task.unique(key);
     }
     let task = peer.send(task).await?;
     Ok(Json(json!({ "id": task.id() })))
