@@ -111,13 +111,14 @@ mod signals;
 mod store;
 mod tending;
 mod transaction;
+mod trust;
 mod vital;
 mod wire;
 mod worker;
 
 pub use app::App;
 pub use compose::{Action, Compose, External, Node, Parallel, Sequential, SimpleTask};
-pub use config::{Config, DeliveryConfig, Limits, QueueConfig};
+pub use config::{Config, DeliveryConfig, Limits, PeerConfig, QueueConfig, TlsConfig};
 pub use context::Task;
 pub use error::{Error, Result, TaskError};
 pub use handler::{FromTask, Handler, IntoOutcome, Recovery, Requirements};
