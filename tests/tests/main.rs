@@ -18,6 +18,7 @@ mod handlers;
 mod lifecycle;
 mod pressure;
 mod processes;
+mod tls;
 mod trees;
 mod wire;
 mod wire_trees;

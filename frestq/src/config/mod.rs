@@ -169,6 +169,11 @@ impl Config {
         self.queues.entry(name.to_owned()).or_default()
     }
 
+    /// Another peer, to be changed.
+    pub fn peer(&mut self, name: &str) -> &mut PeerConfig {
+        self.peers.entry(name.to_owned()).or_default()
+    }
+
     /// This peer's address.
     pub(crate) fn root_url(&self) -> Result<PeerUrl> {
         match &self.root_url {
