@@ -4,7 +4,7 @@
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quote::quote;
 
-use crate::{ast::Handler, valid::Faults};
+use crate::{ast::Handler, attr::Owner, valid::Faults};
 
 /// The user's item. Not if it is a function that takes `self`, which rustc would report a second
 /// time.
@@ -13,14 +13,24 @@ pub(crate) fn item(handler: &Handler, item: TokenStream) -> TokenStream {
         Handler::Function(function) if function.signature.receiver().is_some() => {
             TokenStream::new()
         }
-        // Associated types have no defaults yet.
-        Handler::Implementation(block) if !block.names_reservation => with_member(
-            item,
-            quote!(
-                type Reservation = ();
-            ),
-        ),
+        // Associated types have no defaults yet. Another trait of that name has no input.
+        Handler::Implementation(block) if !block.names_reservation && block.input.is_some() => {
+            with_member(
+                item,
+                quote!(
+                    type Reservation = ();
+                ),
+            )
+        }
         _ => item,
+    }
+}
+
+/// An item that the attribute can't go on, with what another one would have added to it.
+pub(crate) fn foreign(item: TokenStream) -> TokenStream {
+    match Handler::parse(Owner::Task, item.clone()) {
+        Ok(handler) => self::item(&handler, item),
+        Err(_) => item,
     }
 }
 

@@ -72,7 +72,7 @@ fn handler(
         Ok(handler) => handler,
         Err(error) => {
             faults.push(error);
-            return fallback::with_faults(item, faults);
+            return fallback::with_faults(fallback::foreign(item), faults);
         }
     };
     let sound = valid::item(owner, &handler, &mut faults);

@@ -2,7 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, routing::MethodRouter};
+use axum::{
+    Router,
+    extract::connect_info::Connected,
+    routing::MethodRouter,
+    serve::{IncomingStream, Listener},
+};
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 
 use crate::{
@@ -20,7 +25,12 @@ use crate::{
     signals::Signals,
     store::{Purpose, Store},
     tending,
-    wire::{client::Client, routes},
+    trust::{Members, Trust},
+    wire::{
+        client::Client,
+        routes,
+        tls::{Caller, Identity, Plain, Tls},
+    },
     worker::{self, Worker},
 };
 
@@ -96,6 +106,14 @@ impl App {
         let registry = Registry::collect();
         registry.check(&states, config.queues.keys().map(String::as_str))?;
         let url = config.root_url()?;
+        let identity = Identity::load(&config.tls)?;
+        let members = match config.is_open() {
+            true => None,
+            false => Some(Members::load(&config.peers)?),
+        };
+        let trust = Arc::new(Trust::new(members));
+        let tls = identity.as_ref().map(Identity::server).transpose()?;
+        let fingerprint = identity.as_ref().and_then(Identity::fingerprint);
         let store = Arc::new(Store::open(&config.database(), Purpose::Serve).await?);
         let bind = config.bind();
         let listen = |source| Error::Bind {
@@ -105,7 +123,7 @@ impl App {
         let listener = TcpListener::bind(bind).await.map_err(listen)?;
         store.set_own_url(&url).await?;
         let node = store.join(&config.node_name(), clock.now()).await?;
-        let peers = Arc::new(Peers::load(&store).await?);
+        let peers = Arc::new(Peers::load(&store, trust.clone()).await?);
         let admission = Arc::new(Admission::new(config.limits.clone()));
         admission.reset(store.open_tasks().await?);
         let (signals, wakes) = Signals::new();
@@ -137,7 +155,7 @@ impl App {
             store: store.clone(),
             peers: peers.clone(),
             commits: commits.clone(),
-            client: Client::new(&config.delivery)?,
+            client: Client::new(&config.delivery, trust.clone(), identity)?,
             config: config.delivery.clone(),
             clock: clock.clone(),
             own_url: url.clone(),
@@ -151,6 +169,7 @@ impl App {
             registry,
             store,
             peers,
+            trust,
             commits,
             signals,
             admission,
@@ -166,8 +185,14 @@ impl App {
         let router = router
             .merge(routes::routes(peer.config().body_limit))
             .with_state(peer.clone());
-        let server = tokio::spawn(serve_http(listener, router, stopping));
-        tracing::info!("serving {} on {bind}", peer.url());
+        let server = match tls {
+            Some(tls) => tokio::spawn(serve_http(Tls::new(listener, tls), router, stopping)),
+            None => tokio::spawn(serve_http(Plain(listener), router, stopping)),
+        };
+        match fingerprint {
+            Some(own) => tracing::info!("serving {} on {bind} as {own}", peer.url()),
+            None => tracing::info!("serving {} on {bind}", peer.url()),
+        }
         Ok(Running {
             peer,
             node,
@@ -180,15 +205,16 @@ impl App {
     }
 }
 
-async fn serve_http(listener: TcpListener, router: Router, mut stopping: watch::Receiver<bool>) {
-    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
-        // Answers are small, and waiting to join them only delays them.
-        let _ = stream.set_nodelay(true);
-    });
+async fn serve_http<L>(listener: L, router: Router, mut stopping: watch::Receiver<bool>)
+where
+    L: Listener<Addr = Caller>,
+    Caller: for<'a> Connected<IncomingStream<'a, L>>,
+{
     let stopped = async move {
         let _ = stopping.wait_for(|stop| *stop).await;
     };
-    if let Err(error) = axum::serve(listener, router)
+    let service = router.into_make_service_with_connect_info::<Caller>();
+    if let Err(error) = axum::serve(listener, service)
         .with_graceful_shutdown(stopped)
         .await
     {
@@ -295,6 +321,10 @@ impl Running {
         });
         if closed.await.is_err() {
             tracing::warn!("the database took too long to close; what was promised is in it");
+        }
+        match peer.0.trust.refusals.count() {
+            0 => {}
+            count => tracing::info!("{count} messages were refused to those who may not send them"),
         }
         tracing::info!("stopped");
     }

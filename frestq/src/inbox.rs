@@ -18,10 +18,12 @@ use crate::{
     peer::Frestq,
     registry::{HandlerKind, Registration},
     signals::WakeReason,
+    trust::{Cause, Member},
     wire::{
         BATCH, CANCEL_RESERVATION, CANCEL_TASK, CONFIRM_RESERVATION, EXECUTE_SYNCHRONIZED,
         INTERNAL_QUEUE, REFUSE_RESERVATION, SYNCHRONIZE_TASK, UPDATE_TASK,
         message::{BatchAnswer, ConfirmData, Envelope, PerformData, UpdateData, parse_batch},
+        tls::Caller,
     },
 };
 
@@ -60,8 +62,14 @@ impl Refusal {
 }
 
 /// Takes one request for `queue`. `extensions`: its sender shows that it reads ours.
-pub(crate) async fn receive(peer: &Frestq, queue: &str, body: &[u8], extensions: bool) -> Response {
-    match take(peer, queue, body, extensions).await {
+pub(crate) async fn receive(
+    peer: &Frestq,
+    caller: &Caller,
+    queue: &str,
+    body: &[u8],
+    extensions: bool,
+) -> Response {
+    match take(peer, caller, queue, body, extensions).await {
         Ok(response) => response,
         Err(refusal) => {
             tracing::debug!(
@@ -77,19 +85,28 @@ pub(crate) async fn receive(peer: &Frestq, queue: &str, body: &[u8], extensions:
 
 async fn take(
     peer: &Frestq,
+    caller: &Caller,
     queue: &str,
     body: &[u8],
     extensions: bool,
 ) -> Result<Response, Refusal> {
+    let member = identify(peer, caller)?;
     let text = str::from_utf8(body)
         .map_err(|e| Refusal::new(400, format!("the body is not UTF-8: {e}")))?;
     let envelope = Envelope::parse(text).map_err(|why| Refusal::new(400, why))?;
+    if let Some(member) = member.filter(|member| member.url != envelope.sender) {
+        let cause = Cause::ForeignSender(member.name.clone());
+        peer.0.trust.refusals.note(cause);
+        let why = "`sender_url` is not the address that is registered for this certificate";
+        return Err(Refusal::new(403, why));
+    }
     if let Some(full) = peer.0.admission.refuse_message() {
         return Err(Refusal::new(503, full));
     }
     let sender = Sender {
         url: envelope.sender.clone(),
         extensions,
+        member,
     };
     let known = sender.recognize(peer).await?;
     if queue == INTERNAL_QUEUE && envelope.action == BATCH {
@@ -98,7 +115,7 @@ async fn take(
             .map(Response::Batch);
     }
     // Held until the answer is known.
-    let (event, _permit) = understand(peer, known, queue, text, envelope)?;
+    let (event, _permit) = understand(peer, member, known, queue, text, envelope)?;
     let mut events = vec![event];
     sender.sign(peer, known, &mut events).await?;
     let answers = commit(peer, events, text.len()).await?;
@@ -111,7 +128,7 @@ async fn take(
 /// Each message of a batch is accepted or refused on its own; all that can be are stored together.
 async fn take_batch(
     peer: &Frestq,
-    sender: &Sender,
+    sender: &Sender<'_>,
     known: Option<PeerId>,
     batch: &Envelope,
 ) -> Result<Vec<BatchAnswer>, Refusal> {
@@ -135,7 +152,8 @@ async fn take_batch(
                 let why = "field `sender_url` is not the one of the batch";
                 return Err((id, Refusal::new(403, why)));
             }
-            match understand(peer, known, &entry.queue, entry.message.get(), envelope) {
+            let text = entry.message.get();
+            match understand(peer, sender.member, known, &entry.queue, text, envelope) {
                 Ok((event, permit)) => {
                     permits.extend(permit);
                     Ok((id, event))
@@ -192,14 +210,36 @@ fn message_id(message: &RawValue) -> String {
         .unwrap_or_default()
 }
 
-/// Who sent it. Without configured peers everybody on the loopback is who he says he is, and becomes
-/// known with the first message that makes sense; one that is refused leaves no trace.
-struct Sender {
-    url: PeerUrl,
-    extensions: bool,
+/// The registered peer whose certificate the connection has shown; none in open mode, where nobody
+/// has an identity. A stranger learns nothing, not even which of his faults it is.
+fn identify<'a>(peer: &'a Frestq, caller: &Caller) -> Result<Option<&'a Member>, Refusal> {
+    let Some(members) = peer.0.trust.members() else {
+        return Ok(None);
+    };
+    let cause = match &caller.certificate {
+        None => Cause::NoCertificate,
+        Some(pin) => match members.by_pin(pin) {
+            Some(member) => return Ok(Some(member)),
+            None => Cause::UnknownCertificate(*pin),
+        },
+    };
+    peer.0.trust.refusals.note(cause);
+    Err(Refusal::new(
+        403,
+        "this connection is not one of a registered peer",
+    ))
 }
 
-impl Sender {
+/// Who sent it. Without configured peers everybody on the loopback is who he says he is, and becomes
+/// known with the first message that makes sense; one that is refused leaves no trace.
+struct Sender<'a> {
+    url: PeerUrl,
+    extensions: bool,
+    /// The registered peer; none in open mode.
+    member: Option<&'a Member>,
+}
+
+impl Sender<'_> {
     /// Its row, if it is known; then it is noted that it is there.
     async fn recognize(&self, peer: &Frestq) -> Result<Option<PeerId>, Refusal> {
         let known = peer.0.peers.by_url(&self.url);
@@ -256,6 +296,7 @@ impl Sender {
 /// What the message asks for, if it is something that this peer does.
 fn understand(
     peer: &Frestq,
+    member: Option<&Member>,
     sender: Option<PeerId>,
     queue: &str,
     text: &str,
@@ -293,7 +334,7 @@ fn understand(
     let missing = || Refusal::new(400, "field `task_id` is missing");
     let malformed = |why| Refusal::new(400, why);
     let what = if queue != INTERNAL_QUEUE {
-        let handler = handler(peer, queue, &envelope.action)?;
+        let handler = handler(peer, member, queue, &envelope.action)?;
         let admitted = peer.0.admission.admit(sender);
         permit = Some(admitted.map_err(|full| Refusal::new(503, full))?);
         let (id, kind, input) = match handler.kind {
@@ -316,7 +357,7 @@ fn understand(
         What::Task(Box::new(task))
     } else if envelope.action == SYNCHRONIZE_TASK {
         let asked = PerformData::parse(&envelope.data).map_err(malformed)?;
-        handler(peer, &asked.queue, &asked.action)?;
+        handler(peer, member, &asked.queue, &asked.action)?;
         let admitted = peer.0.admission.admit(sender);
         permit = Some(admitted.map_err(|full| Refusal::new(503, full))?);
         let id = envelope.task_id.or(asked.task_id).ok_or_else(missing)?;
@@ -374,18 +415,30 @@ fn understand(
     Ok((Event::Receive(Box::new(Received { row, what })), permit))
 }
 
-/// The handler that other peers may ask for.
-fn handler(peer: &Frestq, queue: &str, action: &str) -> Result<&'static Registration, Refusal> {
+/// The handler that the sender may ask for. What it may not have is for it what does not exist.
+fn handler(
+    peer: &Frestq,
+    member: Option<&Member>,
+    queue: &str,
+    action: &str,
+) -> Result<&'static Registration, Refusal> {
+    let granted = |queue: &str, action: &str| member.is_none_or(|m| m.may(queue, action));
     let handler = peer.0.registry.get(queue, action);
-    handler
-        .filter(|handler| !handler.options.local)
-        .ok_or_else(|| {
-            let known = peer.0.registry.describe();
-            Refusal::new(
-                404,
-                format!("queue {queue:?} has no action {action:?}; {known}"),
-            )
-        })
+    let handler = handler.filter(|handler| !handler.options.local);
+    if let (Some(handler), Some(member)) = (handler, member)
+        && !granted(queue, action)
+    {
+        let (queue, action) = (handler.queue.to_owned(), handler.action.to_owned());
+        let cause = Cause::NotGranted(member.name.clone(), queue, action);
+        peer.0.trust.refusals.note(cause);
+    }
+    handler.filter(|_| granted(queue, action)).ok_or_else(|| {
+        let known = peer.0.registry.describe_those(granted);
+        Refusal::new(
+            404,
+            format!("queue {queue:?} has no action {action:?}; {known}"),
+        )
+    })
 }
 
 /// The row of a task that another peer hands us.

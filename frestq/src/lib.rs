@@ -112,6 +112,7 @@ mod signals;
 mod store;
 mod tending;
 mod transaction;
+mod trust;
 mod vital;
 mod wire;
 mod worker;
@@ -120,7 +121,7 @@ pub use app::App;
 pub use compose::{
     Action, Compose, External, Node, Parallel, Sequential, SimpleTask, Synchronized,
 };
-pub use config::{Config, DeliveryConfig, Limits, QueueConfig};
+pub use config::{Config, DeliveryConfig, Limits, PeerConfig, QueueConfig, TlsConfig};
 pub use context::Task;
 pub use director::{Director, Group, NamedDirector, Subtask};
 pub use error::{Error, Result, TaskError};

@@ -23,6 +23,7 @@ use crate::{
     registry::Registry,
     signals::{Ended, Signals, Watch},
     store::Store,
+    trust::Trust,
 };
 
 /// Other processes of this peer may end a task without telling us; we look again after this.
@@ -39,6 +40,7 @@ pub(crate) struct Inner {
     pub(crate) registry: Registry,
     pub(crate) store: Arc<Store>,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) trust: Arc<Trust>,
     pub(crate) commits: Commits,
     pub(crate) signals: Arc<Signals>,
     pub(crate) admission: Arc<Admission>,

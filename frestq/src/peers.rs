@@ -9,11 +9,15 @@ use crate::{
     error::{Error, Result},
     model::{PeerId, PeerUrl},
     store::{PeerHealth, PeerRow, Store},
+    trust::Trust,
 };
 
 /// The rows of `peers`, read once and written through.
 #[derive(Default)]
-pub(crate) struct Peers(RwLock<Known>);
+pub(crate) struct Peers {
+    known: RwLock<Known>,
+    trust: Arc<Trust>,
+}
 
 #[derive(Default)]
 struct Known {
@@ -22,8 +26,11 @@ struct Known {
 }
 
 impl Peers {
-    pub(crate) async fn load(store: &Store) -> Result<Self> {
-        let peers = Self::default();
+    pub(crate) async fn load(store: &Store, trust: Arc<Trust>) -> Result<Self> {
+        let peers = Self {
+            trust,
+            ..Self::default()
+        };
         for row in store.peers().await? {
             peers.put(row);
         }
@@ -33,7 +40,7 @@ impl Peers {
     fn put(&self, row: PeerRow) -> Arc<PeerRow> {
         let row = Arc::new(row);
         let mut known = self
-            .0
+            .known
             .write()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         known.by_url.insert(row.url.clone(), row.id);
@@ -67,14 +74,19 @@ impl Peers {
     fn read<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
         look(
             &self
-                .0
+                .known
                 .read()
                 .unwrap_or_else(|poisoned| poisoned.into_inner()),
         )
     }
 
-    /// The peer with this address. In open mode whoever speaks or is spoken to becomes known.
+    /// The peer with this address. In open mode whoever speaks or is spoken to becomes known,
+    /// else only who is registered.
     pub(crate) async fn find_or_add(&self, store: &Store, url: &PeerUrl) -> Result<PeerId> {
+        let members = self.trust.members();
+        if members.is_some_and(|members| members.by_url(url).is_none()) {
+            return Err(Error::UnknownPeer(url.clone()));
+        }
         match self.by_url(url) {
             Some(id) => Ok(id),
             None => Ok(self.put(store.add_peer(url).await?).id),
@@ -97,7 +109,7 @@ impl Peers {
     /// Changes it in memory, as a whole: requests and messages report at the same time.
     fn change(&self, id: PeerId, change: impl FnOnce(&mut PeerHealth)) -> Option<PeerHealth> {
         let mut known = self
-            .0
+            .known
             .write()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         let row = known.by_id.get_mut(&id)?;

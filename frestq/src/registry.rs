@@ -230,9 +230,14 @@ impl Registry {
 
     /// What an unknown action is answered with: what there is, and why something may be missing.
     pub(crate) fn describe(&self) -> String {
+        self.describe_those(|_, _| true)
+    }
+
+    /// The same of those whose queue and action may be told.
+    pub(crate) fn describe_those(&self, told: impl Fn(&str, &str) -> bool) -> String {
         let known: Vec<_> = self
             .iter()
-            .filter(|h| !h.options.local)
+            .filter(|h| !h.options.local && told(h.queue, h.action))
             .map(|h| format!("{}/{}", h.queue, h.action))
             .collect();
         if known.is_empty() {

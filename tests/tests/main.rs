@@ -19,6 +19,7 @@ mod lifecycle;
 mod options;
 mod pressure;
 mod processes;
+mod tls;
 mod trees;
 mod wire;
 mod wire_trees;

@@ -15,6 +15,8 @@ use crate::{
     model::ActionOptions,
     registry::{HandlerKind, Registration, Registry},
     store::{Purpose, Store},
+    trust::Members,
+    wire::tls::Identity,
 };
 
 /// What was found.
@@ -70,6 +72,14 @@ async fn look(app: &App, loaded: &Loaded, registry: &Registry) -> Result<Finding
     let config = &loaded.config;
     let mut faults = loaded.faults.clone();
     faults.extend(config.faults());
+    if config.faults().is_empty() {
+        let own = Identity::load(&config.tls).err();
+        let others = Members::load(&config.peers).err();
+        faults.extend(own.into_iter().chain(others).map(|fault| match fault {
+            Error::Config(why) => why,
+            other => other.to_string(),
+        }));
+    }
     match registry.check(&app.states, config.queues.keys().map(String::as_str)) {
         Ok(()) => {}
         Err(Error::Handlers(found)) => {

@@ -15,9 +15,9 @@ const LIMIT: u32 = 20;
 #[command(
     version,
     disable_help_subcommand = true,
-    group(ArgGroup::new("what").args(["createdb", "tasks", "messages", "show_task", "show_message", "watch", "check"])),
+    group(ArgGroup::new("what").args(["createdb", "tasks", "messages", "show_task", "show_message", "watch", "check", "peers", "new_certificate"])),
     group(ArgGroup::new("listing").args(["tasks", "messages"])),
-    group(ArgGroup::new("reading").args(["tasks", "messages", "show_task", "show_message", "watch", "check"])),
+    group(ArgGroup::new("reading").args(["tasks", "messages", "show_task", "show_message", "watch", "check", "peers"])),
     after_help = "Ids may be cut short as long as they stay unique. Every key of frestq.toml can also be set in the \
         environment, as FRESTQ_ and its name in capitals; --check shows what is in effect."
 )]
@@ -46,6 +46,12 @@ pub(super) struct Flags {
     /// Follow a task until it ends; exits with 0 if it finished and with 1 if it did not
     #[arg(long, value_name = "ID", value_parser = id)]
     pub(super) watch: Option<String>,
+    /// List the other peers: their certificates, what each may ask for, and whether it can be reached
+    #[arg(long)]
+    pub(super) peers: bool,
+    /// Make a key and a self-signed certificate, NAME.key and NAME.pem, and show its fingerprint
+    #[arg(long, value_name = "NAME")]
+    pub(super) new_certificate: Option<String>,
     /// Check configuration, handlers and database without serving; exits with 1 on any fault
     #[arg(long)]
     pub(super) check: bool,
@@ -78,8 +84,13 @@ impl Flags {
 
     /// Whether no flag asks for anything else.
     pub(super) fn serves(&self) -> bool {
-        let reads = self.tasks || self.messages || self.check;
-        let ids = [&self.show_task, &self.show_message, &self.watch];
+        let reads = self.tasks || self.messages || self.check || self.peers;
+        let ids = [
+            &self.show_task,
+            &self.show_message,
+            &self.watch,
+            &self.new_certificate,
+        ];
         !reads && !self.createdb && ids.iter().all(|id| id.is_none())
     }
 

@@ -3,11 +3,13 @@
 //! Everything but serving and `--createdb` only reads the database, so it works whether the peer is
 //! up or down.
 
+mod certificate;
 mod check;
 mod find;
 mod flags;
 mod list;
 mod output;
+mod peers;
 mod show;
 mod table;
 #[cfg(test)]
@@ -67,6 +69,10 @@ fn start(
     configure: impl FnOnce(App) -> App,
 ) -> Result<u8, Stop> {
     logging::start(&log_level(flags, surroundings)?);
+    if let Some(name) = &flags.new_certificate {
+        certificate::make(name, &mut io::stdout().lock())?;
+        return Ok(0);
+    }
     let app = configure(App::new());
     let loaded = Loaded::read(&app.config, surroundings)?;
     if flags.serves() {
@@ -136,13 +142,19 @@ async fn run(
         return Ok(if sound { 0 } else { 1 });
     }
     list::filters(flags)?;
-    let database = loaded.into_config()?.database();
+    let config = loaded.into_config()?;
+    let database = config.database();
     if flags.createdb {
         create(&database, &app.schema, out).await?;
         return Ok(0);
     }
     let store = Store::open(&database, Purpose::Look).await?;
-    let done = read(flags, &store, width, out).await;
+    let done = match flags.peers {
+        true => peers::list(&store, &config, flags.json, width, out)
+            .await
+            .map(|()| 0),
+        false => read(flags, &store, width, out).await,
+    };
     store.close().await;
     done
 }

@@ -2,6 +2,7 @@
 //!
 //! `load` reads it from its layers, compiled defaults < file < environment < flags.
 
+mod federation;
 mod keys;
 mod layers;
 mod load;
@@ -10,6 +11,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 
+pub use federation::{PeerConfig, TlsConfig};
 pub(crate) use load::{Entry, Loaded, Surroundings};
 pub(crate) use secrets::masked_address;
 
@@ -35,7 +37,8 @@ use crate::{
 pub struct Config {
     /// The port that `root_url` and `bind` have unless they are given; 5000 by default.
     pub port: u16,
-    /// This peer's address, and its name on the wire; `http://127.0.0.1:PORT/api/queues` by default.
+    /// This peer's address, and its name on the wire; `http://127.0.0.1:PORT/api/queues` by default, with
+    /// `https` once there is `[tls]`.
     pub root_url: Option<String>,
     /// Where to listen; `127.0.0.1:PORT` by default.
     pub bind: Option<SocketAddr>,
@@ -65,6 +68,10 @@ pub struct Config {
     pub limits: Limits,
     /// How messages are delivered.
     pub delivery: DeliveryConfig,
+    /// What this peer shows others of itself; without it, and without peers, it serves its own machine only.
+    pub tls: TlsConfig,
+    /// The other peers, by a name that this one gives them.
+    pub peers: BTreeMap<String, PeerConfig>,
 }
 
 /// `[queues.NAME]`
@@ -127,6 +134,8 @@ impl Default for Config {
             queues: BTreeMap::new(),
             limits: Limits::default(),
             delivery: DeliveryConfig::default(),
+            tls: TlsConfig::default(),
+            peers: BTreeMap::new(),
         }
     }
 }
@@ -165,11 +174,19 @@ impl Config {
         self.queues.entry(name.to_owned()).or_default()
     }
 
+    /// Another peer, to be changed.
+    pub fn peer(&mut self, name: &str) -> &mut PeerConfig {
+        self.peers.entry(name.to_owned()).or_default()
+    }
+
     /// This peer's address.
     pub(crate) fn root_url(&self) -> Result<PeerUrl> {
         match &self.root_url {
             Some(url) => url.parse(),
-            None => format!("http://127.0.0.1:{}/api/queues", self.port).parse(),
+            None => {
+                let scheme = if self.is_open() { "http" } else { "https" };
+                format!("{scheme}://127.0.0.1:{}/api/queues", self.port).parse()
+            }
         }
     }
 
@@ -219,10 +236,7 @@ impl Config {
         if let Err(error) = self.root_url() {
             faults.push(format!("root_url: {error}"));
         }
-        // Nobody has an identity yet that could be checked, so nobody but this machine may come in.
-        if !self.bind().ip().is_loopback() {
-            faults.push("without peers and [tls] this peer serves the loopback only; set bind = \"127.0.0.1:PORT\" (FRESTQ_BIND)".to_owned());
-        }
+        faults.extend(self.federation_faults());
         let at_least_one = [
             ("delivery.parallel", self.delivery.parallel),
             ("delivery.batch", self.delivery.batch),

@@ -93,6 +93,11 @@ impl PeerUrl {
         &self.0
     }
 
+    /// Whether the way there is encrypted.
+    pub(crate) fn is_https(&self) -> bool {
+        self.0.starts_with("https://")
+    }
+
     /// Where messages for `queue` are posted. Its name is one segment of the path, whatever it holds.
     pub(crate) fn queue(&self, queue: &str) -> String {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');

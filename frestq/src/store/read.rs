@@ -167,6 +167,13 @@ impl Store {
         self.fetch(SQL, Vec::new(), rows::backlog).await
     }
 
+    /// How many messages wait for each peer that any wait for.
+    pub(crate) async fn waiting_messages(&self) -> Result<Vec<(PeerId, i64)>> {
+        const SQL: &str =
+            "SELECT peer, count(*) FROM outbox WHERE state = 0 GROUP BY peer ORDER BY peer";
+        self.fetch(SQL, Vec::new(), rows::count).await
+    }
+
     /// When the next message for `peer` is due after `now`.
     pub(crate) async fn next_delivery(
         &self,

@@ -1,6 +1,11 @@
 //! Posts messages to a peer and says what became of each.
 
-use std::{collections::HashMap, error::Error as _, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    error::Error as _,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use reqwest::{
@@ -11,12 +16,14 @@ use serde_json::value::RawValue;
 
 use super::{
     BATCH, EXTENSIONS, EXTENSIONS_HEADER, INTERNAL_QUEUE, message::BatchAnswer, shows_extensions,
+    tls::Identity,
 };
 use crate::{
     config::DeliveryConfig,
     error::{Error, Result},
     model::{MessageId, OutboxRow, PeerUrl},
     retry::LONGEST_RETRY_AFTER,
+    trust::Trust,
 };
 
 /// The most of an answer that is read for each message in the request.
@@ -59,29 +66,61 @@ pub(crate) enum Exchange {
     },
 }
 
-/// The HTTP client, with its kept-alive connections.
-pub(crate) struct Client(reqwest::Client);
+/// The HTTP clients, with their kept-alive connections: one for all in open mode, else one for each
+/// registered peer, which connects to that peer alone.
+pub(crate) struct Client {
+    config: DeliveryConfig,
+    trust: Arc<Trust>,
+    identity: Option<Identity>,
+    clients: Mutex<HashMap<PeerUrl, reqwest::Client>>,
+    open: reqwest::Client,
+}
 
 impl Client {
-    pub(crate) fn new(config: &DeliveryConfig) -> Result<Self> {
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("frestq/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(config.connect_timeout)
-            .timeout(config.timeout)
-            .redirect(reqwest::redirect::Policy::none())
-            .pool_max_idle_per_host(config.parallel)
-            .tcp_nodelay(true)
-            .no_proxy()
-            .build()
-            .map_err(|e| Error::Config(format!("the HTTP client can't be made: {e}")))?;
-        Ok(Self(client))
+    pub(crate) fn new(
+        config: &DeliveryConfig,
+        trust: Arc<Trust>,
+        identity: Option<Identity>,
+    ) -> Result<Self> {
+        Ok(Self {
+            open: build(config, reqwest::Client::builder())?,
+            config: config.clone(),
+            trust,
+            identity,
+            clients: Mutex::default(),
+        })
+    }
+
+    /// The client that reaches this peer and nobody else.
+    fn to(&self, peer: &PeerUrl) -> Result<reqwest::Client> {
+        let Some(members) = self.trust.members() else {
+            return Ok(self.open.clone());
+        };
+        let unknown = || Error::UnknownPeer(peer.clone());
+        let (Some(member), Some(identity)) = (members.by_url(peer), &self.identity) else {
+            return Err(unknown());
+        };
+        let mut clients = self
+            .clients
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(client) = clients.get(peer) {
+            return Ok(client.clone());
+        }
+        let tls = identity.client(member.pins.clone())?;
+        let builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .https_only(true);
+        let client = build(&self.config, builder)?;
+        clients.insert(peer.clone(), client.clone());
+        Ok(client)
     }
 
     /// Posts one message.
     pub(crate) async fn post(&self, peer: &PeerUrl, message: Arc<OutboxRow>) -> Exchange {
         let body = message.body.to_string();
         match self
-            .exchange(peer.queue(&message.queue), body, LONGEST_ANSWER)
+            .exchange(peer, &message.queue, body, LONGEST_ANSWER)
             .await
         {
             Ok((status, headers, answer)) => {
@@ -107,13 +146,11 @@ impl Client {
     ) -> Exchange {
         let longest = LONGEST_ANSWER + messages.len() * 1024;
         let body = batch_body(own, &messages);
-        let (status, headers, answer) = match self
-            .exchange(peer.queue(INTERNAL_QUEUE), body, longest)
-            .await
-        {
-            Ok(answer) => answer,
-            Err(why) => return Exchange::Failed { messages, why },
-        };
+        let (status, headers, answer) =
+            match self.exchange(peer, INTERNAL_QUEUE, body, longest).await {
+                Ok(answer) => answer,
+                Err(why) => return Exchange::Failed { messages, why },
+            };
         let retry_after = retry_after(&headers);
         let extensions = shown(&headers);
         if status != StatusCode::OK {
@@ -162,13 +199,14 @@ impl Client {
 
     async fn exchange(
         &self,
-        url: String,
+        peer: &PeerUrl,
+        queue: &str,
         body: String,
         longest: usize,
     ) -> Result<(StatusCode, HeaderMap, Vec<u8>), String> {
-        let request = self
-            .0
-            .post(url)
+        let client = self.to(peer).map_err(|error| error.to_string())?;
+        let request = client
+            .post(peer.queue(queue))
             .header(EXTENSIONS_HEADER, EXTENSIONS)
             .body(body);
         let mut response = request.send().await.map_err(chain)?;
@@ -186,6 +224,19 @@ impl Client {
             answer,
         ))
     }
+}
+
+fn build(config: &DeliveryConfig, builder: reqwest::ClientBuilder) -> Result<reqwest::Client> {
+    builder
+        .user_agent(concat!("frestq/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(config.connect_timeout)
+        .timeout(config.timeout)
+        .redirect(reqwest::redirect::Policy::none())
+        .pool_max_idle_per_host(config.parallel)
+        .tcp_nodelay(true)
+        .no_proxy()
+        .build()
+        .map_err(|e| Error::Config(format!("the HTTP client can't be made: {e}")))
 }
 
 /// The error with its causes, without the URL, which the reader knows.

@@ -3,7 +3,7 @@
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, State, rejection::BytesRejection},
+    extract::{ConnectInfo, DefaultBodyLimit, Path, State, rejection::BytesRejection},
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
         header::{ORIGIN, RETRY_AFTER},
@@ -13,7 +13,7 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{EXTENSIONS, EXTENSIONS_HEADER, shows_extensions};
+use super::{EXTENSIONS, EXTENSIONS_HEADER, shows_extensions, tls::Caller};
 use crate::{
     inbox::{self, Refusal, Response},
     peer::Frestq,
@@ -33,6 +33,7 @@ pub(crate) fn routes(body_limit: usize) -> Router<Frestq> {
 
 async fn receive(
     State(peer): State<Frestq>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
     Path(queue): Path<String>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -51,7 +52,7 @@ async fn receive(
     let shown = headers
         .get(EXTENSIONS_HEADER)
         .and_then(|value| value.to_str().ok());
-    match inbox::receive(&peer, &queue, &body, shows_extensions(shown)).await {
+    match inbox::receive(&peer, &caller, &queue, &body, shows_extensions(shown)).await {
         Response::Accepted => StatusCode::OK.into_response(),
         Response::Batch(answers) => Json(answers).into_response(),
         Response::Refused(Refusal { status, message }) => refuse(

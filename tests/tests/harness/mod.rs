@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 pub(crate) use database::{Database, Store};
 pub(crate) use fake::{Fake, Reply};
 pub(crate) use peer::{
-    Answer, ERRORHANDLING, EXTERNAL_A, EXTERNAL_B, Peer, SYNCHRONIZED_A, SYNCHRONIZED_B,
-    TASKTREE_A, TASKTREE_B,
+    Answer, ERRORHANDLING, EXTERNAL_A, EXTERNAL_B, HELLOSSL_A, HELLOSSL_B, Peer, SYNCHRONIZED_A,
+    SYNCHRONIZED_B, TASKTREE_A, TASKTREE_B,
 };
 pub(crate) use proxy::Proxy;
 

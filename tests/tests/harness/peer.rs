@@ -23,6 +23,8 @@ pub(crate) const TASKTREE_B: &str = env!("CARGO_BIN_EXE_frestq-test-tasktree-b")
 pub(crate) const EXTERNAL_A: &str = env!("CARGO_BIN_EXE_frestq-test-external-a");
 pub(crate) const EXTERNAL_B: &str = env!("CARGO_BIN_EXE_frestq-test-external-b");
 pub(crate) const ERRORHANDLING: &str = env!("CARGO_BIN_EXE_frestq-test-errorhandling");
+pub(crate) const HELLOSSL_A: &str = env!("CARGO_BIN_EXE_frestq-test-hellossl-a");
+pub(crate) const HELLOSSL_B: &str = env!("CARGO_BIN_EXE_frestq-test-hellossl-b");
 
 /// What a request was answered.
 #[derive(Clone, Debug)]
@@ -70,6 +72,8 @@ impl Peer {
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(super::PATIENCE)
+            // Peers with certificates of their own are among these.
+            .danger_accept_invalid_certs(true)
             .no_proxy();
         Self {
             name,
@@ -169,7 +173,7 @@ impl Peer {
     /// Starts its process and waits until it answers.
     pub(crate) async fn run(&mut self) {
         self.spawn();
-        let ready = format!("http://127.0.0.1:{}/ready", self.port);
+        let ready = self.view("/ready");
         eventually("the peer answers", async || {
             if let Some(status) = self.process.as_mut().unwrap().try_wait().unwrap() {
                 panic!("peer {} ended with {status}:\n{}", self.name, self.log());
@@ -190,6 +194,11 @@ impl Peer {
         let mut command = self.command();
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.process = Some(command.spawn().unwrap());
+    }
+
+    /// A file in its folder.
+    pub(crate) fn file(&self, name: &str) -> std::path::PathBuf {
+        self.folder.join(name)
     }
 
     fn log_file(&self) -> std::path::PathBuf {
@@ -265,7 +274,8 @@ impl Peer {
 
     /// The address of one of its views.
     pub(crate) fn view(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        let scheme = self.url.split(':').next().unwrap();
+        format!("{scheme}://127.0.0.1:{}{path}", self.port)
     }
 
     /// Posts nothing to one of its views.

@@ -1,0 +1,33 @@
+//! Peer A: `POST /say/hello/{username}` asks peer B to say hello, over TLS. A takes nothing from B but
+//! what B reports on A's own tasks.
+
+use frestq::prelude::*;
+
+/// Where B is, unless the environment says otherwise.
+const B: &str = "https://127.0.0.1:5001/api/queues";
+
+#[derive(Serialize, Deserialize, Action)]
+#[action(queue = "say_queue", action = "hello_world", output = String)]
+struct Hello {
+    username: String,
+}
+
+async fn say_hello(
+    State(peer): State<Frestq>,
+    Path(username): Path<String>,
+) -> frestq::Result<String> {
+    let b = std::env::var("PEER_B").unwrap_or_else(|_| B.into());
+    let task = peer.send(Hello { username }.to(b)).await?;
+    Ok(format!("{}\n", task.id()))
+}
+
+frestq::main!(|app| app
+    .configure(|c| {
+        c.port = 5000;
+        c.tls.certificate = Some("a.pem".into());
+        c.tls.key = Some("a.key".into());
+        let b = c.peer("b");
+        b.url = Some(B.into());
+        b.certificates = vec!["b.pem".into()];
+    })
+    .route("/say/hello/{username}", post(say_hello)));

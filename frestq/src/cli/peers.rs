@@ -1,0 +1,124 @@
+//! `--peers`: who the other peers are, what each may ask for, and whether it can be reached.
+
+use std::{collections::HashMap, io::Write};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{
+    Stop, output,
+    table::{Long, cut, render, whole},
+};
+use crate::{
+    config::Config,
+    error::Result,
+    model::PeerId,
+    store::{PeerHealth, PeerRow, Store},
+    trust::Members,
+};
+
+/// What is known of a peer.
+#[derive(Debug, Serialize)]
+struct Line {
+    /// None for one that has been met and is not registered.
+    name: Option<String>,
+    url: String,
+    certificates: Vec<String>,
+    allow: Vec<String>,
+    breaker: &'static str,
+    next_attempt: Option<Timestamp>,
+    /// Messages that wait for it.
+    backlog: i64,
+    last_error: Option<String>,
+}
+
+/// Writes the registered peers, then the others that the database knows.
+pub(super) async fn list(
+    store: &Store,
+    config: &Config,
+    json: bool,
+    width: Option<u16>,
+    out: &mut dyn Write,
+) -> Result<(), Stop> {
+    let lines = look(store, config).await?;
+    if json {
+        return output::pretty(out, &lines);
+    }
+    let rows: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            let breaker = match line.next_attempt {
+                Some(at) => format!("{}, next attempt {}", line.breaker, at.strftime("%F %TZ")),
+                None => line.breaker.to_owned(),
+            };
+            let pins: Vec<_> = line
+                .certificates
+                .iter()
+                .map(|pin| pin.chars().take(19).collect::<String>())
+                .collect();
+            vec![
+                line.name.clone().unwrap_or_else(|| "-".to_owned()),
+                line.url.clone(),
+                pins.join(" "),
+                line.allow.join(" "),
+                breaker,
+                line.backlog.to_string(),
+                output::one_line(line.last_error.as_deref().unwrap_or_default()),
+            ]
+        })
+        .collect();
+    let columns = [
+        cut("name", 0),
+        cut("url", 1),
+        cut("certificates", 4),
+        cut("allow", 3),
+        whole("breaker", 2),
+        whole("backlog", 5),
+        cut("last_error", 6),
+    ];
+    output::line(out, &render(&columns, &rows, width, Long::Wrapped))
+}
+
+async fn look(store: &Store, config: &Config) -> Result<Vec<Line>> {
+    let members = Members::load(&config.peers)?;
+    let backlog: HashMap<PeerId, i64> = store.waiting_messages().await?.into_iter().collect();
+    let met: Vec<PeerRow> = store
+        .peers()
+        .await?
+        .into_iter()
+        .filter(|row| row.id != PeerId::SELF)
+        .collect();
+    let mut lines = Vec::new();
+    for member in members.all() {
+        let row = met.iter().find(|row| row.url == member.url);
+        let written = config.peers.get(&member.name);
+        lines.push(Line {
+            name: Some(member.name.clone()),
+            certificates: member.pins.iter().map(ToString::to_string).collect(),
+            allow: written.map(|peer| peer.allow.clone()).unwrap_or_default(),
+            ..line(member.url.to_string(), row, &backlog)
+        });
+    }
+    let others = met.iter().filter(|row| members.by_url(&row.url).is_none());
+    lines.extend(others.map(|row| line(row.url.to_string(), Some(row), &backlog)));
+    Ok(lines)
+}
+
+fn line(url: String, row: Option<&PeerRow>, backlog: &HashMap<PeerId, i64>) -> Line {
+    let health = row.map_or_else(PeerHealth::default, |row| row.health.clone());
+    let waiting = row.and_then(|row| backlog.get(&row.id));
+    Line {
+        name: None,
+        url,
+        certificates: Vec::new(),
+        allow: Vec::new(),
+        breaker: if health.failures > 0 {
+            "open"
+        } else {
+            "closed"
+        },
+        next_attempt: health.probe_at,
+        backlog: waiting.copied().unwrap_or_default(),
+        last_error: health.last_error,
+    }
+}

@@ -1,0 +1,111 @@
+//! `[tls]` and `[peers]`: who this peer is, who the others are, and what they may ask for.
+//!
+//! A peer is *open* with neither of the two: everybody is who he says he is, so only its own machine
+//! may come in. With both it is *closed*: an identity is a certificate, and what is not granted is
+//! refused. One without the other is a fault, also on the loopback, since peers without certificates
+//! could not be told apart.
+
+use serde::{Deserialize, Serialize};
+
+use super::Config;
+use crate::{
+    model::PeerUrl,
+    trust::{Fingerprint, Grant},
+};
+
+/// `[tls]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct TlsConfig {
+    /// The file of this peer's certificate, in PEM.
+    pub certificate: Option<String>,
+    /// The file of its key, in PEM; only its owner may be able to read it.
+    pub key: Option<String>,
+    /// Whether TLS 1.2 is spoken too; by default only 1.3.
+    pub allow_tls12: bool,
+}
+
+/// `[peers.NAME]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct PeerConfig {
+    /// Its root queues URL.
+    pub url: Option<String>,
+    /// The certificates it may show: files in PEM, or `sha256:` and the fingerprint in hexadecimal.
+    pub certificates: Vec<String>,
+    /// The tasks it may hand to us: `"queue/action"`, `"queue/*"` or `"*"`; none by default.
+    pub allow: Vec<String>,
+}
+
+impl Config {
+    /// Whether there are no identities.
+    pub(crate) fn is_open(&self) -> bool {
+        self.tls.certificate.is_none() && self.tls.key.is_none() && self.peers.is_empty()
+    }
+
+    /// What can't work of `[tls]` and `[peers]`, without a look at the files they name.
+    pub(super) fn federation_faults(&self) -> Vec<String> {
+        const TLS: &str = "[tls] certificate = \"NAME.pem\", key = \"NAME.key\" (--new-certificate NAME makes them)";
+        const PEERS: &str = "[peers.NAME] url = \"https://...\", certificates = [\"sha256:...\"], allow = [\"queue/action\"]";
+        if self.is_open() {
+            // Nobody has an identity that could be checked, so nobody but this machine may come in.
+            return match self.bind().ip().is_loopback() {
+                true => Vec::new(),
+                false => vec![format!(
+                    "without peers and [tls] this peer serves the loopback only; set bind = \"127.0.0.1:PORT\" (FRESTQ_BIND), or add {TLS} and {PEERS}"
+                )],
+            };
+        }
+        let mut faults = Vec::new();
+        if self.tls.certificate.is_none() || self.tls.key.is_none() {
+            faults.push(format!(
+                "peers are known by their certificates, and this one needs its own; add {TLS}"
+            ));
+        }
+        if self.peers.is_empty() {
+            faults.push(format!(
+                "with [tls] only registered peers may come in, and there are none; add {PEERS}"
+            ));
+        }
+        let own = self.root_url().ok();
+        if own.as_ref().is_some_and(|url| !url.is_https()) {
+            faults.push("root_url must start with https:// where there is [tls]".to_owned());
+        }
+        let mut urls: Vec<(PeerUrl, &str)> = Vec::new();
+        for (name, peer) in &self.peers {
+            let mut fault = |what: String| faults.push(format!("peers.{name}.{what}"));
+            match peer.url.as_deref().map(str::parse::<PeerUrl>) {
+                None => fault("url is missing".to_owned()),
+                Some(Err(error)) => fault(format!("url: {error}")),
+                Some(Ok(url)) if !url.is_https() => {
+                    fault("url must start with https://".to_owned());
+                }
+                Some(Ok(url)) if Some(&url) == own.as_ref() => {
+                    fault("url is the one of this peer".to_owned());
+                }
+                Some(Ok(url)) => {
+                    if let Some((_, other)) = urls.iter().find(|(known, _)| *known == url) {
+                        fault(format!("url is the one of peers.{other}"));
+                    }
+                    urls.push((url, name));
+                }
+            }
+            if peer.certificates.is_empty() {
+                fault("certificates: at least one is needed".to_owned());
+            }
+            for pin in &peer.certificates {
+                if let Some(Err(why)) = Fingerprint::read(pin) {
+                    fault(format!("certificates: {why}"));
+                }
+            }
+            for grant in &peer.allow {
+                if let Err(why) = grant.parse::<Grant>() {
+                    fault(format!("allow: {why}"));
+                }
+            }
+        }
+        faults
+    }
+}

@@ -1,0 +1,385 @@
+//! Mutual TLS between peers: our certificate, the connections that come in, and how those that go out
+//! know whom they have reached.
+//!
+//! Both verifiers leave names, dates and chains aside, and check that the other side holds the key of
+//! the certificate it shows. Whose that certificate is, the client knows before it sends anything; the
+//! server takes any, or none, and the inbox decides what comes of it. Sessions are not resumed, so each
+//! connection proves its key anew.
+
+use std::{
+    fs, io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration,
+};
+
+use axum::{
+    extract::connect_info::Connected,
+    serve::{IncomingStream, Listener},
+};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig,
+    SignatureScheme, SupportedProtocolVersion,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    server::{
+        NoServerSessionStorage,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use crate::{
+    config::TlsConfig,
+    error::{Error, Result},
+    trust::Fingerprint,
+};
+
+/// How long the other side may take to say who it is.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Handshakes under way. More come from somebody who wants to use up our memory, and are dropped.
+const MOST_HANDSHAKES: usize = 512;
+
+/// TLS 1.3.
+const NEWEST: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+/// TLS 1.3, or 1.2 with those that know no better.
+const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+
+/// This peer's certificate with its key.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    versions: &'static [&'static SupportedProtocolVersion],
+}
+
+impl Identity {
+    /// Reads the files that the configuration names; none in open mode.
+    pub(crate) fn load(config: &TlsConfig) -> Result<Option<Self>> {
+        let (Some(certificate), Some(key)) = (&config.certificate, &config.key) else {
+            return Ok(None);
+        };
+        let fault = |key: &str, file: &str, why: &dyn std::fmt::Display| {
+            Error::Config(format!("tls.{key}: {file}: {why}"))
+        };
+        let chain = CertificateDer::pem_file_iter(Path::new(certificate))
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| fault("certificate", certificate, &error))?;
+        if chain.is_empty() {
+            return Err(fault(
+                "certificate",
+                certificate,
+                &"it holds no certificate",
+            ));
+        }
+        let mode = fs::metadata(key)
+            .map_err(|error| fault("key", key, &error))?
+            .permissions()
+            .mode();
+        if mode & 0o077 != 0 {
+            let why = format!(
+                "others than its owner may use it (mode {:04o}); chmod 600 {key}",
+                mode & 0o7777
+            );
+            return Err(fault("key", key, &why));
+        }
+        let key_file = key;
+        let key = PrivateKeyDer::from_pem_file(Path::new(key))
+            .map_err(|error| fault("key", key_file, &error))?;
+        let identity = Self {
+            chain,
+            key,
+            versions: match config.allow_tls12 {
+                true => BOTH,
+                false => NEWEST,
+            },
+        };
+        // A key of another certificate should not first show when somebody connects.
+        identity.server()?;
+        Ok(Some(identity))
+    }
+
+    /// What our other peers have to register.
+    pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
+        self.chain.first().map(Fingerprint::of)
+    }
+
+    /// For those who connect to us.
+    pub(crate) fn server(&self) -> Result<ServerConfig> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = AnyClient(provider.clone());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(self.versions)
+            .map_err(unusable)?
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_single_cert(self.chain.clone(), self.key.clone_key())
+            .map_err(unusable)?;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
+    }
+
+    /// For a connection to the peer that has one of these certificates.
+    pub(crate) fn client(&self, pins: Vec<Fingerprint>) -> Result<ClientConfig> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = PinnedServer {
+            pins,
+            provider: provider.clone(),
+        };
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(self.versions)
+            .map_err(unusable)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
+            .map_err(unusable)?;
+        config.resumption = Resumption::disabled();
+        Ok(config)
+    }
+}
+
+fn unusable(error: rustls::Error) -> Error {
+    let why = match error {
+        rustls::Error::InconsistentKeys(_) => {
+            "the key is not the one of the certificate".to_owned()
+        }
+        other => other.to_string(),
+    };
+    Error::Config(format!("tls: {why}"))
+}
+
+macro_rules! handshake_signatures_are_verified {
+    ($provider:ident) => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            let algorithms = &self.$provider().signature_verification_algorithms;
+            verify_tls12_signature(message, certificate, signed, algorithms)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            let algorithms = &self.$provider().signature_verification_algorithms;
+            verify_tls13_signature(message, certificate, signed, algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.$provider()
+                .signature_verification_algorithms
+                .supported_schemes()
+        }
+    };
+}
+
+/// Takes whoever holds the key of the certificate he shows, or shows none.
+#[derive(Debug)]
+struct AnyClient(Arc<CryptoProvider>);
+
+impl AnyClient {
+    fn provider(&self) -> &CryptoProvider {
+        &self.0
+    }
+}
+
+impl ClientCertVerifier for AnyClient {
+    /// The application's own views may be for people without certificates.
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    handshake_signatures_are_verified!(provider);
+}
+
+/// Takes exactly one peer.
+#[derive(Debug)]
+struct PinnedServer {
+    pins: Vec<Fingerprint>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl PinnedServer {
+    fn provider(&self) -> &CryptoProvider {
+        &self.provider
+    }
+}
+
+impl ServerCertVerifier for PinnedServer {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let shown = Fingerprint::of(certificate);
+        match self.pins.contains(&shown) {
+            true => Ok(ServerCertVerified::assertion()),
+            false => {
+                let why = WrongServer(shown).into();
+                Err(CertificateError::Other(rustls::OtherError(why)).into())
+            }
+        }
+    }
+
+    handshake_signatures_are_verified!(provider);
+}
+
+/// What the operator reads in the peer's last error; rustls shows only the debug form of causes.
+struct WrongServer(Fingerprint);
+
+impl std::fmt::Debug for WrongServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is not registered for this peer", self.0)
+    }
+}
+
+impl std::fmt::Display for WrongServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl std::error::Error for WrongServer {}
+
+impl From<WrongServer> for Arc<dyn std::error::Error + Send + Sync> {
+    fn from(error: WrongServer) -> Self {
+        Arc::new(error)
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// The certificate whose key it holds.
+    pub(crate) certificate: Option<Fingerprint>,
+}
+
+impl Connected<IncomingStream<'_, Plain>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, Plain>) -> Self {
+        stream.remote_addr().clone()
+    }
+}
+
+impl Connected<IncomingStream<'_, Tls>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, Tls>) -> Self {
+        stream.remote_addr().clone()
+    }
+}
+
+/// Connections without an identity.
+pub(crate) struct Plain(pub(crate) TcpListener);
+
+impl Listener for Plain {
+    type Io = TcpStream;
+    type Addr = Caller;
+
+    async fn accept(&mut self) -> (TcpStream, Caller) {
+        let (stream, _) = Listener::accept(&mut self.0).await;
+        hurry(&stream);
+        (stream, Caller { certificate: None })
+    }
+
+    fn local_addr(&self) -> io::Result<Caller> {
+        Ok(Caller { certificate: None })
+    }
+}
+
+/// Connections that have said who they are. Each does so by itself, so that a slow one holds up
+/// nobody.
+pub(crate) struct Tls {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    handshakes: JoinSet<Option<TlsStream<TcpStream>>>,
+}
+
+impl Tls {
+    pub(crate) fn new(listener: TcpListener, config: ServerConfig) -> Self {
+        Self {
+            listener,
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            handshakes: JoinSet::new(),
+        }
+    }
+
+    fn greet(&mut self, stream: TcpStream, address: SocketAddr) {
+        if self.handshakes.len() >= MOST_HANDSHAKES {
+            tracing::debug!(%address, "too many handshakes are under way");
+            return;
+        }
+        hurry(&stream);
+        let handshake = timeout(HANDSHAKE, self.acceptor.accept(stream));
+        self.handshakes.spawn(async move {
+            match handshake.await {
+                Ok(Ok(stream)) => Some(stream),
+                Ok(Err(error)) => {
+                    tracing::debug!(%address, %error, "a handshake failed");
+                    None
+                }
+                Err(_) => {
+                    tracing::debug!(%address, "a handshake took too long");
+                    None
+                }
+            }
+        });
+    }
+}
+
+impl Listener for Tls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = Caller;
+
+    async fn accept(&mut self) -> (TlsStream<TcpStream>, Caller) {
+        loop {
+            tokio::select! {
+                (stream, address) = Listener::accept(&mut self.listener) => self.greet(stream, address),
+                Some(done) = self.handshakes.join_next() => {
+                    // One that panicked is one that failed.
+                    let Ok(Some(stream)) = done else { continue };
+                    let shown = stream.get_ref().1.peer_certificates();
+                    let leaf = shown.and_then(<[_]>::first);
+                    let certificate = leaf.map(Fingerprint::of);
+                    return (stream, Caller { certificate });
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Caller> {
+        Ok(Caller { certificate: None })
+    }
+}
+
+/// Answers are small, and waiting to join them only delays them.
+fn hurry(stream: &TcpStream) {
+    // It works without, only slower.
+    let _ = stream.set_nodelay(true);
+}
