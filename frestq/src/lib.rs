@@ -60,7 +60,8 @@
 //! handler sees.
 //!
 //! A handler may add tasks to its own, for any peer: together they are a **tree**, which ends as one
-//! ([`Task::add`], [`Sequential`], [`Parallel`], and [`External`] for what a person decides).
+//! ([`Task::add`], [`Sequential`], [`Parallel`], [`Synchronized`] for what starts together, and [`External`]
+//! for what a person decides).
 //!
 //! **Delivery** is tried until the task expires, and a message takes effect once, however often it is
 //! delivered. **Handlers** run at least once: a run that a crash cut off is repeated, unless the action

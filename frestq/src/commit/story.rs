@@ -3,7 +3,7 @@
 use crate::{
     commit::Claimed,
     engine::{Changes, Note, Verdict, World},
-    model::{PeerId, Role, Status},
+    model::{Moment, PeerId, Role, Status},
     peers::Peers,
 };
 
@@ -57,12 +57,18 @@ pub(super) fn tell(
             (Note::Changed, Status::Finished) => {
                 tracing::info!("task {id} {action}: finished")
             }
+            (Note::Changed, Status::Syncing) => {
+                tracing::info!(
+                    "task {id} {action}: round {} of reservations begins",
+                    task.round
+                );
+            }
             (Note::Changed, status) => match changes.outputs.get(id) {
-                Some(output) => {
+                Some(output) if status.is_terminal() => {
                     let error = crate::TaskError::from_output(output);
                     tracing::warn!("task {id} {action}: ended as {status}: {error}");
                 }
-                None => tracing::info!("task {id} {action}: {status}"),
+                _ => tracing::info!("task {id} {action}: {status}"),
             },
         }
         if payloads && let Some(output) = changes.outputs.get(id) {
@@ -71,11 +77,18 @@ pub(super) fn tell(
     }
     for Claimed { state, input, .. } in claimed {
         let (id, attempt) = (&state.id, state.attempt);
-        tracing::info!(
-            "task {id} {}/{}: running (attempt {attempt})",
-            state.queue,
-            state.action
-        );
+        let action = format_args!("{}/{}", state.queue, state.action);
+        match state.moment {
+            Some(Moment::Reserve) => tracing::info!("task {id} {action}: reserving"),
+            Some(Moment::CancelReservation) => {
+                tracing::info!("task {id} {action}: giving back what it reserved");
+            }
+            Some(Moment::PreExecute) => {
+                tracing::info!("task {id} {action}: all have reserved, its director looks at them");
+            }
+            Some(Moment::EndRound) => tracing::info!("task {id} {action}: the round has failed"),
+            _ => tracing::info!("task {id} {action}: running (attempt {attempt})"),
+        }
         if payloads {
             tracing::info!("task {id} input: {}", input.get());
         }
