@@ -38,7 +38,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use crate::{
     config::TlsConfig,
     error::{Error, Result},
-    trust::Fingerprint,
+    trust::{Fingerprint, Trust},
 };
 
 /// How long the other side may take to say who it is.
@@ -317,15 +317,15 @@ impl Listener for Plain {
 /// nobody.
 pub(crate) struct Tls {
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    trust: Arc<Trust>,
     handshakes: JoinSet<Option<TlsStream<TcpStream>>>,
 }
 
 impl Tls {
-    pub(crate) fn new(listener: TcpListener, config: ServerConfig) -> Self {
+    pub(crate) fn new(listener: TcpListener, trust: Arc<Trust>) -> Self {
         Self {
             listener,
-            acceptor: TlsAcceptor::from(Arc::new(config)),
+            trust,
             handshakes: JoinSet::new(),
         }
     }
@@ -335,8 +335,12 @@ impl Tls {
             tracing::debug!(%address, "too many handshakes are under way");
             return;
         }
+        let Some(standing) = self.trust.standing() else {
+            return;
+        };
         hurry(&stream);
-        let handshake = timeout(HANDSHAKE, self.acceptor.accept(stream));
+        let acceptor = TlsAcceptor::from(standing.server.clone());
+        let handshake = timeout(HANDSHAKE, acceptor.accept(stream));
         self.handshakes.spawn(async move {
             match handshake.await {
                 Ok(Ok(stream)) => Some(stream),
