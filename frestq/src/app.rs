@@ -1,6 +1,6 @@
 //! Wiring: from a configuration to a serving peer.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -25,11 +25,11 @@ use crate::{
     signals::Signals,
     store::{Purpose, Store},
     tending,
-    trust::{Members, Trust},
+    trust::Trust,
     wire::{
         client::Client,
         routes,
-        tls::{Caller, Identity, Plain, Tls},
+        tls::{Caller, Plain, Tls},
     },
     worker::{self, Worker},
 };
@@ -41,7 +41,12 @@ pub struct App {
     pub(crate) config: Config,
     pub(crate) schema: Vec<&'static str>,
     pub(crate) clock: Clock,
+    /// How the configuration is read again while the peer serves.
+    pub(crate) reread: Option<Reread>,
 }
+
+/// Reads the configuration from all its layers.
+pub(crate) type Reread = Box<dyn Fn() -> Result<Config> + Send + Sync>;
 
 impl App {
     pub(crate) fn new() -> Self {
@@ -51,6 +56,7 @@ impl App {
             config: Config::default(),
             schema: Vec::new(),
             clock: Clock::default(),
+            reread: None,
         }
     }
 
@@ -84,9 +90,23 @@ impl App {
     }
 
     /// Serves until SIGTERM or Ctrl-C.
-    pub(crate) async fn serve(self) -> Result<()> {
+    pub(crate) async fn serve(mut self) -> Result<()> {
+        let reread = self.reread.take();
         let running = self.start().await?;
-        stop_signal().await?;
+        let trust = running.peer.0.trust.clone();
+        let reloading = async {
+            match reread {
+                Some(reread) if trust.standing().is_some() => {
+                    reload_at_each_hangup(&trust, &reread).await
+                }
+                // With nothing to read again, a closed terminal ends the peer as it ends other programs.
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            stopped = stop_signal() => stopped?,
+            failed = reloading => match failed? {},
+        }
         tokio::select! {
             () = running.stop() => Ok(()),
             again = stop_signal() => again.and(Err(Error::Impatient)),
@@ -106,14 +126,7 @@ impl App {
         let registry = Registry::collect();
         registry.check(&states, config.queues.keys().map(String::as_str))?;
         let url = config.root_url()?;
-        let identity = Identity::load(&config.tls)?;
-        let members = match config.is_open() {
-            true => None,
-            false => Some(Members::load(&config.peers)?),
-        };
-        let trust = Arc::new(Trust::new(members));
-        let tls = identity.as_ref().map(Identity::server).transpose()?;
-        let fingerprint = identity.as_ref().and_then(Identity::fingerprint);
+        let trust = Arc::new(Trust::load(&config)?);
         let store = Arc::new(Store::open(&config.database(), Purpose::Serve).await?);
         let bind = config.bind();
         let listen = |source| Error::Bind {
@@ -155,7 +168,7 @@ impl App {
             store: store.clone(),
             peers: peers.clone(),
             commits: commits.clone(),
-            client: Client::new(&config.delivery, trust.clone(), identity)?,
+            client: Client::new(&config.delivery, trust.clone())?,
             config: config.delivery.clone(),
             clock: clock.clone(),
             own_url: url.clone(),
@@ -185,11 +198,18 @@ impl App {
         let router = router
             .merge(routes::routes(peer.config().body_limit))
             .with_state(peer.clone());
-        let server = match tls {
-            Some(tls) => tokio::spawn(serve_http(Tls::new(listener, tls), router, stopping)),
+        let own = match peer.0.trust.standing() {
+            Some(standing) => standing.identity.fingerprint(),
+            None => None,
+        };
+        let server = match own {
+            Some(_) => {
+                let listener = Tls::new(listener, peer.0.trust.clone());
+                tokio::spawn(serve_http(listener, router, stopping))
+            }
             None => tokio::spawn(serve_http(Plain(listener), router, stopping)),
         };
-        match fingerprint {
+        match own {
             Some(own) => tracing::info!("serving {} on {bind} as {own}", peer.url()),
             None => tracing::info!("serving {} on {bind}", peer.url()),
         }
@@ -237,6 +257,26 @@ fn log_handlers(peer: &Frestq) {
             handlers.join(", ")
         }
     );
+}
+
+/// Reads certificates and peers again whenever SIGHUP comes; what runs goes on.
+async fn reload_at_each_hangup(trust: &Trust, reread: &Reread) -> Result<Infallible> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup()).map_err(|source| Error::Io {
+        what: "waiting for SIGHUP".into(),
+        source,
+    })?;
+    loop {
+        hangup.recv().await;
+        match reread().and_then(|config| trust.reload(&config)) {
+            Ok(()) => tracing::info!(
+                "SIGHUP: [tls] and [peers] are read again; other keys need a new start"
+            ),
+            Err(error) => {
+                tracing::error!(%error, "SIGHUP: [tls] and [peers] stay as they were");
+            }
+        }
+    }
 }
 
 /// Returns on SIGTERM or Ctrl-C.

@@ -1,6 +1,6 @@
 //! The way in: parse, identify, admit, one transaction, answer. Nothing that is refused is stored.
 
-use std::{str, time::Duration};
+use std::{str, sync::Arc, time::Duration};
 
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -91,6 +91,7 @@ async fn take(
     extensions: bool,
 ) -> Result<Response, Refusal> {
     let member = identify(peer, caller)?;
+    let member = member.as_deref();
     let text = str::from_utf8(body)
         .map_err(|e| Refusal::new(400, format!("the body is not UTF-8: {e}")))?;
     let envelope = Envelope::parse(text).map_err(|why| Refusal::new(400, why))?;
@@ -212,14 +213,14 @@ fn message_id(message: &RawValue) -> String {
 
 /// The registered peer whose certificate the connection has shown; none in open mode, where nobody
 /// has an identity. A stranger learns nothing, not even which of his faults it is.
-fn identify<'a>(peer: &'a Frestq, caller: &Caller) -> Result<Option<&'a Member>, Refusal> {
-    let Some(members) = peer.0.trust.members() else {
+fn identify(peer: &Frestq, caller: &Caller) -> Result<Option<Arc<Member>>, Refusal> {
+    let Some(standing) = peer.0.trust.standing() else {
         return Ok(None);
     };
     let cause = match &caller.certificate {
         None => Cause::NoCertificate,
-        Some(pin) => match members.by_pin(pin) {
-            Some(member) => return Ok(Some(member)),
+        Some(pin) => match standing.members.by_pin(pin) {
+            Some(member) => return Ok(Some(member.clone())),
             None => Cause::UnknownCertificate(*pin),
         },
     };

@@ -83,8 +83,8 @@ impl Peers {
     /// The peer with this address. In open mode whoever speaks or is spoken to becomes known,
     /// else only who is registered.
     pub(crate) async fn find_or_add(&self, store: &Store, url: &PeerUrl) -> Result<PeerId> {
-        let members = self.trust.members();
-        if members.is_some_and(|members| members.by_url(url).is_none()) {
+        let standing = self.trust.standing();
+        if standing.is_some_and(|standing| standing.members.by_url(url).is_none()) {
             return Err(Error::UnknownPeer(url.clone()));
         }
         match self.by_url(url) {

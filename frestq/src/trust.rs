@@ -10,18 +10,22 @@ use std::{
     path::Path,
     str::FromStr,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    config::PeerConfig,
+    config::{Config, PeerConfig},
     error::{Error, Result},
     model::PeerUrl,
+    wire::tls::Identity,
 };
 
 /// What a fingerprint starts with where it is written.
@@ -255,24 +259,63 @@ impl Refusals {
     }
 }
 
+/// Who this peer is and who the others are, as the configuration had it when it was last read.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    pub(crate) members: Members,
+    pub(crate) identity: Identity,
+    /// How this peer answers those who connect to it.
+    pub(crate) server: Arc<ServerConfig>,
+}
+
+impl Standing {
+    /// Reads the files that the configuration names; none in open mode.
+    fn load(config: &Config) -> Result<Option<Self>> {
+        let Some(identity) = Identity::load(&config.tls)? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            members: Members::load(&config.peers)?,
+            server: Arc::new(identity.server()?),
+            identity,
+        }))
+    }
+}
+
 /// Whom this peer trusts with what: everybody on its own machine, or its members.
 #[derive(Debug, Default)]
 pub(crate) struct Trust {
-    members: Option<Members>,
+    standing: Option<RwLock<Arc<Standing>>>,
     pub(crate) refusals: Refusals,
 }
 
 impl Trust {
-    pub(crate) fn new(members: Option<Members>) -> Self {
-        Self {
-            members,
+    pub(crate) fn load(config: &Config) -> Result<Self> {
+        Ok(Self {
+            standing: Standing::load(config)?.map(|standing| RwLock::new(Arc::new(standing))),
             refusals: Refusals::default(),
-        }
+        })
     }
 
-    /// The registered peers; none in open mode.
-    pub(crate) fn members(&self) -> Option<&Members> {
-        self.members.as_ref()
+    /// What is in effect at this moment; none in open mode.
+    pub(crate) fn standing(&self) -> Option<Arc<Standing>> {
+        let standing = self.standing.as_ref()?;
+        let read = standing
+            .read()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        Some(read.clone())
+    }
+
+    /// Takes over another configuration's certificates and peers, or nothing of it.
+    pub(crate) fn reload(&self, config: &Config) -> Result<()> {
+        let (Some(standing), Some(new)) = (&self.standing, Standing::load(config)?) else {
+            let why = "a peer gets or loses its identity only by a new start";
+            return Err(Error::Config(why.to_owned()));
+        };
+        *standing
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(new);
+        Ok(())
     }
 }
 

@@ -301,6 +301,53 @@ on_each_store! {
         assert_eq!(post(&b, &client(&a, "new"), "say_queue", &hello(&a.url)).await.status, 200);
     }
 
+    /// B's peers stand in its file, and A's certificate is replaced while both serve and a task runs.
+    async fn certificates_and_peers_are_replaced_without_a_stop(store) {
+        let ((mut a, old), (mut b, b_pin)) = (secured(&store, "a").await, secured(&store, "b").await);
+        let new = certificate(&a, "new");
+        let a_url = a.url.clone();
+        let write_peers = |b: &Peer, pins: &[&str]| {
+            let text = format!("[peers.a]\nurl = {a_url:?}\ncertificates = {pins:?}\nallow = [\"*\"]\n");
+            std::fs::write(b.file("frestq.toml"), text).unwrap();
+        };
+        let reloaded = async |peer: &Peer, times: usize| {
+            peer.hang_up();
+            until("it has read them again", async || peer.log().matches("SIGHUP").count() == times).await;
+        };
+        register(&mut a, "b", &b.url, &[&b_pin], &[]);
+        write_peers(&b, &[&old]);
+        a.run().await;
+        b.run().await;
+        let running = a.send(&b.url, "work", "wait", json!({"gate": "go"})).await;
+        b.started(&running, 1).await;
+        let status = async |name: &str| {
+            post(&b, &client(&a, name), "say_queue", &hello(&a_url)).await.status
+        };
+        assert_eq!((status("a").await, status("new").await), (200, 403));
+
+        write_peers(&b, &[&old, &new]);
+        reloaded(&b, 1).await;
+        assert_eq!((status("a").await, status("new").await), (200, 200));
+        for end in ["pem", "key"] {
+            std::fs::copy(a.file(&format!("new.{end}")), a.file(&format!("a.{end}"))).unwrap();
+        }
+        reloaded(&a, 1).await;
+        write_peers(&b, &[&new]);
+        reloaded(&b, 2).await;
+        let said = a.call(&b.url, "say_queue", "hello_world", json!({"username": "ada"})).await;
+        assert_eq!(said["output"], "hello ada!");
+
+        // What can't work changes nothing.
+        write_peers(&b, &[]);
+        reloaded(&b, 3).await;
+        assert!(b.log().contains("stay as they were"), "{}", b.log());
+        let said = a.call(&b.url, "say_queue", "hello_world", json!({"username": "ada"})).await;
+        assert_eq!(said["output"], "hello ada!");
+        b.open("go");
+        assert_eq!(a.output(&running).await, 1);
+        b.stop().await;
+    }
+
     async fn a_handshake_that_never_ends_holds_up_nobody(store) {
         use std::io::Write as _;
         let (a, b) = pair(&store, &["*"]).await;

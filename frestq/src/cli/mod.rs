@@ -76,7 +76,7 @@ fn start(
     let app = configure(App::new());
     let loaded = Loaded::read(&app.config, surroundings)?;
     if flags.serves() {
-        return serve(app, loaded);
+        return serve(app, loaded, surroundings);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -101,7 +101,13 @@ fn log_level(flags: &Flags, surroundings: &Surroundings) -> Result<logging::LogL
     }
 }
 
-fn serve(mut app: App, loaded: Loaded) -> Result<u8, Stop> {
+fn serve(mut app: App, loaded: Loaded, surroundings: &Surroundings) -> Result<u8, Stop> {
+    let (compiled, surroundings) = (app.config.clone(), surroundings.clone());
+    app.reread = Some(Box::new(move || {
+        let config = Loaded::read(&compiled, &surroundings)?.into_config()?;
+        config.validate()?;
+        Ok(config)
+    }));
     app.config = loaded.into_config()?;
     app.config.validate()?;
     let mut runtime = match app.config.threads {

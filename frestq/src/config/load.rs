@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 const FILE: &str = "frestq.toml";
 
 /// What is outside of the binary, taken once, so that a test can give its own.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Surroundings {
     /// The environment.
     pub(crate) variables: Vec<(String, String)>,

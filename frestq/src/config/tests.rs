@@ -341,3 +341,80 @@ fn the_example_has_every_key_and_only_known_ones() {
     }
     assert!(loaded.config.faults().is_empty());
 }
+
+/// The faults of a file's text.
+fn faults_of(name: &str, text: &str) -> Vec<String> {
+    read_file(name, text).into_config().unwrap().faults()
+}
+
+const TLS: &str = "[tls]\ncertificate = \"a.pem\"\nkey = \"a.key\"\n";
+
+fn peer(name: &str, url: &str, rest: &str) -> String {
+    let pin = "1".repeat(64);
+    format!("[peers.{name}]\nurl = \"{url}\"\ncertificates = [\"sha256:{pin}\"]\n{rest}\n")
+}
+
+#[test]
+fn peers_and_tls_need_each_other() {
+    let b = peer("b", "https://b/api/queues", "");
+    assert_eq!(faults_of("tls-alone", TLS).len(), 1);
+    assert_eq!(faults_of("peers-alone", &b).len(), 1);
+    assert_eq!(
+        faults_of("both", &format!("{TLS}{b}")),
+        Vec::<String>::new()
+    );
+    let anywhere = format!("bind = \"0.0.0.0:1\"\n{TLS}{b}");
+    assert_eq!(faults_of("anywhere", &anywhere), Vec::<String>::new());
+    assert_eq!(faults_of("half", "[tls]\nkey = \"a.key\"\n").len(), 2);
+}
+
+#[test]
+fn an_address_without_tls_is_no_address_of_a_peer_with_an_identity() {
+    let text = format!(
+        "root_url = \"http://a/api/queues\"\n{TLS}{}",
+        peer("b", "http://b/api/queues", "")
+    );
+    let faults = faults_of("plain-urls", &text).join("\n");
+    assert!(
+        faults.contains("root_url") && faults.contains("peers.b.url"),
+        "{faults}"
+    );
+    let config = read_file("follows", TLS).into_config().unwrap();
+    assert!(config.root_url().unwrap().is_https());
+}
+
+#[test]
+fn whatever_is_wrong_with_a_peer_is_named() {
+    let text = [
+        TLS,
+        "[peers.empty]\n",
+        &peer("b", "https://b/api/queues", "allow = [\"work\", \"*/x\"]"),
+        &peer("twice", "https://b/api/queues/", ""),
+        &peer("me", "https://127.0.0.1:5000/api/queues", ""),
+        "[peers.short]\nurl = \"https://short/api/queues\"\ncertificates = [\"sha256:12\"]\n",
+    ];
+    let faults = faults_of("faulty-peers", &text.concat());
+    for expected in [
+        "peers.empty.url is missing",
+        "peers.empty.certificates: ",
+        "peers.b.allow: \"work\"",
+        "peers.b.allow: \"*/x\"",
+        "peers.twice.url is the one of peers.b",
+        "peers.me.url is the one of this peer",
+        "peers.short.certificates: ",
+    ] {
+        let found = faults
+            .iter()
+            .filter(|fault| fault.contains(expected))
+            .count();
+        assert_eq!(found, 1, "{expected}: {faults:?}");
+    }
+    assert_eq!(faults.len(), 7, "{faults:?}");
+}
+
+#[test]
+fn an_unknown_key_of_a_peer_names_the_nearest_one() {
+    let loaded = read_file("peer-key", "[peers.b]\ncertificate = [\"x\"]\n");
+    let fault = the_fault(&loaded);
+    assert!(fault.contains("`peers.b.certificates`"), "{fault}");
+}

@@ -16,14 +16,13 @@ use serde_json::value::RawValue;
 
 use super::{
     BATCH, EXTENSIONS, EXTENSIONS_HEADER, INTERNAL_QUEUE, message::BatchAnswer, shows_extensions,
-    tls::Identity,
 };
 use crate::{
     config::DeliveryConfig,
     error::{Error, Result},
     model::{MessageId, OutboxRow, PeerUrl},
     retry::LONGEST_RETRY_AFTER,
-    trust::Trust,
+    trust::{Standing, Trust},
 };
 
 /// The most of an answer that is read for each message in the request.
@@ -71,48 +70,43 @@ pub(crate) enum Exchange {
 pub(crate) struct Client {
     config: DeliveryConfig,
     trust: Arc<Trust>,
-    identity: Option<Identity>,
-    clients: Mutex<HashMap<PeerUrl, reqwest::Client>>,
+    /// Each with the certificates that it was made for.
+    clients: Mutex<HashMap<PeerUrl, (Arc<Standing>, reqwest::Client)>>,
     open: reqwest::Client,
 }
 
 impl Client {
-    pub(crate) fn new(
-        config: &DeliveryConfig,
-        trust: Arc<Trust>,
-        identity: Option<Identity>,
-    ) -> Result<Self> {
+    pub(crate) fn new(config: &DeliveryConfig, trust: Arc<Trust>) -> Result<Self> {
         Ok(Self {
             open: build(config, reqwest::Client::builder())?,
             config: config.clone(),
             trust,
-            identity,
             clients: Mutex::default(),
         })
     }
 
     /// The client that reaches this peer and nobody else.
     fn to(&self, peer: &PeerUrl) -> Result<reqwest::Client> {
-        let Some(members) = self.trust.members() else {
+        let Some(standing) = self.trust.standing() else {
             return Ok(self.open.clone());
         };
-        let unknown = || Error::UnknownPeer(peer.clone());
-        let (Some(member), Some(identity)) = (members.by_url(peer), &self.identity) else {
-            return Err(unknown());
-        };
+        let member = standing.members.by_url(peer);
+        let member = member.ok_or_else(|| Error::UnknownPeer(peer.clone()))?;
         let mut clients = self
             .clients
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(client) = clients.get(peer) {
+        if let Some((made_for, client)) = clients.get(peer)
+            && Arc::ptr_eq(made_for, &standing)
+        {
             return Ok(client.clone());
         }
-        let tls = identity.client(member.pins.clone())?;
+        let tls = standing.identity.client(member.pins.clone())?;
         let builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .https_only(true);
         let client = build(&self.config, builder)?;
-        clients.insert(peer.clone(), client.clone());
+        clients.insert(peer.clone(), (standing.clone(), client.clone()));
         Ok(client)
     }
 

@@ -38,7 +38,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use crate::{
     config::TlsConfig,
     error::{Error, Result},
-    trust::Fingerprint,
+    trust::{Fingerprint, Trust},
 };
 
 /// How long the other side may take to say who it is.
@@ -317,15 +317,15 @@ impl Listener for Plain {
 /// nobody.
 pub(crate) struct Tls {
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    trust: Arc<Trust>,
     handshakes: JoinSet<Option<TlsStream<TcpStream>>>,
 }
 
 impl Tls {
-    pub(crate) fn new(listener: TcpListener, config: ServerConfig) -> Self {
+    pub(crate) fn new(listener: TcpListener, trust: Arc<Trust>) -> Self {
         Self {
             listener,
-            acceptor: TlsAcceptor::from(Arc::new(config)),
+            trust,
             handshakes: JoinSet::new(),
         }
     }
@@ -335,8 +335,12 @@ impl Tls {
             tracing::debug!(%address, "too many handshakes are under way");
             return;
         }
+        let Some(standing) = self.trust.standing() else {
+            return;
+        };
         hurry(&stream);
-        let handshake = timeout(HANDSHAKE, self.acceptor.accept(stream));
+        let acceptor = TlsAcceptor::from(standing.server.clone());
+        let handshake = timeout(HANDSHAKE, acceptor.accept(stream));
         self.handshakes.spawn(async move {
             match handshake.await {
                 Ok(Ok(stream)) => Some(stream),
@@ -382,4 +386,168 @@ impl Listener for Tls {
 fn hurry(stream: &TcpStream) {
     // It works without, only slower.
     let _ = stream.set_nodelay(true);
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{
+        client::ResolvesClientCert,
+        server::{ClientHello, ResolvesServerCert},
+        sign::CertifiedKey,
+    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+
+    /// TLS 1.2 alone.
+    const OLD: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
+
+    fn identity(versions: &'static [&'static SupportedProtocolVersion]) -> Identity {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::default()
+            .self_signed(&key)
+            .unwrap();
+        Identity {
+            chain: vec![certificate.der().clone()],
+            key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            versions,
+        }
+    }
+
+    /// The certificate of one with the key of the other.
+    #[derive(Debug)]
+    struct Stolen(Arc<CertifiedKey>);
+
+    impl Stolen {
+        fn new(certificate: &Identity, key: &Identity) -> Arc<Self> {
+            let key = aws_lc_rs::sign::any_supported_type(&key.key).unwrap();
+            Arc::new(Self(Arc::new(CertifiedKey::new(
+                certificate.chain.clone(),
+                key,
+            ))))
+        }
+    }
+
+    impl ResolvesClientCert for Stolen {
+        fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+            Some(self.0.clone())
+        }
+
+        fn has_certs(&self) -> bool {
+            true
+        }
+    }
+
+    impl ResolvesServerCert for Stolen {
+        fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+            Some(self.0.clone())
+        }
+    }
+
+    /// Shows no certificate.
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl ResolvesClientCert for Nobody {
+        fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+            None
+        }
+
+        fn has_certs(&self) -> bool {
+            false
+        }
+    }
+
+    /// What the server saw, or why not: the certificate, and the bytes that were sent.
+    type Seen = Result<(Option<Fingerprint>, Vec<u8>), String>;
+
+    /// A client that sends "secret" to a server.
+    async fn meet(client: ClientConfig, server: ServerConfig) -> (io::Result<()>, Seen) {
+        let (near, far): (DuplexStream, DuplexStream) = duplex(64 * 1024);
+        let client = async {
+            let name = ServerName::try_from("127.0.0.1").unwrap();
+            let connector = TlsConnector::from(Arc::new(client));
+            let mut stream = connector.connect(name, near).await?;
+            stream.write_all(b"secret").await?;
+            stream.shutdown().await
+        };
+        let server = async {
+            let acceptor = TlsAcceptor::from(Arc::new(server));
+            let mut stream = acceptor.accept(far).await.map_err(|e| e.to_string())?;
+            let mut bytes = Vec::new();
+            let read = stream.read_to_end(&mut bytes).await;
+            read.map_err(|e| e.to_string())?;
+            let shown = stream.get_ref().1.peer_certificates();
+            let leaf = shown.and_then(<[_]>::first);
+            Ok((leaf.map(Fingerprint::of), bytes))
+        };
+        tokio::join!(client, server)
+    }
+
+    #[tokio::test]
+    async fn each_side_learns_the_certificate_of_the_other_whatever_the_version() {
+        for versions in [NEWEST, BOTH, OLD] {
+            let (a, b) = (identity(versions), identity(BOTH));
+            let client = a.client(vec![b.fingerprint().unwrap()]).unwrap();
+            let (sent, seen) = meet(client, b.server().unwrap()).await;
+            sent.unwrap();
+            assert_eq!(seen.unwrap(), (a.fingerprint(), b"secret".to_vec()));
+        }
+    }
+
+    #[tokio::test]
+    async fn tls_1_2_is_spoken_only_where_it_is_allowed() {
+        let (a, b) = (identity(OLD), identity(NEWEST));
+        let client = a.client(vec![b.fingerprint().unwrap()]).unwrap();
+        let (sent, seen) = meet(client, b.server().unwrap()).await;
+        assert!(sent.is_err() && seen.is_err());
+    }
+
+    #[tokio::test]
+    async fn not_a_byte_goes_to_a_server_with_another_certificate() {
+        let [a, b, other] = [NEWEST, NEWEST, NEWEST].map(identity);
+        for pins in [vec![], vec![other.fingerprint().unwrap()]] {
+            let (sent, seen) = meet(a.client(pins).unwrap(), b.server().unwrap()).await;
+            let words = sent.unwrap_err().to_string();
+            assert!(
+                words.contains(&b.fingerprint().unwrap().to_string()),
+                "{words}"
+            );
+            assert!(seen.is_err(), "{seen:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_without_the_key_of_its_certificate_gets_nothing() {
+        for versions in [NEWEST, BOTH, OLD] {
+            let [a, b, thief] = [versions, versions, versions].map(identity);
+            let mut server = thief.server().unwrap();
+            server.cert_resolver = Stolen::new(&b, &thief);
+            let client = a.client(vec![b.fingerprint().unwrap()]).unwrap();
+            let (sent, seen) = meet(client, server).await;
+            assert!(sent.is_err() && seen.is_err(), "{sent:?} {seen:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_without_the_key_of_its_certificate_does_not_come_in() {
+        for versions in [NEWEST, BOTH, OLD] {
+            let [a, b, thief] = [versions, versions, versions].map(identity);
+            let mut client = thief.client(vec![b.fingerprint().unwrap()]).unwrap();
+            client.client_auth_cert_resolver = Stolen::new(&a, &thief);
+            let (_, seen) = meet(client, b.server().unwrap()).await;
+            assert!(seen.is_err(), "{seen:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_may_come_without_a_certificate_and_is_nobody() {
+        let (a, b) = (identity(NEWEST), identity(NEWEST));
+        let mut client = a.client(vec![b.fingerprint().unwrap()]).unwrap();
+        client.client_auth_cert_resolver = Arc::new(Nobody);
+        let (sent, seen) = meet(client, b.server().unwrap()).await;
+        sent.unwrap();
+        assert_eq!(seen.unwrap(), (None, b"secret".to_vec()));
+    }
 }

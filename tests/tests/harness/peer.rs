@@ -224,6 +224,12 @@ impl Peer {
         kill_process(Pid::from_child(process), Signal::TERM).unwrap();
     }
 
+    /// Asks it to read its certificates and peers again.
+    pub(crate) fn hang_up(&self) {
+        let process = self.process.as_ref().unwrap();
+        kill_process(Pid::from_child(process), Signal::HUP).unwrap();
+    }
+
     /// Waits until its process has ended.
     pub(crate) async fn ended_process(&mut self) -> ExitStatus {
         let process = self.process.as_mut().unwrap();
