@@ -8,8 +8,8 @@ use tokio::{
 };
 
 use crate::{
-    engine::Event, error::Result, model::NodeId, peer::Frestq, signals::WakeReason, store::Wake,
-    vital::vital, worker,
+    decisions, engine::Event, error::Result, model::NodeId, peer::Frestq, signals::WakeReason,
+    store::Wake, vital::vital, worker,
 };
 
 /// A lease lasts several of these.
@@ -24,7 +24,12 @@ const AT_ONCE: i64 = 500;
 /// Starts all of it.
 pub(crate) fn start(peer: Frestq, node: NodeId) -> JoinHandle<()> {
     tokio::spawn(vital("tending", async move {
-        tokio::join!(keep_time(&peer), keep_alive(&peer, node), listen(&peer));
+        tokio::join!(
+            keep_time(&peer),
+            keep_alive(&peer, node),
+            listen(&peer),
+            decisions::answer(&peer)
+        );
     }))
 }
 
