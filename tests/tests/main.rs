@@ -16,6 +16,7 @@ mod expiry;
 mod fuzz;
 mod handlers;
 mod lifecycle;
+mod operator;
 mod pressure;
 mod processes;
 mod trees;

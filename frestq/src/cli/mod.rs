@@ -1,9 +1,10 @@
 //! The command line: what every peer's binary does with its arguments.
 //!
-//! Everything but serving and `--createdb` only reads the database, so it works whether the peer is
-//! up or down.
+//! Everything but serving and `--createdb` works whether the peer is up or down: what only reads does
+//! so beside it, and what a person decides goes by the process that serves, if there is one.
 
 mod check;
+mod decide;
 mod find;
 mod flags;
 mod list;
@@ -136,7 +137,13 @@ async fn run(
         return Ok(if sound { 0 } else { 1 });
     }
     list::filters(flags)?;
-    let database = loaded.into_config()?.database();
+    let decision = decide::wanted(flags)?;
+    let config = loaded.into_config()?;
+    if let Some((id, decision)) = decision {
+        decide::run(&config, id, decision, out).await?;
+        return Ok(0);
+    }
+    let database = config.database();
     if flags.createdb {
         create(&database, &app.schema, out).await?;
         return Ok(0);
