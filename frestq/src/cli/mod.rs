@@ -5,6 +5,7 @@
 
 mod check;
 mod decide;
+mod external;
 mod find;
 mod flags;
 mod list;
@@ -13,6 +14,7 @@ mod show;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod watch;
 
 use std::{
@@ -168,8 +170,13 @@ async fn read(
         show::task(store, id, flags.json, out).await?;
     } else if let Some(id) = &flags.show_message {
         show::message(store, id, flags.json, out).await?;
+    } else if let Some(id) = &flags.show_external {
+        external::show(store, id, flags.json, out).await?;
+    } else if let Some(id) = &flags.tree {
+        tree::show(store, id, flags.with_parents, flags.json, width, out).await?;
     } else if let Some(id) = &flags.watch {
-        let ended = watch::follow(store, id, flags.json, out).await?;
+        let screen = width.filter(|_| !flags.json).map(watch::Screen::new);
+        let ended = watch::follow(store, id, flags.json, screen, out).await?;
         return Ok(if ended == Status::Finished { 0 } else { 1 });
     }
     Ok(0)
