@@ -166,7 +166,11 @@ async fn listen(peer: &Frestq) {
                 peer.0.signals.timer.plan(peer.0.clock.now());
             }
             Wake::Outbox(to) => peer.0.signals.wake_outbox(to, WakeReason::Elsewhere),
-            Wake::Ended(task) => peer.0.signals.watchers.look(&task),
+            Wake::Ended(task) => {
+                peer.0.signals.watchers.look(&task);
+                // If it runs here, another process has called it off: its result counts no more.
+                peer.0.signals.runs.call_off(&task);
+            }
             Wake::Everything => look_everywhere(peer).await,
         }
     }

@@ -17,6 +17,8 @@ const LIMIT: u32 = 20;
     disable_help_subcommand = true,
     group(ArgGroup::new("what").args(["createdb", "tasks", "messages", "show_task", "show_message", "show_external", "tree", "watch", "check", "cancel", "finish", "deny", "retry"])),
     group(ArgGroup::new("listing").args(["tasks", "messages"])),
+    // A group of one, since a flag that conflicts with `tree` would lift a requirement of itself.
+    group(ArgGroup::new("drawing").args(["tree"])),
     group(ArgGroup::new("reading").args(["tasks", "messages", "show_task", "show_message", "show_external", "tree", "watch", "check"])),
     after_help = "Ids may be cut short as long as they stay unique. Every key of frestq.toml can also be set in the \
         environment, as FRESTQ_ and its name in capitals; --check shows what is in effect."
@@ -50,7 +52,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "ID", value_parser = id)]
     pub(super) tree: Option<String>,
     /// Draw the whole tree that the task is a part of
-    #[arg(long, requires = "tree")]
+    #[arg(long, requires = "drawing")]
     pub(super) with_parents: bool,
     /// Call a task off, with all below it
     #[arg(long, value_name = "ID", value_parser = id)]

@@ -34,6 +34,10 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     migrations
 });
 
+/// How long to wait for the lock of the one serving process.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// An open SQLite database.
 #[derive(Debug)]
 pub(crate) struct Sqlite {
@@ -66,7 +70,7 @@ impl Sqlite {
             ));
         }
         let lock = match purpose {
-            Purpose::Serve => Some(lock(&path)?.ok_or_else(|| {
+            Purpose::Serve => Some(wait_for_lock(&path).await?.ok_or_else(|| {
                 schema(
                     &path,
                     "another process serves it; an SQLite database belongs to one. Stop that one, or use Postgres for several",
@@ -181,6 +185,18 @@ fn query(
             Param::Bytes(v) => query.bind(v),
             Param::Bool(v) => query.bind(v),
         })
+}
+
+/// Takes the lock, unless another process keeps it: the command line has it for a moment while it
+/// carries out a decision.
+async fn wait_for_lock(path: &Path) -> Result<Option<File>> {
+    for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
+        if let Some(file) = lock(path)? {
+            return Ok(Some(file));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    lock(path)
 }
 
 /// Takes the lock that makes this the one serving process; `None`: another one has it.
