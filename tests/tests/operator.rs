@@ -4,7 +4,10 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::harness::{EXTERNAL_A, EXTERNAL_B, Peer, Store, eventually, text, until};
+use crate::{
+    harness::{EXTERNAL_A, EXTERNAL_B, Peer, Store, eventually, text, until},
+    processes,
+};
 
 /// Two running peers, one of which has a person decide.
 async fn pair(store: &Store) -> (Peer, Peer) {
@@ -51,6 +54,17 @@ fn refused(output: &Output) -> String {
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!words.contains("panicked"), "{words}");
     words
+}
+
+/// Runs several commands at the same time.
+fn at_once(peer: &Peer, commands: &[Vec<&str>]) -> Vec<Output> {
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = commands
+            .iter()
+            .map(|command| scope.spawn(|| peer.cli(command)))
+            .collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
+    })
 }
 
 /// Nothing of what the command line needs for itself may stay.
@@ -177,6 +191,83 @@ on_each_store! {
         leaves_nothing(&a).await;
     }
 
+    async fn of_several_that_decide_at_once_one_has_decided(store) {
+        let (a, mut b) = pair(&store).await;
+        for serves in [true, false] {
+            let task = a.say_hello("ada").await;
+            let id = waiting(&b).await;
+            a.reaches(&task, "executing").await;
+            if !serves {
+                b.stop().await;
+            }
+            let commands = ["1", "2", "3", "4", "5"].map(|n| vec!["--finish", &id, n]);
+            let outputs = at_once(&b, &commands);
+            let done: Vec<_> = (1..).zip(&outputs).filter(|(_, o)| o.status.success()).collect();
+            let [(winner, _)] = done[..] else { panic!("{outputs:?}") };
+            for output in outputs.iter().filter(|output| !output.status.success()) {
+                assert!(refused(output).contains("ended before, as finished"), "{output:?}");
+            }
+            let shown = b.cli(&["--show-task", &id, "--json"]);
+            let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+            assert_eq!(shown["output_data"], winner);
+            leaves_nothing(&b).await;
+        }
+        assert_eq!(nodes(&b).await, 0);
+    }
+
+    async fn decisions_and_a_start_do_not_get_into_each_others_way(store) {
+        let mut peer = Peer::start(&store, "a").await;
+        let mut tasks = Vec::new();
+        for n in 0..6 {
+            let order = json!({"to": peer.url, "queue": "work", "action": "echo", "data": n, "delay_ms": 3_600_000});
+            tasks.push(peer.order(&order).await);
+        }
+        peer.stop().await;
+        peer.spawn();
+        let commands: Vec<_> = tasks.iter().map(|id| vec!["--cancel", id]).collect();
+        for output in at_once(&peer, &commands) {
+            said(&output);
+        }
+        for id in &tasks {
+            eventually("it is called off", async || {
+                let shown = peer.cli(&["--show-task", id, "--json"]);
+                let shown: Value = serde_json::from_slice(&shown.stdout).ok()?;
+                (shown["status"] == "cancelled").then_some(())
+            })
+            .await;
+        }
+        assert!(peer.is_running(), "{}", peer.log());
+        leaves_nothing(&peer).await;
+    }
+
+    async fn a_tree_is_shown_with_the_peer_up_and_down(store) {
+        let (a, mut b) = pair(&store).await;
+        let task = a.say_hello("ada").await;
+        let id = waiting(&b).await;
+        a.reaches(&task, "executing").await;
+        for serves in [true, false] {
+            if !serves {
+                b.stop().await;
+            }
+            let tree = b.cli(&["--tree", &task]);
+            let tree = String::from_utf8(tree.stdout).unwrap();
+            let lines: Vec<_> = tree.lines().collect();
+            assert_eq!(lines.len(), 2, "{tree}");
+            assert!(lines[0].starts_with(&task) && lines[0].contains(&a.url), "{tree}");
+            assert!(lines[1].starts_with(&format!("└─ {id}  executing  external")), "{tree}");
+            let whole = b.cli(&["--tree", &id, "--with-parents"]);
+            let whole = String::from_utf8(whole.stdout).unwrap();
+            assert!(whole.contains(&format!("└─ => {id}")), "{whole}");
+            let json = b.cli(&["--tree", &task, "--json"]);
+            let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+            assert_eq!(json["children"][0]["id"], id);
+            let shown = b.cli(&["--show-external", &id, "--json"]);
+            let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+            assert_eq!((&shown["waits"], &shown["root_id"]), (&json!(true), &json!(task)));
+            assert_eq!(shown["label"], "approve_hello");
+        }
+    }
+
     /// It left its lock to the system, or its lease to the others.
     async fn a_process_that_was_killed_does_not_hold_decisions_up(store) {
         let (a, mut b) = pair(&store).await;
@@ -188,4 +279,31 @@ on_each_store! {
         b.run().await;
         a.reaches(&task, "finished").await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_called_off_whichever_process_is_asked() {
+    let Some(store) = Store::postgres() else {
+        return;
+    };
+    let [first, second] = processes::pair(&store, &[]).await;
+    // Each runs some, and each is asked for some.
+    let mut tasks = Vec::new();
+    for n in 0..8 {
+        let through = if n % 2 == 0 { &first } else { &second };
+        let to = &first.url;
+        tasks.push(through.send(to, "work", "until_cancelled", json!(n)).await);
+    }
+    for id in &tasks {
+        first.started(id, 1).await;
+    }
+    let commands: Vec<_> = tasks.iter().map(|id| vec!["--cancel", id]).collect();
+    for output in at_once(&first, &commands) {
+        said(&output);
+    }
+    for id in &tasks {
+        first.reaches(id, "cancelled").await;
+        until("the handler sees it", async || first.has_stopped(id)).await;
+    }
+    leaves_nothing(&first).await;
 }
