@@ -151,12 +151,7 @@ impl Frestq {
 
     /// Submits a decision about one task.
     pub(crate) async fn decide(&self, id: &TaskId, event: Event) -> Result<()> {
-        let answer = self.0.commits.submit(vec![event]).await?.pop();
-        match answer {
-            Some(Answer::UnknownTask) => Err(Error::UnknownTask(id.clone())),
-            Some(Answer::Conflict(why)) => Err(Error::Invalid(why)),
-            _ => Ok(()),
-        }
+        self.0.commits.decide(id, event).await
     }
 
     /// The task of this id, as it is on disk.

@@ -8,8 +8,8 @@ use tokio::{
 };
 
 use crate::{
-    engine::Event, error::Result, model::NodeId, peer::Frestq, signals::WakeReason, store::Wake,
-    vital::vital, worker,
+    decisions, engine::Event, error::Result, model::NodeId, peer::Frestq, signals::WakeReason,
+    store::Wake, vital::vital, worker,
 };
 
 /// A lease lasts several of these.
@@ -24,7 +24,12 @@ const AT_ONCE: i64 = 500;
 /// Starts all of it.
 pub(crate) fn start(peer: Frestq, node: NodeId) -> JoinHandle<()> {
     tokio::spawn(vital("tending", async move {
-        tokio::join!(keep_time(&peer), keep_alive(&peer, node), listen(&peer));
+        tokio::join!(
+            keep_time(&peer),
+            keep_alive(&peer, node),
+            listen(&peer),
+            decisions::answer(&peer)
+        );
     }))
 }
 
@@ -165,7 +170,11 @@ async fn listen(peer: &Frestq) {
                 peer.0.signals.timer.plan(peer.0.clock.now());
             }
             Wake::Outbox(to) => peer.0.signals.wake_outbox(to, WakeReason::Elsewhere),
-            Wake::Ended(task) => peer.0.signals.watchers.look(&task),
+            Wake::Ended(task) => {
+                peer.0.signals.watchers.look(&task);
+                // If it runs here, another process has called it off: its result counts no more.
+                peer.0.signals.runs.call_off(&task);
+            }
             Wake::Everything => look_everywhere(peer).await,
         }
     }

@@ -16,6 +16,7 @@ mod expiry;
 mod fuzz;
 mod handlers;
 mod lifecycle;
+mod operator;
 mod options;
 mod pressure;
 mod processes;

@@ -105,3 +105,15 @@ CREATE TABLE outbox (
 ) STRICT;
 
 CREATE INDEX outbox_pending ON outbox (peer, seq) WHERE state = 0;
+
+-- What the command line asks the serving process for; the asker removes the row once it is answered.
+CREATE TABLE requests (
+    seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind       TEXT    NOT NULL,
+    task       TEXT    NOT NULL,
+    argument   TEXT    NOT NULL,
+    -- 0 pending, 1 taken, 2 done, 3 refused
+    state      INTEGER NOT NULL DEFAULT 0,
+    answer     TEXT,
+    created_at INTEGER NOT NULL
+) STRICT;

@@ -15,9 +15,11 @@ const LIMIT: u32 = 20;
 #[command(
     version,
     disable_help_subcommand = true,
-    group(ArgGroup::new("what").args(["createdb", "tasks", "messages", "show_task", "show_message", "watch", "check", "peers", "new_certificate"])),
+    group(ArgGroup::new("what").args(["createdb", "tasks", "messages", "show_task", "show_message", "show_external", "tree", "watch", "check", "cancel", "finish", "deny", "retry", "peers", "new_certificate"])),
     group(ArgGroup::new("listing").args(["tasks", "messages"])),
-    group(ArgGroup::new("reading").args(["tasks", "messages", "show_task", "show_message", "watch", "check", "peers"])),
+    // A group of one, since a flag that conflicts with `tree` would lift a requirement of itself.
+    group(ArgGroup::new("drawing").args(["tree"])),
+    group(ArgGroup::new("reading").args(["tasks", "messages", "show_task", "show_message", "show_external", "tree", "watch", "check", "peers"])),
     after_help = "Ids may be cut short as long as they stay unique. Every key of frestq.toml can also be set in the \
         environment, as FRESTQ_ and its name in capitals; --check shows what is in effect."
 )]
@@ -43,6 +45,27 @@ pub(super) struct Flags {
     /// Show all of one message
     #[arg(long, value_name = "ID", value_parser = id)]
     pub(super) show_message: Option<String>,
+    /// Show one task that waits for a person, and whether it waits now
+    #[arg(long, value_name = "ID", value_parser = id)]
+    pub(super) show_external: Option<String>,
+    /// Draw a task with all below it
+    #[arg(long, value_name = "ID", value_parser = id)]
+    pub(super) tree: Option<String>,
+    /// Draw the whole tree that the task is a part of
+    #[arg(long, requires = "drawing")]
+    pub(super) with_parents: bool,
+    /// Call a task off, with all below it
+    #[arg(long, value_name = "ID", value_parser = id)]
+    pub(super) cancel: Option<String>,
+    /// End a task that waits for a person, with this output
+    #[arg(long, num_args = 2, value_names = ["ID", "JSON"], allow_hyphen_values = true)]
+    pub(super) finish: Vec<String>,
+    /// End a task that waits for a person in error, for this reason
+    #[arg(long, num_args = 2, value_names = ["ID", "REASON"])]
+    pub(super) deny: Vec<String>,
+    /// Send a task that failed once more, as a new one
+    #[arg(long, value_name = "ID", value_parser = id)]
+    pub(super) retry: Option<String>,
     /// Follow a task until it ends; exits with 0 if it finished and with 1 if it did not
     #[arg(long, value_name = "ID", value_parser = id)]
     pub(super) watch: Option<String>,
@@ -88,10 +111,15 @@ impl Flags {
         let ids = [
             &self.show_task,
             &self.show_message,
+            &self.show_external,
+            &self.tree,
             &self.watch,
+            &self.cancel,
+            &self.retry,
             &self.new_certificate,
         ];
-        !reads && !self.createdb && ids.iter().all(|id| id.is_none())
+        let decides = !self.finish.is_empty() || !self.deny.is_empty();
+        !reads && !self.createdb && !decides && ids.iter().all(|id| id.is_none())
     }
 
     /// How many rows to list.
@@ -126,7 +154,8 @@ fn spelled_out(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     arguments.into_iter().map(spell).collect()
 }
 
-fn id(text: &str) -> Result<String, String> {
+/// An id as it may be given: whole or its beginning.
+pub(super) fn id(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("an id is needed, or the beginning of one".to_owned()),
         text if text.contains('*') => Err("give the beginning of the id, without a *".to_owned()),
@@ -191,6 +220,11 @@ mod tests {
             &["--json", "--createdb"],
             &["--tasks", "-n", "0"],
             &["--watch", ""],
+            &["--finish", "1"],
+            &["--deny", "1"],
+            &["--cancel", "1", "--retry", "1"],
+            &["--cancel", "1", "--json"],
+            &["--with-parents", "--watch", "1"],
         ] {
             let error = read(arguments).expect_err(&arguments.join(" "));
             assert_eq!(error.exit_code(), 2, "{arguments:?}");

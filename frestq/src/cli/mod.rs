@@ -1,10 +1,12 @@
 //! The command line: what every peer's binary does with its arguments.
 //!
-//! Everything but serving and `--createdb` only reads the database, so it works whether the peer is
-//! up or down.
+//! Everything but serving and `--createdb` works whether the peer is up or down: what only reads does
+//! so beside it, and what a person decides goes by the process that serves, if there is one.
 
 mod certificate;
 mod check;
+mod decide;
+mod external;
 mod find;
 mod flags;
 mod list;
@@ -14,6 +16,7 @@ mod show;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod watch;
 
 use std::{
@@ -148,7 +151,12 @@ async fn run(
         return Ok(if sound { 0 } else { 1 });
     }
     list::filters(flags)?;
+    let decision = decide::wanted(flags)?;
     let config = loaded.into_config()?;
+    if let Some((id, decision)) = decision {
+        decide::run(&config, id, decision, out).await?;
+        return Ok(0);
+    }
     let database = config.database();
     if flags.createdb {
         create(&database, &app.schema, out).await?;
@@ -179,8 +187,13 @@ async fn read(
         show::task(store, id, flags.json, out).await?;
     } else if let Some(id) = &flags.show_message {
         show::message(store, id, flags.json, out).await?;
+    } else if let Some(id) = &flags.show_external {
+        external::show(store, id, flags.json, out).await?;
+    } else if let Some(id) = &flags.tree {
+        tree::show(store, id, flags.with_parents, flags.json, width, out).await?;
     } else if let Some(id) = &flags.watch {
-        let ended = watch::follow(store, id, flags.json, out).await?;
+        let screen = width.filter(|_| !flags.json).map(watch::Screen::new);
+        let ended = watch::follow(store, id, flags.json, screen, out).await?;
         return Ok(if ended == Status::Finished { 0 } else { 1 });
     }
     Ok(0)

@@ -53,6 +53,12 @@ pub(super) fn terminal_width() -> Option<u16> {
     table.is_tty().then(|| table.width()).flatten()
 }
 
+/// How many lines the terminal has that standard output is.
+pub(super) fn terminal_height() -> Option<u16> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(size.ws_row).filter(|rows| *rows > 0)
+}
+
 /// The table as text, without a newline at its end. Columns that are empty in every row are left out.
 pub(super) fn render(
     columns: &[Column],

@@ -280,7 +280,7 @@ async fn watch_writes_a_line_for_each_change_and_exits_by_the_end() {
         let output = to_json("hello").unwrap();
         place.write(&changed, false, Some(&output)).await;
     };
-    let (status, ()) = tokio::join!(watch::follow(&store, "ab", false, &mut out), change);
+    let (status, ()) = tokio::join!(watch::follow(&store, "ab", false, None, &mut out), change);
     let (status, lines) = (status.unwrap(), String::from_utf8(out).unwrap());
     assert_eq!(status, Status::Finished);
     let lines: Vec<_> = lines.lines().collect();
@@ -355,4 +355,245 @@ fn a_cause_that_was_told_is_not_told_again() {
         source: inner,
     };
     assert_eq!(chain(&error), "error: writing: no room");
+}
+
+/// A tree of four: a root, a group below it with one task, and a task that failed.
+async fn planted(name: &str) -> Place {
+    let place = Place::with_tasks(name, &[]).await;
+    let below = |id: &str, parent: &str, order: i64, status: Status| {
+        let mut task = task(id, status);
+        task.state.parent = Some(parent.into());
+        task.state.order = order;
+        task.label = None;
+        task
+    };
+    let mut group = below("group", "root", 0, Status::Executing);
+    group.state.kind = TaskKind::Parallel;
+    (group.state.queue, group.state.action) = ("".into(), "".into());
+    let mut root = task("root", Status::Executing);
+    root.state.open_children = 1;
+    place.write(&root, true, None).await;
+    let failed =
+        to_json(&serde_json::json!({"error": "broke", "message": "in two\nparts"})).unwrap();
+    let last = below("last", "root", 1, Status::Error);
+    place.write(&group, true, None).await;
+    place.write(&last, true, Some(&failed)).await;
+    let inner = below("inner", "group", 0, Status::Finished);
+    let output = to_json("hello").unwrap();
+    place.write(&inner, true, Some(&output)).await;
+    place
+        .write(&task("other", Status::Created), true, None)
+        .await;
+    place
+}
+
+#[tokio::test]
+async fn a_tree_is_drawn_with_each_task_below_its_parent() {
+    let place = planted("tree").await;
+    let tree = place.ok(&["--tree", "root"]).await;
+    let lines: Vec<_> = tree.lines().collect();
+    assert_eq!(lines.len(), 4, "{tree}");
+    assert!(lines[0].starts_with("root  executing  say_queue/hello_world"));
+    assert!(lines[1].starts_with("├─ group  executing  parallel"));
+    assert!(lines[2].starts_with("│  └─ inner  finished  say_queue/hello_world  0.0 s  \"hello\""));
+    assert!(lines[3].starts_with("└─ last  error"), "{tree}");
+    assert!(
+        tree.contains("broke: in two parts") && !tree.contains('\u{1b}'),
+        "{tree}"
+    );
+    assert!(lines.iter().all(|line| line.chars().count() <= 80));
+}
+
+#[tokio::test]
+async fn a_part_of_a_tree_may_be_shown_in_the_whole() {
+    let place = planted("tree-parents").await;
+    assert_eq!(place.ok(&["--tree", "group"]).await.lines().count(), 2);
+    let whole = place.ok(&["--tree", "inner", "--with-parents"]).await;
+    assert_eq!(whole.lines().count(), 4, "{whole}");
+    let marked: Vec<_> = whole.lines().filter(|line| line.contains("=>")).collect();
+    assert!(
+        marked.len() == 1 && marked[0].contains("=> inner"),
+        "{whole}"
+    );
+    let plain = place.ok(&["--tree", "other", "--with-parents"]).await;
+    assert_eq!(plain.lines().count(), 1, "{plain}");
+}
+
+#[tokio::test]
+async fn a_tree_as_json_nests() {
+    let place = planted("tree-json").await;
+    let json = place.ok(&["--tree", "root", "--json"]).await;
+    let tree: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(tree["id"], "root");
+    assert_eq!(tree["children"][0]["children"][0]["output_data"], "hello");
+    assert_eq!(tree["children"][1]["id"], "last");
+    assert_eq!(tree["children"][1]["children"], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn a_deep_tree_is_drawn() {
+    const DEEP: usize = 700;
+    let place = Place::with_tasks("tree-deep", &[]).await;
+    let store = Store::open(&place.url(), Purpose::Look).await.unwrap();
+    let mut writer = store.writer().await.unwrap();
+    let tasks: Vec<_> = (0..DEEP)
+        .map(|depth| {
+            let mut task = task(&format!("d{depth}"), Status::Executing);
+            task.state.parent = depth.checked_sub(1).map(|up| format!("d{up}").into());
+            task
+        })
+        .collect();
+    writer.begin().await.unwrap();
+    let writes = Writes {
+        created: tasks.iter().map(|task| (task, &task.state, None)).collect(),
+        ..Writes::default()
+    };
+    writer.save(&writes).await.unwrap();
+    writer.commit().await.unwrap();
+    store.close().await;
+    let tree = place.ok(&["--tree", "d0"]).await;
+    assert_eq!(tree.lines().count(), DEEP);
+    let whole = place
+        .ok(&["--tree", "d699", "--with-parents", "--json"])
+        .await;
+    assert_eq!(whole.matches("\"children\"").count(), DEEP);
+}
+
+#[tokio::test]
+async fn watching_on_a_terminal_draws_over_what_it_drew() {
+    let place = planted("watch-screen").await;
+    let store = Store::open(&place.url(), Purpose::Look).await.unwrap();
+    let mut out = Vec::new();
+    let change = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        place
+            .write(&task("root", Status::Finished), false, None)
+            .await;
+    };
+    let screen = Some(watch::Screen::new(80));
+    let (status, ()) = tokio::join!(
+        watch::follow(&store, "root", false, screen, &mut out),
+        change
+    );
+    assert_eq!(status.unwrap(), Status::Finished);
+    let drawn = String::from_utf8(out).unwrap();
+    assert!(drawn.matches("\u{1b}[4A").count() >= 1, "{drawn:?}");
+    assert!(!drawn.starts_with("\u{1b}[4A"));
+    assert!(drawn.contains("root  finished"), "{drawn:?}");
+}
+
+#[tokio::test]
+async fn an_external_task_says_whether_it_waits() {
+    let place = planted("external").await;
+    for (id, status) in [
+        ("ext-now", Status::Executing),
+        ("ext-later", Status::Created),
+        ("ext-over", Status::Finished),
+    ] {
+        let mut external = task(id, status);
+        external.state.kind = TaskKind::External;
+        (external.state.queue, external.state.action) = ("".into(), "".into());
+        external.state.parent = Some("root".into());
+        external.state.expires_at = Timestamp::from_second(2_000_000_000).ok();
+        place.write(&external, true, None).await;
+    }
+    let now = place.ok(&["--show-external", "ext-n"]).await;
+    assert!(
+        now.contains("now, since 2027-01-15") && now.contains("2033-05-18"),
+        "{now}"
+    );
+    assert!(
+        now.contains("\"username\": \"ada\"") && now.contains("tree of   root"),
+        "{now}"
+    );
+    assert!(!now.contains('\u{1b}'), "{now}");
+    assert!(
+        place
+            .ok(&["--show-external", "ext-l"])
+            .await
+            .contains("not yet")
+    );
+    assert!(
+        place
+            .ok(&["--show-external", "ext-o"])
+            .await
+            .contains("as finished")
+    );
+    let json = place.ok(&["--show-external", "ext-n", "--json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&json["waits"], &json["root_id"]),
+        (&true.into(), &"root".into())
+    );
+    let error = place.refused(&["--show-external", "root"]).await;
+    assert!(error.contains("sequential, not external"), "{error}");
+}
+
+#[tokio::test]
+async fn without_a_server_decisions_are_carried_out_at_once() {
+    let place = planted("decide").await;
+    let said = place.ok(&["--cancel", "ro"]).await;
+    assert_eq!(said, "task root is called off, with all below it\n");
+    assert!(
+        place
+            .ok(&["--show-task", "group"])
+            .await
+            .contains("cancelled")
+    );
+    let error = place.refused(&["--cancel", "root"]).await;
+    assert!(error.contains("ended before, as cancelled"), "{error}");
+    let error = place.refused(&["--finish", "other", "1"]).await;
+    assert!(error.contains("not external"), "{error}");
+    let error = place.refused(&["--retry", "other"]).await;
+    assert!(error.contains("has not failed: it is created"), "{error}");
+    let error = place.refused(&["--retry", "last"]).await;
+    assert!(error.contains("task root"), "{error}");
+    // No handler of the test's own binary runs it.
+    let error = place.refused(&["--retry", "root"]).await;
+    assert!(error.contains("no action say_queue/hello_world"), "{error}");
+    assert!(
+        place
+            .ok(&["--show-task", "other"])
+            .await
+            .contains("created")
+    );
+}
+
+#[tokio::test]
+async fn an_argument_of_a_decision_that_is_none_is_a_matter_of_usage() {
+    let place = Place::new("usage");
+    for arguments in [
+        ["--finish", "a", "yes"],
+        ["--finish", "", "1"],
+        ["--deny", "a*", "no"],
+    ] {
+        let stop = place.run(&arguments).await.unwrap_err();
+        assert!(matches!(stop, Stop::Usage(_)), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_answered_by_the_one_process_that_takes_it() {
+    let place = Place::with_tasks("request", &[]).await;
+    let mut serving = Store::open(&place.url(), Purpose::Serve).await.unwrap();
+    let mut asking = Store::open(&place.url(), Purpose::Look).await.unwrap();
+    assert!(serving.is_alone().await.unwrap() && !asking.is_alone().await.unwrap());
+    let id = TaskId::from("abc");
+    let first = asking.ask("cancel", &id, "").await.unwrap();
+    let second = asking.ask("deny", &id, "no").await.unwrap();
+    let taken = serving.take_request().await.unwrap().unwrap();
+    assert_eq!(
+        (taken.seq, taken.kind.as_str(), taken.task),
+        (first, "cancel", id)
+    );
+    assert!(!asking.withdraw_request(first).await.unwrap());
+    assert!(asking.withdraw_request(second).await.unwrap());
+    assert!(serving.take_request().await.unwrap().is_none());
+    let answer = Ok("done".to_owned());
+    serving.answer_request(first, &answer).await.unwrap();
+    let stage = asking.request_stage(first).await.unwrap();
+    assert_eq!(stage, crate::store::Stage::Done("done".into()));
+    serving.close().await;
+    drop(serving);
+    assert!(asking.is_alone().await.unwrap());
 }

@@ -1,11 +1,13 @@
 //! `--watch`: follows a task until it ends, by looking at its row, so that it does not matter which
 //! process runs the task, or whether one does.
+//!
+//! On a terminal the whole tree is drawn, over and over at the same place.
 
 use std::{io::Write, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Stop, find, output};
+use super::{Stop, find, output, table, tree::Tree};
 use crate::{
     error::Error,
     model::{Status, TaskRecord},
@@ -15,14 +17,59 @@ use crate::{
 /// How often the row is looked at.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Writes a line for each change. Returns the status the task ended in.
+/// A terminal, on which the tree is drawn over and over at the same place.
+pub(super) struct Screen {
+    width: u16,
+    height: u16,
+    /// How many lines stand there now.
+    drawn: usize,
+}
+
+impl Screen {
+    pub(super) fn new(width: u16) -> Self {
+        Self {
+            width,
+            height: table::terminal_height().unwrap_or(24),
+            drawn: 0,
+        }
+    }
+
+    /// Draws over what stands there.
+    fn draw(&mut self, mut lines: Vec<String>, out: &mut dyn Write) -> Result<(), Stop> {
+        // The cursor can't go back to lines that have left the screen.
+        let room = usize::from(self.height).saturating_sub(2).max(1);
+        if lines.len() > room {
+            let hidden = lines.len() - room + 1;
+            lines.truncate(room - 1);
+            lines.push(format!("... and {hidden} more"));
+        }
+        let mut text = String::new();
+        if self.drawn > 0 {
+            text.push_str(&format!("\u{1b}[{}A", self.drawn));
+        }
+        for line in &lines {
+            text.push_str(&format!("\r\u{1b}[2K{line}\n"));
+        }
+        text.push_str("\u{1b}[J");
+        self.drawn = lines.len();
+        out.write_all(text.as_bytes()).map_err(Stop::Output)?;
+        out.flush().map_err(Stop::Output)
+    }
+}
+
+/// Draws the tree on a screen; writes a line for each change elsewhere. Returns the status the task
+/// ended in.
 pub(super) async fn follow(
     store: &Store,
     id: &str,
     json: bool,
+    screen: Option<Screen>,
     out: &mut dyn Write,
 ) -> Result<Status, Stop> {
     let mut task = find::task(store, id).await?;
+    if let Some(screen) = screen {
+        return draw(store, &task, screen, out).await;
+    }
     let this = Filters::new(TASK_FIELDS, &[format!("id={}", task.id)])?;
     if !json {
         let heading = format!("task {}  {}/{}", task.id, task.queue_name, task.action);
@@ -45,6 +92,27 @@ pub(super) async fn follow(
         }
         tokio::time::sleep(PAUSE).await;
         task = (store.tasks(&this, 1).await?.pop()).ok_or_else(|| Error::UnknownTask(task.id))?;
+    }
+}
+
+async fn draw(
+    store: &Store,
+    task: &TaskRecord,
+    mut screen: Screen,
+    out: &mut dyn Write,
+) -> Result<Status, Stop> {
+    loop {
+        let before = tokio::time::Instant::now();
+        let tree = Tree::load(store, &task.id).await?;
+        let took = before.elapsed();
+        screen.draw(tree.lines(None, Timestamp::now(), Some(screen.width)), out)?;
+        let root = tree.root();
+        if root.status.is_terminal() {
+            output::line(out, &describe(root))?;
+            return Ok(root.status);
+        }
+        // A large tree may not keep the database busy.
+        tokio::time::sleep(PAUSE.max(took * 5)).await;
     }
 }
 

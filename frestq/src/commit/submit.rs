@@ -8,6 +8,7 @@ use super::MOST_KIBIBYTES;
 use crate::{
     engine::{Answer, Event},
     error::{Error, Result},
+    model::TaskId,
 };
 
 /// Events that go into one transaction together, if they fit.
@@ -82,6 +83,16 @@ impl Commits {
             .await
             .map_err(|_| Error::Stopping)?;
         answers.await.unwrap_or(Err(Error::Stopping))
+    }
+
+    /// Submits a decision about one task, which may be impossible by now.
+    pub(crate) async fn decide(&self, id: &TaskId, event: Event) -> Result<()> {
+        let answer = self.submit(vec![event]).await?.pop();
+        match answer {
+            Some(Answer::UnknownTask) => Err(Error::UnknownTask(id.clone())),
+            Some(Answer::Conflict(why)) => Err(Error::Invalid(why)),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) async fn look(&self, queue: impl Into<Box<str>>) {

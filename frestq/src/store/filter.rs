@@ -85,6 +85,14 @@ pub(crate) enum Filter {
         sql: &'static str,
         value: i64,
     },
+    /// The task is this one, or below it in its tree.
+    Subtree {
+        value: String,
+    },
+    /// The task is at the top of this one's tree.
+    Root {
+        value: String,
+    },
 }
 
 /// Conditions that must all hold.
@@ -170,6 +178,16 @@ impl Filters {
                 Filter::Text { sql: field, .. } | Filter::Number { sql: field, .. } => {
                     sql.push_str(&format!("{field} = ${place}"));
                 }
+                // `UNION` and not `UNION ALL`: rows that were a ring would not make it endless.
+                Filter::Subtree { .. } => sql.push_str(&format!(
+                    "t.id IN (WITH RECURSIVE tree (id) AS (SELECT id FROM tasks WHERE id = ${place} UNION \
+                     SELECT c.id FROM tree JOIN tasks c ON c.parent = tree.id) SELECT id FROM tree)"
+                )),
+                Filter::Root { .. } => sql.push_str(&format!(
+                    "t.id IN (WITH RECURSIVE above (id, parent) AS (SELECT id, parent FROM tasks WHERE id = ${place} UNION \
+                     SELECT p.id, p.parent FROM above JOIN tasks p ON p.id = above.parent) \
+                     SELECT id FROM above WHERE parent IS NULL)"
+                )),
                 // A range, so that the index on an id serves it. No text sorts after U+10FFFF.
                 Filter::Prefix { sql: field, .. } => {
                     sql.push_str(&format!(

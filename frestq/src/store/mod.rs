@@ -10,10 +10,13 @@
 mod filter;
 mod postgres;
 mod read;
+mod requests;
 mod rows;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use requests::{Request, Stage};
 
 pub(crate) use filter::{Filter, Filters, MESSAGE_FIELDS, TASK_FIELDS};
 
@@ -233,6 +236,15 @@ impl Store {
             Self::Sqlite(store) => Writer::Sqlite(store.writer().await?),
             Self::Postgres(store) => Writer::Postgres(store.writer().await?),
         })
+    }
+
+    /// Whether no other process serves this database. On SQLite, this process holds its lock from then
+    /// on, so that none can begin to.
+    pub(crate) async fn is_alone(&mut self) -> Result<bool> {
+        match self {
+            Self::Sqlite(store) => store.take_lock(),
+            Self::Postgres(store) => store.is_alone().await,
+        }
     }
 
     /// Runs the application's own statements for making tables.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    model::{MessageRecord, NodeId, OutboxRow, PeerId, PeerUrl, TaskId, TaskRecord},
+    model::{MessageRecord, NewTask, NodeId, OutboxRow, PeerId, PeerUrl, TaskId, TaskRecord},
     transaction::Param,
 };
 
@@ -222,6 +222,33 @@ impl Store {
         Ok(self.tasks(&filters, 1).await?.pop())
     }
 
+    /// A task and all below it, each before those below it.
+    pub(crate) async fn tree(&self, root: &TaskId) -> Result<Vec<TaskRecord>> {
+        let value = root.as_str().to_owned();
+        let filters = Filters(vec![Filter::Subtree { value }]);
+        let mut tree = self.tasks(&filters, i64::MAX).await?;
+        tree.reverse();
+        Ok(tree)
+    }
+
+    /// The task at the top of this one's tree: itself, if it is a part of none.
+    pub(crate) async fn root(&self, id: &TaskId) -> Result<Option<TaskRecord>> {
+        let value = id.as_str().to_owned();
+        let filters = Filters(vec![Filter::Root { value }]);
+        Ok(self.tasks(&filters, 1).await?.pop())
+    }
+
+    /// A task and all below it as they were stored, each before those below it.
+    pub(crate) async fn stored(&self, root: &TaskId) -> Result<Vec<NewTask>> {
+        const SQL: &str = select_state!(
+            ", t.input, t.label, t.info, t.pingback_at, t.created_at, t.priority FROM tasks t WHERE t.id IN (\
+             WITH RECURSIVE tree (id) AS (SELECT id FROM tasks WHERE id = $1 UNION \
+             SELECT c.id FROM tree JOIN tasks c ON c.parent = tree.id) SELECT id FROM tree) ORDER BY t.seq"
+        );
+        self.fetch(SQL, vec![root.as_str().into()], rows::stored)
+            .await
+    }
+
     /// The tasks whose id starts like this, at most `limit`.
     pub(crate) async fn find_tasks(&self, prefix: &str, limit: i64) -> Result<Vec<TaskRecord>> {
         let filters = Filters::new(TASK_FIELDS, &[format!("id={prefix}*")])?;
@@ -265,7 +292,10 @@ impl Store {
 /// The values of a listing: its limit, then those of the filters.
 fn values(limit: i64, filters: &Filters) -> Vec<Param> {
     let filters = filters.0.iter().map(|filter| match filter {
-        Filter::Text { value, .. } | Filter::Prefix { value, .. } => Param::from(value),
+        Filter::Text { value, .. }
+        | Filter::Prefix { value, .. }
+        | Filter::Subtree { value }
+        | Filter::Root { value } => Param::from(value),
         Filter::Number { value, .. } => Param::from(*value),
     });
     std::iter::once(limit.into()).chain(filters).collect()

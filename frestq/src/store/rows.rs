@@ -7,8 +7,8 @@ use super::{Content, OutboxState, PeerHealth, PeerRow, Waiting};
 use crate::{
     error::{Error, Result},
     model::{
-        Direction, InboxKey, Json, MessageId, MessageRecord, Moment, NodeId, OnFailure, OutboxRow,
-        PeerId, PeerUrl, Role, Status, TaskId, TaskKind, TaskRecord, TaskState, null,
+        Direction, InboxKey, Json, MessageId, MessageRecord, Moment, NewTask, NodeId, OnFailure,
+        OutboxRow, PeerId, PeerUrl, Role, Status, TaskId, TaskKind, TaskRecord, TaskState, null,
     },
 };
 
@@ -150,6 +150,21 @@ pub(super) fn waiting(row: &Row) -> Result<Waiting> {
         input: row.json(AFTER_STATE)?,
         output: row.json(AFTER_STATE + 1)?,
         reservation: row.json(AFTER_STATE + 2)?,
+    })
+}
+
+/// A task as it was stored, with what never changes of it behind the columns of its state.
+pub(super) fn stored(row: &Row) -> Result<NewTask> {
+    Ok(NewTask {
+        state: state(row)?,
+        input: row.json(AFTER_STATE)?,
+        label: row.get::<Option<String>>(AFTER_STATE + 1)?.map(Into::into),
+        info: row.get::<Option<String>>(AFTER_STATE + 2)?.map(Into::into),
+        pingback_at: row.moment_if_any(AFTER_STATE + 3)?,
+        created_at: row.moment(AFTER_STATE + 4)?,
+        priority: row.get(AFTER_STATE + 5)?,
+        // Of what has ended it is somebody else's by now.
+        unique_key: None,
     })
 }
 

@@ -78,6 +78,17 @@ impl Postgres {
         Ok(())
     }
 
+    /// Whether no process serves, as far as the leases tell.
+    pub(crate) async fn is_alone(&self) -> Result<bool> {
+        const SQL: &str = concat!(
+            "SELECT NOT EXISTS (SELECT FROM nodes WHERE alive_until >= ",
+            now!(),
+            ")"
+        );
+        let (alone,) = sqlx::query_as(SQL).fetch_one(&self.pool).await?;
+        Ok(alone)
+    }
+
     /// Gives up for dead whoever has let its lease run out.
     pub(crate) async fn bury(&self) -> Result<()> {
         const SQL: &str = concat!("DELETE FROM nodes WHERE alive_until < ", now!());

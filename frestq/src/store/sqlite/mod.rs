@@ -34,6 +34,10 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     migrations
 });
 
+/// How long to wait for the lock of the one serving process.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// An open SQLite database.
 #[derive(Debug)]
 pub(crate) struct Sqlite {
@@ -42,7 +46,7 @@ pub(crate) struct Sqlite {
     /// For reading, beside the writer.
     pool: SqlitePool,
     /// Held while this process serves: the lease on everything in the file.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 impl Sqlite {
@@ -66,7 +70,12 @@ impl Sqlite {
             ));
         }
         let lock = match purpose {
-            Purpose::Serve => Some(lock(&path)?),
+            Purpose::Serve => Some(wait_for_lock(&path).await?.ok_or_else(|| {
+                schema(
+                    &path,
+                    "another process serves it; an SQLite database belongs to one. Stop that one, or use Postgres for several",
+                )
+            })?),
             Purpose::Create | Purpose::Look => None,
         };
         let pool = SqlitePoolOptions::new()
@@ -85,7 +94,7 @@ impl Sqlite {
             path,
             options,
             pool,
-            _lock: lock,
+            lock,
         };
         store.check_version(purpose).await?;
         if purpose == Purpose::Create {
@@ -118,6 +127,14 @@ impl Sqlite {
         let applied = applied.unwrap_or_default();
         super::check_migrations(&MIGRATIONS, &applied, purpose)
             .map_err(|why| schema(&self.path, &why))
+    }
+
+    /// Takes the lock that a serving process holds, unless one does; `true`: it is ours.
+    pub(super) fn take_lock(&mut self) -> Result<bool> {
+        if self.lock.is_none() {
+            self.lock = lock(&self.path)?;
+        }
+        Ok(self.lock.is_some())
     }
 
     pub(super) async fn fetch(&self, sql: impl SqlSafeStr, values: Vec<Param>) -> Result<Vec<Row>> {
@@ -170,8 +187,20 @@ fn query(
         })
 }
 
-/// Takes the lock that makes this the one serving process.
-fn lock(path: &Path) -> Result<File> {
+/// Takes the lock, unless another process keeps it: the command line has it for a moment while it
+/// carries out a decision.
+async fn wait_for_lock(path: &Path) -> Result<Option<File>> {
+    for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
+        if let Some(file) = lock(path)? {
+            return Ok(Some(file));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    lock(path)
+}
+
+/// Takes the lock that makes this the one serving process; `None`: another one has it.
+fn lock(path: &Path) -> Result<Option<File>> {
     // Under the file's own name, by whatever link it was found.
     let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let mut name = file.into_os_string();
@@ -187,11 +216,8 @@ fn lock(path: &Path) -> Result<File> {
         .open(&name)
         .map_err(io)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(schema(
-            path,
-            "another process serves it; an SQLite database belongs to one. Stop that one, or use Postgres for several",
-        )),
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
         Err(std::fs::TryLockError::Error(source)) => Err(io(source)),
     }
 }

@@ -1,0 +1,144 @@
+//! `--cancel`, `--finish`, `--deny` and `--retry`: what a person decides.
+//!
+//! The process that serves carries it out, and without one we do.
+
+use std::{io::Write, sync::Arc, time::Duration};
+
+use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Stop, find,
+    flags::{self, Flags},
+    output,
+};
+use crate::{
+    config::Config,
+    decisions::{self, Decision},
+    error::{Error, Result},
+    model::TaskId,
+    store::{Purpose, Stage, Store},
+};
+
+/// How long an answer is waited for: longer than the lease of a process that died.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// How often we look for the answer.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How often we look whether the one we asked is still there.
+const STILL_THERE: Duration = Duration::from_secs(1);
+
+/// What the flags ask for, of the task that begins with this id. A wrong argument is a matter of usage.
+pub(super) fn wanted(flags: &Flags) -> Result<Option<(&str, Decision)>, Stop> {
+    if let Some(id) = &flags.cancel {
+        return Ok(Some((id, Decision::Cancel)));
+    }
+    if let Some(id) = &flags.retry {
+        return Ok(Some((id, Decision::Retry(TaskId::generate()))));
+    }
+    if let [id, json] = &flags.finish[..] {
+        let output = RawValue::from_string(json.clone()).map_err(|why| {
+            wrong(format!(
+                "the output is not JSON: {why}; a text needs quotes of its own: '\"approved\"'"
+            ))
+        })?;
+        return Ok(Some((checked(id)?, Decision::Finish(output))));
+    }
+    if let [id, reason] = &flags.deny[..] {
+        return Ok(Some((checked(id)?, Decision::Deny(reason.clone()))));
+    }
+    Ok(None)
+}
+
+/// The id beside an argument, which the flag's own check does not reach.
+fn checked(id: &str) -> Result<&str, Stop> {
+    flags::id(id).map_err(wrong)?;
+    Ok(id.trim())
+}
+
+fn wrong(why: String) -> Stop {
+    Stop::Usage(Box::new(Error::Invalid(why)))
+}
+
+/// Has the decision carried out, and says in one line what was done.
+pub(super) async fn run(
+    config: &Config,
+    id: &str,
+    decision: Decision,
+    out: &mut dyn Write,
+) -> Result<(), Stop> {
+    let mut store = Store::open(&config.database(), Purpose::Look).await?;
+    let task = match find::task(&store, id).await {
+        Ok(task) => task.id,
+        Err(error) => {
+            store.close().await;
+            return Err(error.into());
+        }
+    };
+    let done = decide(&mut store, &task, &decision).await;
+    let done = match done {
+        Ok(None) => {
+            let store = Arc::new(store);
+            let done = decisions::alone(&store, config, &task, decision).await;
+            store.close().await;
+            done
+        }
+        other => {
+            store.close().await;
+            other.map(Option::unwrap_or_default)
+        }
+    };
+    output::line(out, &output::one_line(&done?))
+}
+
+/// Asks whoever serves; gives what was done, or `None` if nobody serves, so that it is up to us.
+async fn decide(store: &mut Store, task: &TaskId, decision: &Decision) -> Result<Option<String>> {
+    if store.is_alone().await? {
+        return Ok(None);
+    }
+    let (kind, argument) = decision.parts();
+    let request = store.ask(kind, task, argument).await?;
+    let until = Instant::now() + PATIENCE;
+    let mut look_again = Instant::now() + STILL_THERE;
+    loop {
+        if let Some(answer) = answered(store, request).await? {
+            return answer.map(Some);
+        }
+        if Instant::now() >= look_again {
+            look_again += STILL_THERE;
+            if store.is_alone().await? {
+                // It may have answered with its last breath. If it only took the request, what it
+                // was about either has happened, and is refused now, or has not.
+                if let Some(answer) = answered(store, request).await? {
+                    return answer.map(Some);
+                }
+                store.forget_request(request).await?;
+                return Ok(None);
+            }
+        }
+        if Instant::now() >= until {
+            let nothing = store.withdraw_request(request).await?;
+            return Err(Error::Invalid(match nothing {
+                true => format!(
+                    "the process that serves this peer gave no answer within {} seconds; nothing has happened. Is it of this version, and its database in order?",
+                    PATIENCE.as_secs()
+                ),
+                false => format!(
+                    "the process that serves this peer took the request and gave no answer within {} seconds; look with --show-task {task} what came of it",
+                    PATIENCE.as_secs()
+                ),
+            }));
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// The answer, if it is there.
+async fn answered(store: &Store, request: i64) -> Result<Option<Result<String>>> {
+    let answer = match store.request_stage(request).await? {
+        Stage::Pending | Stage::Taken => return Ok(None),
+        Stage::Done(said) => Ok(said),
+        Stage::Refused(why) => Err(Error::Invalid(why)),
+    };
+    store.forget_request(request).await?;
+    Ok(Some(answer))
+}

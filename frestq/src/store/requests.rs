@@ -1,0 +1,138 @@
+//! What the command line asks a serving process for: the same statements on both databases.
+//!
+//! A request is worth something only while somebody waits for its answer. Its age goes by the
+//! database's clock, which asker and answerer share.
+
+use super::{Store, printable, rows};
+use crate::{
+    error::{Error, Result},
+    model::TaskId,
+};
+
+/// How long a request may be taken up, in microseconds: longer than a dead process's lease, so that
+/// the asker can act himself before it is over.
+const WORTH: i64 = 60_000_000;
+
+/// A request that was taken.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) seq: i64,
+    pub(crate) kind: String,
+    pub(crate) task: TaskId,
+    pub(crate) argument: String,
+}
+
+/// How far a request is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Pending,
+    /// A process has begun with it.
+    Taken,
+    /// It was done; this is what there is to say.
+    Done(String),
+    /// It can't be done; this is why.
+    Refused(String),
+}
+
+impl Store {
+    /// Now, as the database sees it.
+    fn clock(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+            Self::Postgres(_) => "(extract(epoch FROM now()) * 1000000)::bigint",
+        }
+    }
+
+    /// Leaves a request for whoever serves; gives its number.
+    pub(crate) async fn ask(&self, kind: &str, task: &TaskId, argument: &str) -> Result<i64> {
+        let now = self.clock();
+        let sql = format!(
+            "INSERT INTO requests (kind, task, argument, created_at) VALUES ($1, $2, $3, {now}) RETURNING seq"
+        );
+        let values = vec![kind.into(), task.as_str().into(), argument.into()];
+        let mut rows = self
+            .fetch(sqlx::AssertSqlSafe(sql), values, |row| row.get(0))
+            .await?;
+        Ok(rows.pop().ok_or(sqlx::Error::RowNotFound)?)
+    }
+
+    /// Takes a request, so that no other process does it too.
+    pub(crate) async fn take_request(&self) -> Result<Option<Request>> {
+        let worth = format!("state = 0 AND created_at > {} - {WORTH}", self.clock());
+        // Looking costs no lock, so that it can be done often.
+        let look = format!("SELECT seq FROM requests WHERE {worth} ORDER BY seq LIMIT 1");
+        let found = self
+            .fetch(sqlx::AssertSqlSafe(look), Vec::new(), |row| {
+                row.get::<i64>(0)
+            })
+            .await?;
+        let Some(seq) = found.first() else {
+            return Ok(None);
+        };
+        let take = format!(
+            "UPDATE requests SET state = 1 WHERE seq = $1 AND {worth} RETURNING seq, kind, task, argument"
+        );
+        let mut taken = self
+            .fetch(sqlx::AssertSqlSafe(take), vec![(*seq).into()], request)
+            .await?;
+        Ok(taken.pop())
+    }
+
+    /// Answers a request that was taken.
+    pub(crate) async fn answer_request(&self, seq: i64, answer: &Result<String>) -> Result<()> {
+        const SQL: &str = "UPDATE requests SET state = $2, answer = $3 WHERE seq = $1";
+        let (state, text) = match answer {
+            Ok(said) => (2_i64, said.clone()),
+            Err(error) => (3, error.to_string()),
+        };
+        let values = vec![seq.into(), state.into(), printable(&text).into()];
+        self.fetch(SQL, values, |_| Ok(())).await?;
+        Ok(())
+    }
+
+    /// How far a request is.
+    pub(crate) async fn request_stage(&self, seq: i64) -> Result<Stage> {
+        const SQL: &str = "SELECT state, answer FROM requests WHERE seq = $1";
+        let mut found = self.fetch(SQL, vec![seq.into()], stage).await?;
+        found
+            .pop()
+            .ok_or_else(|| Error::Invalid("somebody removed the request".into()))
+    }
+
+    /// Removes a request that nobody has taken yet; `false`: somebody has.
+    pub(crate) async fn withdraw_request(&self, seq: i64) -> Result<bool> {
+        const SQL: &str = "DELETE FROM requests WHERE seq = $1 AND state = 0 RETURNING seq";
+        let gone = self.fetch(SQL, vec![seq.into()], |_| Ok(())).await?;
+        Ok(!gone.is_empty())
+    }
+
+    /// Removes a request that is over, and others that nobody has waited for in a long while.
+    pub(crate) async fn forget_request(&self, seq: i64) -> Result<()> {
+        let sql = format!(
+            "DELETE FROM requests WHERE seq = $1 OR created_at < {} - 10 * {WORTH}",
+            self.clock()
+        );
+        self.fetch(sqlx::AssertSqlSafe(sql), vec![seq.into()], |_| Ok(()))
+            .await?;
+        Ok(())
+    }
+}
+
+fn request(row: &rows::Row) -> Result<Request> {
+    Ok(Request {
+        seq: row.get(0)?,
+        kind: row.get(1)?,
+        task: TaskId::from(row.get::<String>(2)?),
+        argument: row.get(3)?,
+    })
+}
+
+fn stage(row: &rows::Row) -> Result<Stage> {
+    let answer = row.get::<Option<String>>(1)?.unwrap_or_default();
+    Ok(match row.get::<i64>(0)? {
+        0 => Stage::Pending,
+        1 => Stage::Taken,
+        2 => Stage::Done(answer),
+        _ => Stage::Refused(answer),
+    })
+}
