@@ -110,6 +110,82 @@ on_each_store! {
         }
     }
 
+    async fn synchronized_groups_end_right_though_their_director_is_killed_in_the_middle(store) {
+        const TREES: usize = 6;
+        let mut a = Peer::example(&store, "a", SYNCHRONIZED_A).await;
+        let mut b = Peer::example(&store, "b", SYNCHRONIZED_B).await;
+        for peer in [&mut a, &mut b] {
+            // Rounds that a crash has spoilt are over soon.
+            peer.set("FRESTQ_RESERVATION_TIMEOUT", "4s");
+        }
+        a.set("PEER_B", &b.url);
+        b.set("PEER_A", &a.url);
+        a.run().await;
+        b.run().await;
+        let ask = async {
+            let mut roots = Vec::new();
+            for number in 0..TREES {
+                roots.push(a.say_hello(&format!("ada{number}")).await);
+            }
+            roots
+        };
+        let crash = async {
+            for (least, which) in [(1, "status >= 0"), (1, "status = 3"), (2, "status = 10"), (8, "status = 10")] {
+                let count = format!("SELECT count(*) FROM tasks WHERE {which}");
+                let ended = "SELECT count(*) FROM tasks WHERE status < 10";
+                until("the trees grow", async || {
+                    b.database.number(&count).await >= least || b.database.number(ended).await == 0
+                })
+                .await;
+                b.kill();
+                b.run().await;
+            }
+        };
+        let (roots, ()) = tokio::join!(ask, crash);
+        for id in &roots {
+            let goodbyes: Vec<String> = serde_json::from_value(a.output(id).await).unwrap();
+            assert_eq!(goodbyes.len(), 3, "{goodbyes:?}");
+        }
+        let finished = "SELECT count(*) FROM tasks WHERE status = 10";
+        let all = "SELECT count(*) FROM tasks";
+        for (peer, tasks) in [(&a, 3 * TREES), (&b, 11 * TREES)] {
+            let tasks = i64::try_from(tasks).unwrap();
+            until("all has ended", async || peer.database.number(finished).await == tasks).await;
+            assert_eq!(peer.database.number(all).await, tasks);
+        }
+    }
+
+    async fn an_approval_outlives_the_death_of_both_peers(store) {
+        let (mut a, mut b) = pair(&store, EXTERNAL_A, EXTERNAL_B).await;
+        let id = a.say_hello("ada").await;
+        let external = |b: &Peer| b.tasks().into_iter().find(|task| task["task_type"] == "external");
+        let waiting = eventually("B waits for a person", async || external(&b)).await;
+        a.kill();
+        b.kill();
+        b.run().await;
+        assert_eq!(b.press(&format!("/approve/{}", text(&waiting, "id"))).await.status, 200);
+        b.kill();
+        a.run().await;
+        b.run().await;
+        assert_eq!(a.output(&id).await, Value::Null);
+    }
+
+    async fn errors_go_up_though_their_peer_is_killed_in_the_middle(store) {
+        let mut peer = Peer::example(&store, "a", ERRORHANDLING).await;
+        peer.run().await;
+        let mut roots = Vec::new();
+        for run in 0..8 {
+            roots.push(peer.say_hello(&format!("ada{run}")).await);
+            peer.kill();
+            peer.run().await;
+        }
+        for id in &roots {
+            assert_eq!(peer.error(id).await["error"], "no_hello");
+        }
+        let never = "SELECT count(*) FROM tasks WHERE action = 'never_land' AND attempt > 0";
+        assert_eq!(peer.database.number(never).await, 0);
+    }
+
     async fn a_task_waits_for_its_approval(store) {
         let (a, b) = pair(&store, EXTERNAL_A, EXTERNAL_B).await;
         let id = a.say_hello("ada").await;

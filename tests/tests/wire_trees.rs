@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::harness::{
-    EXTERNAL_A, EXTERNAL_B, Fake, Peer, Store, TASKTREE_A, TASKTREE_B, eventually, id, text, update,
+    EXTERNAL_A, EXTERNAL_B, Fake, Peer, SYNCHRONIZED_A, SYNCHRONIZED_B, Store, TASKTREE_A,
+    TASKTREE_B, eventually, id, text, update,
 };
 
 /// The messages of a recording that went to the peer on this port, each with its path.
@@ -30,6 +31,17 @@ fn tasktree(port: u16) -> Vec<(String, Value)> {
 
 fn external(port: u16) -> Vec<(String, Value)> {
     recorded(include_str!("../wire/external.jsonl"), port)
+}
+
+fn synchronized(port: u16) -> Vec<(String, Value)> {
+    recorded(include_str!("../wire/synchronized.jsonl"), port)
+}
+
+/// The recorded messages of an action.
+fn only(messages: &[(String, Value)], action: &str) -> Vec<(String, Value)> {
+    let messages = messages.iter();
+    let wanted = messages.filter(|(_, message)| text(message, "action") == action);
+    wanted.cloned().collect()
 }
 
 /// What this peer would have got, had the recording's other peer been at `sender` and named the task
@@ -171,6 +183,110 @@ on_each_store! {
         let done = a.reaches(&root, "finished").await;
         assert_eq!(done["output_data"], Value::Null);
         finishes_once(&a, &b, &root, &finished, &done).await;
+    }
+
+    /// An original A asks for the synchronized groups, and performs a goodbye of each.
+    async fn our_groups_ask_an_original_performer_as_an_original_director_did(store) {
+        let a = Fake::new().await;
+        let b = beside(&store, SYNCHRONIZED_B, &a).await;
+        let (to_a, to_b) = (synchronized(5000), synchronized(5001));
+        let (path, hello) = only(&to_b, "testing.hello_world").remove(0);
+        let root = text(&hello, "task_id").to_owned();
+        deliver(&b, &path, &readdressed(hello, &a.url, &root)).await;
+        // One task of each group; the recording ends with the first one.
+        a.sees(3).await;
+        let asked: Vec<_> = a.seen().iter().map(|seen| seen.json()).collect();
+        let mut asked: Vec<_> = asked
+            .into_iter()
+            .filter(|message| message["action"] == "frestq.synchronize_task")
+            .collect();
+        assert_eq!(asked.len(), 2);
+        for message in &asked {
+            let task = text(message, "task_id");
+            let (_, recorded) = only(&to_a, "frestq.synchronize_task").remove(0);
+            let mut expected = readdressed(recorded, &b.url, task);
+            expected["message_id"] = message["message_id"].clone();
+            expected["data"]["task_id"] = json!(task);
+            assert_eq!(*message, expected);
+        }
+        // Both at once: whichever group gets its slots first.
+        for message in &asked {
+            let task = text(message, "task_id");
+            let (path, confirm) = only(&to_b, "frestq.confirm_task_reservation").remove(0);
+            for _ in 0..2 {
+                let mut confirm = readdressed(confirm.clone(), &a.url, task);
+                confirm["message_id"] = json!(id());
+                deliver(&b, &path, &confirm).await;
+            }
+        }
+        let mut executed = Vec::new();
+        while let Some(message) = asked.pop() {
+            let task = text(&message, "task_id").to_owned();
+            let told = eventually("it is told to start", async || {
+                let seen = a.seen();
+                let told = seen.iter().map(|seen| seen.json()).filter(|message| {
+                    message["action"] == "frestq.execute_synchronized"
+                        && !executed.contains(&message["task_id"])
+                });
+                told.collect::<Vec<_>>().pop()
+            })
+            .await;
+            executed.push(told["task_id"].clone());
+            assert!(told.get("ext").is_none() && !task.is_empty());
+            let data = &told["data"];
+            assert_eq!(data["action"], "testing.goodbye_cruel_world");
+            assert_eq!(data["queue_name"], "goodbye_world");
+            assert_eq!(data["input_data"]["username"], "adaada");
+            let reserved = data["input_data"]["reservation_data"].as_object().unwrap();
+            assert_eq!(reserved.len(), 3, "{reserved:?}");
+            assert_eq!(reserved[text(&told, "task_id")], json!({"port": 6010}));
+            let goodbye = json!("goodbye adaada from port 6010 in server 127.0.0.1:5000!");
+            for status in ["finished", "executing", "finished"] {
+                let update = update(&a.url, text(&told, "task_id"), status, goodbye.clone());
+                assert_eq!(b.deliver("internal.frestq", &update).await.status, 200);
+            }
+        }
+        let done = b.reaches(&root, "finished").await;
+        assert_eq!(done["output_data"].as_array().unwrap().len(), 3);
+        let told = eventually("A is told", async || {
+            let seen = a.seen();
+            let seen = seen.iter().map(|seen| seen.json());
+            seen.filter(|message| message["action"] == "frestq.update_task")
+                .find(|message| message["data"]["status"] == "finished")
+        })
+        .await;
+        assert_eq!((text(&told, "task_id"), &told["data"]["output_data"]), (&*root, &done["output_data"]));
+    }
+
+    /// An original B directs the group, and starts it from two threads at once.
+    async fn our_performer_confirms_to_an_original_director_and_starts_once(store) {
+        let b = Fake::new().await;
+        let a = beside(&store, SYNCHRONIZED_A, &b).await;
+        let (to_a, to_b) = (synchronized(5000), synchronized(5001));
+        let (path, ask) = only(&to_a, "frestq.synchronize_task").remove(0);
+        let task = text(&ask, "task_id").to_owned();
+        deliver(&a, &path, &readdressed(ask, &b.url, &task)).await;
+        b.sees(1).await;
+        let (path, confirmed) = only(&to_b, "frestq.confirm_task_reservation").remove(0);
+        assert_recorded(&b, vec![(path.clone(), readdressed(confirmed.clone(), &a.url, &task))]);
+        assert_eq!(a.task(&task).await["status"], "reserved");
+
+        // Three times, the last time with another input: the first one counts.
+        let starts = only(&to_a, "frestq.execute_synchronized");
+        assert_eq!(starts.len(), 3);
+        for (path, start) in &starts {
+            deliver(&a, path, &readdressed(start.clone(), &b.url, &task)).await;
+        }
+        b.sees(2).await;
+        let done = a.reaches(&task, "finished").await;
+        assert_eq!(done["input_data"], starts[0].1["data"]["input_data"]);
+        assert_eq!(done["reservation_data"], json!({"port": 6010}));
+        assert_eq!(done["attempt"], 1);
+        let finished = b.seen()[1].json();
+        assert_eq!(finished["data"]["status"], "finished");
+        let server = a.url.split('/').nth(2).unwrap();
+        let goodbye = format!("goodbye adaada from port 6010 in server {server}!");
+        assert_eq!(finished["data"]["output_data"], goodbye);
     }
 
     /// Nobody can tell an original peer that its work is not wanted any more.
