@@ -2,12 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    extract::connect_info::Connected,
-    routing::MethodRouter,
-    serve::{IncomingStream, Listener},
-};
+use axum::{Router, routing::MethodRouter};
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 
 use crate::{
@@ -29,7 +24,8 @@ use crate::{
     wire::{
         client::Client,
         routes,
-        tls::{Caller, Plain, Tls},
+        server::{Bounds, IDLE, serve},
+        tls::{Plain, Tls},
     },
     worker::{self, Worker},
 };
@@ -200,12 +196,16 @@ impl App {
             Some(standing) => standing.identity.fingerprint(),
             None => None,
         };
+        let bounds = Bounds {
+            connections: peer.config().limits.connections,
+            idle: IDLE,
+        };
         let server = match own {
             Some(_) => {
                 let listener = Tls::new(listener, peer.0.trust.clone());
-                tokio::spawn(serve_http(listener, router, stopping))
+                tokio::spawn(serve(listener, router, bounds, stopping))
             }
-            None => tokio::spawn(serve_http(Plain(listener), router, stopping)),
+            None => tokio::spawn(serve(Plain(listener), router, bounds, stopping)),
         };
         match own {
             Some(own) => tracing::info!("serving {} on {bind} as {own}", peer.url()),
@@ -220,23 +220,6 @@ impl App {
             stop,
             server,
         })
-    }
-}
-
-async fn serve_http<L>(listener: L, router: Router, mut stopping: watch::Receiver<bool>)
-where
-    L: Listener<Addr = Caller>,
-    Caller: for<'a> Connected<IncomingStream<'a, L>>,
-{
-    let stopped = async move {
-        let _ = stopping.wait_for(|stop| *stop).await;
-    };
-    let service = router.into_make_service_with_connect_info::<Caller>();
-    if let Err(error) = axum::serve(listener, service)
-        .with_graceful_shutdown(stopped)
-        .await
-    {
-        tracing::error!(%error, "the HTTP server ended");
     }
 }
 
