@@ -20,7 +20,7 @@ use crate::{
     signals::Signals,
     store::{Purpose, Store},
     tending,
-    trust::Trust,
+    trust::{Grant, Trust},
     wire::{
         client::Client,
         routes,
@@ -184,6 +184,7 @@ impl App {
         };
         let peer = Frestq(Arc::new(inner));
         log_handlers(&peer);
+        warn_of_idle_grants(&peer);
         worker::take_over_orphans(&peer).await?;
         let worker = Worker::start(peer.clone(), peer.config().handler_threads, claimed)?;
         let deliveries = Deliveries::start(outbox, wakes).await?;
@@ -238,6 +239,22 @@ fn log_handlers(peer: &Frestq) {
             handlers.join(", ")
         }
     );
+}
+
+/// A grant for what no handler serves is most likely misspelled.
+fn warn_of_idle_grants(peer: &Frestq) {
+    let Some(standing) = peer.0.trust.standing() else {
+        return;
+    };
+    for member in standing.members.all() {
+        let idle = |grant: &&Grant| {
+            let mut open = peer.0.registry.iter().filter(|h| !h.options.local);
+            !open.any(|handler| grant.covers(handler.queue, handler.action))
+        };
+        for grant in member.grants.iter().filter(idle) {
+            tracing::warn!("peers.{}.allow: no handler serves {grant}", member.name);
+        }
+    }
 }
 
 /// Reads certificates and peers again whenever SIGHUP comes; what runs goes on.
@@ -345,7 +362,9 @@ impl Running {
         }
         match peer.0.trust.refusals.count() {
             0 => {}
-            count => tracing::info!("{count} messages were refused to those who may not send them"),
+            count => tracing::info!(
+                "refused since the start, for want of an identity or a grant: {count}"
+            ),
         }
         tracing::info!("stopped");
     }
