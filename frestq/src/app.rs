@@ -2,12 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    extract::connect_info::Connected,
-    routing::MethodRouter,
-    serve::{IncomingStream, Listener},
-};
+use axum::{Router, routing::MethodRouter};
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 
 use crate::{
@@ -25,11 +20,12 @@ use crate::{
     signals::Signals,
     store::{Purpose, Store},
     tending,
-    trust::Trust,
+    trust::{Grant, Trust},
     wire::{
         client::Client,
         routes,
-        tls::{Caller, Plain, Tls},
+        server::{Bounds, IDLE, serve},
+        tls::{Plain, Tls},
     },
     worker::{self, Worker},
 };
@@ -190,6 +186,7 @@ impl App {
         };
         let peer = Frestq(Arc::new(inner));
         log_handlers(&peer);
+        warn_of_idle_grants(&peer);
         worker::take_over_orphans(&peer).await?;
         let worker = Worker::start(peer.clone(), peer.config().handler_threads, claimed)?;
         let deliveries = Deliveries::start(outbox, wakes).await?;
@@ -202,12 +199,16 @@ impl App {
             Some(standing) => standing.identity.fingerprint(),
             None => None,
         };
+        let bounds = Bounds {
+            connections: peer.config().limits.connections,
+            idle: IDLE,
+        };
         let server = match own {
             Some(_) => {
                 let listener = Tls::new(listener, peer.0.trust.clone());
-                tokio::spawn(serve_http(listener, router, stopping))
+                tokio::spawn(serve(listener, router, bounds, stopping))
             }
-            None => tokio::spawn(serve_http(Plain(listener), router, stopping)),
+            None => tokio::spawn(serve(Plain(listener), router, bounds, stopping)),
         };
         match own {
             Some(own) => tracing::info!("serving {} on {bind} as {own}", peer.url()),
@@ -222,23 +223,6 @@ impl App {
             stop,
             server,
         })
-    }
-}
-
-async fn serve_http<L>(listener: L, router: Router, mut stopping: watch::Receiver<bool>)
-where
-    L: Listener<Addr = Caller>,
-    Caller: for<'a> Connected<IncomingStream<'a, L>>,
-{
-    let stopped = async move {
-        let _ = stopping.wait_for(|stop| *stop).await;
-    };
-    let service = router.into_make_service_with_connect_info::<Caller>();
-    if let Err(error) = axum::serve(listener, service)
-        .with_graceful_shutdown(stopped)
-        .await
-    {
-        tracing::error!(%error, "the HTTP server ended");
     }
 }
 
@@ -257,6 +241,22 @@ fn log_handlers(peer: &Frestq) {
             handlers.join(", ")
         }
     );
+}
+
+/// A grant for what no handler serves is most likely misspelled.
+fn warn_of_idle_grants(peer: &Frestq) {
+    let Some(standing) = peer.0.trust.standing() else {
+        return;
+    };
+    for member in standing.members.all() {
+        let idle = |grant: &&Grant| {
+            let mut open = peer.0.registry.iter().filter(|h| !h.options.local);
+            !open.any(|handler| grant.covers(handler.queue, handler.action))
+        };
+        for grant in member.grants.iter().filter(idle) {
+            tracing::warn!("peers.{}.allow: no handler serves {grant}", member.name);
+        }
+    }
 }
 
 /// Reads certificates and peers again whenever SIGHUP comes; what runs goes on.
@@ -364,7 +364,9 @@ impl Running {
         }
         match peer.0.trust.refusals.count() {
             0 => {}
-            count => tracing::info!("{count} messages were refused to those who may not send them"),
+            count => tracing::info!(
+                "refused since the start, for want of an identity or a grant: {count}"
+            ),
         }
         tracing::info!("stopped");
     }

@@ -94,11 +94,21 @@ pub(crate) enum Grant {
 }
 
 impl Grant {
-    fn covers(&self, queue: &str, action: &str) -> bool {
+    pub(crate) fn covers(&self, queue: &str, action: &str) -> bool {
         match self {
             Grant::Everything => true,
             Grant::Queue(granted) => granted == queue,
             Grant::Action(granted, name) => granted == queue && name == action,
+        }
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Grant::Everything => f.write_str("*"),
+            Grant::Queue(queue) => write!(f, "{queue}/*"),
+            Grant::Action(queue, action) => write!(f, "{queue}/{action}"),
         }
     }
 }

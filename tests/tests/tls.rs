@@ -228,6 +228,7 @@ on_each_store! {
             assert_eq!(answer.status, 404, "{}", answer.body);
             answer.refusal().replace(queue, "QUEUE").replace(action, "ACTION")
         };
+        assert!(!b.log().contains("no handler serves"), "{}", b.log());
         let granted = "registered here: ";
         let unknown = words("work", "no_such_action").await;
         assert_eq!(words("work", "coded").await, unknown);
@@ -459,7 +460,13 @@ async fn a_peer_with_identities_serves_any_address() {
     let (mut a, pin) = secured(&Store::Sqlite, "a").await;
     certificate(&a, "b");
     let b = file_of(&a, "b");
-    register(&mut a, "b", "https://b.example.org/api/queues", &[&b], &[]);
+    register(
+        &mut a,
+        "b",
+        "https://b.example.org/api/queues",
+        &[&b],
+        &["work/ecko"],
+    );
     a.set("FRESTQ_BIND", &format!("0.0.0.0:{}", a.port));
     a.run().await;
     assert!(a.log().contains(&pin), "{}", a.log());
@@ -467,6 +474,12 @@ async fn a_peer_with_identities_serves_any_address() {
         a.ask(a.http.get(a.view("/ready"))).await.is_ok()
     })
     .await;
+    assert!(
+        a.log()
+            .contains("peers.b.allow: no handler serves work/ecko"),
+        "{}",
+        a.log()
+    );
     let line = peer_line(&a, "b");
     assert!(text(&line, "url").contains("b.example.org"), "{line}");
 }

@@ -94,6 +94,8 @@ pub struct Limits {
     pub open_tasks_per_peer: i64,
     /// Bytes that must stay free on the disk of an SQLite database; 64 MiB by default.
     pub free_disk: u64,
+    /// Connections at the same time, at least 1; others wait. 4096 by default.
+    pub connections: usize,
 }
 
 /// `[delivery]`
@@ -152,6 +154,7 @@ impl Default for Limits {
             open_tasks: 1_000_000,
             open_tasks_per_peer: 250_000,
             free_disk: 64 * 1024 * 1024,
+            connections: 4096,
         }
     }
 }
@@ -241,6 +244,7 @@ impl Config {
             ("delivery.parallel", self.delivery.parallel),
             ("delivery.batch", self.delivery.batch),
             ("threads", self.threads),
+            ("limits.connections", self.limits.connections),
             ("handler_threads", self.handler_threads),
         ];
         for (key, value) in at_least_one {

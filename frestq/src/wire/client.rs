@@ -15,7 +15,8 @@ use reqwest::{
 use serde_json::value::RawValue;
 
 use super::{
-    BATCH, EXTENSIONS, EXTENSIONS_HEADER, INTERNAL_QUEUE, message::BatchAnswer, shows_extensions,
+    BATCH, EXTENSIONS, EXTENSIONS_HEADER, INTERNAL_QUEUE, message::BatchAnswer, server::IDLE,
+    shows_extensions,
 };
 use crate::{
     config::DeliveryConfig,
@@ -226,6 +227,8 @@ fn build(config: &DeliveryConfig, builder: reqwest::ClientBuilder) -> Result<req
         .connect_timeout(config.connect_timeout)
         .timeout(config.timeout)
         .redirect(reqwest::redirect::Policy::none())
+        // Before the other side does.
+        .pool_idle_timeout(IDLE / 2)
         .pool_max_idle_per_host(config.parallel)
         .tcp_nodelay(true)
         .no_proxy()

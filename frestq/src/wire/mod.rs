@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod message;
 pub(crate) mod routes;
+pub(crate) mod server;
 pub(crate) mod tls;
 
 /// The queue of the internal actions.

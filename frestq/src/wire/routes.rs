@@ -1,9 +1,11 @@
 //! The HTTP side of the inbox: `POST /api/queues/{queue}`, with and without the last slash.
 
+use std::time::Duration;
+
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{ConnectInfo, DefaultBodyLimit, Path, State, rejection::BytesRejection},
+    extract::{ConnectInfo, DefaultBodyLimit, FromRequest, Path, Request, State},
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
         header::{ORIGIN, RETRY_AFTER},
@@ -12,6 +14,7 @@ use axum::{
     routing::post,
 };
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::{EXTENSIONS, EXTENSIONS_HEADER, shows_extensions, tls::Caller};
 use crate::{
@@ -21,6 +24,9 @@ use crate::{
 
 /// What an overloaded peer asks for, in seconds.
 const COME_BACK_IN: u64 = 2;
+
+/// How long a body may take to come.
+const BODY: Duration = Duration::from_secs(30);
 
 /// The routes of RESTQP.
 pub(crate) fn routes(body_limit: usize) -> Router<Frestq> {
@@ -36,11 +42,12 @@ async fn receive(
     ConnectInfo(caller): ConnectInfo<Caller>,
     Path(queue): Path<String>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> HttpResponse {
-    let body = match body {
-        Ok(body) => body,
-        Err(rejection) => return refuse(rejection.status(), &rejection.body_text()),
+    let body = match timeout(BODY, Bytes::from_request(request, &peer)).await {
+        Ok(Ok(body)) => body,
+        Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+        Ok(Err(rejection)) => return refuse(rejection.status(), &rejection.body_text()),
     };
     if headers.contains_key(ORIGIN) {
         // A page in somebody's browser on this machine is on the loopback too, but is no peer.

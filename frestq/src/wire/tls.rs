@@ -10,10 +10,7 @@ use std::{
     fs, io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration,
 };
 
-use axum::{
-    extract::connect_info::Connected,
-    serve::{IncomingStream, Listener},
-};
+use axum::serve::Listener;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig,
     SignatureScheme, SupportedProtocolVersion,
@@ -281,18 +278,6 @@ impl From<WrongServer> for Arc<dyn std::error::Error + Send + Sync> {
 pub(crate) struct Caller {
     /// The certificate whose key it holds.
     pub(crate) certificate: Option<Fingerprint>,
-}
-
-impl Connected<IncomingStream<'_, Plain>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, Plain>) -> Self {
-        stream.remote_addr().clone()
-    }
-}
-
-impl Connected<IncomingStream<'_, Tls>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, Tls>) -> Self {
-        stream.remote_addr().clone()
-    }
 }
 
 /// Connections without an identity.
