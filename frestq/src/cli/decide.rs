@@ -74,26 +74,41 @@ pub(super) async fn run(
             return Err(error.into());
         }
     };
-    let done = decide(&mut store, &task, &decision).await;
-    let done = match done {
-        Ok(None) => {
+    let done = match decide(&mut store, &task, &decision).await {
+        Ok(Outcome::Carried(done)) => Ok(done),
+        Ok(Outcome::UpToUs { begun }) => {
             let store = Arc::new(store);
             let done = decisions::alone(&store, config, &task, decision).await;
             store.close().await;
-            done
+            return match done {
+                Err(Error::Invalid(why)) if begun => Err(Error::Invalid(format!(
+                    "{why}; that may be this very decision, which the process that served began with before it ended"
+                ))
+                .into()),
+                done => output::line(out, &output::one_line(&done?)),
+            };
         }
-        other => {
-            store.close().await;
-            other.map(Option::unwrap_or_default)
-        }
+        Err(error) => Err(error),
     };
+    store.close().await;
     output::line(out, &output::one_line(&done?))
 }
 
-/// Asks whoever serves; gives what was done, or `None` if nobody serves, so that it is up to us.
-async fn decide(store: &mut Store, task: &TaskId, decision: &Decision) -> Result<Option<String>> {
+/// What came of asking.
+enum Outcome {
+    /// This was done.
+    Carried(String),
+    /// Nobody serves, or not any more.
+    UpToUs {
+        /// Whoever served had taken the request.
+        begun: bool,
+    },
+}
+
+/// Asks whoever serves.
+async fn decide(store: &mut Store, task: &TaskId, decision: &Decision) -> Result<Outcome> {
     if store.is_alone().await? {
-        return Ok(None);
+        return Ok(Outcome::UpToUs { begun: false });
     }
     let (kind, argument) = decision.parts();
     let request = store.ask(kind, task, argument).await?;
@@ -101,7 +116,7 @@ async fn decide(store: &mut Store, task: &TaskId, decision: &Decision) -> Result
     let mut look_again = Instant::now() + STILL_THERE;
     loop {
         if let Some(answer) = answered(store, request).await? {
-            return answer.map(Some);
+            return answer.map(Outcome::Carried);
         }
         if Instant::now() >= look_again {
             look_again += STILL_THERE;
@@ -109,10 +124,11 @@ async fn decide(store: &mut Store, task: &TaskId, decision: &Decision) -> Result
                 // It may have answered with its last breath. If it only took the request, what it
                 // was about either has happened, and is refused now, or has not.
                 if let Some(answer) = answered(store, request).await? {
-                    return answer.map(Some);
+                    return answer.map(Outcome::Carried);
                 }
+                let begun = !store.withdraw_request(request).await?;
                 store.forget_request(request).await?;
-                return Ok(None);
+                return Ok(Outcome::UpToUs { begun });
             }
         }
         if Instant::now() >= until {

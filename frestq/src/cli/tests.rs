@@ -597,3 +597,36 @@ async fn a_request_is_answered_by_the_one_process_that_takes_it() {
     drop(serving);
     assert!(asking.is_alone().await.unwrap());
 }
+
+/// The one that served was killed in the middle: it had taken the request, and did nothing or all.
+#[tokio::test]
+async fn a_request_that_was_taken_by_a_process_that_died_is_carried_out() {
+    for (name, did) in [("taken-open", false), ("taken-done", true)] {
+        let place = planted(name).await;
+        let serving = Store::open(&place.url(), Purpose::Serve).await.unwrap();
+        let dies = async {
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+            while serving.take_request().await.unwrap().is_none() {
+                assert!(tokio::time::Instant::now() < deadline, "nobody asks");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            if did {
+                let cancelled = task("root", Status::Cancelled);
+                place.write(&cancelled, false, None).await;
+            }
+            serving.close().await;
+            drop(serving);
+        };
+        let (answer, ()) = tokio::join!(place.run(&["--cancel", "root"]), dies);
+        if did {
+            let Err(Stop::Failed(error)) = answer else {
+                panic!("{answer:?}")
+            };
+            assert!(error.to_string().contains("this very decision"), "{error}");
+        } else {
+            assert!(answer.unwrap().1.contains("is called off"));
+        }
+        let shown = place.ok(&["--show-task", "root"]).await;
+        assert!(shown.contains("cancelled"), "{shown}");
+    }
+}
