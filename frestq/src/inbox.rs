@@ -116,7 +116,7 @@ async fn take(
             .map(Response::Batch);
     }
     // Held until the answer is known.
-    let (event, _permit) = understand(peer, member, known, queue, text, envelope)?;
+    let (event, _permit) = understand(peer, member, (known, extensions), queue, text, envelope)?;
     let mut events = vec![event];
     sender.sign(peer, known, &mut events).await?;
     let answers = commit(peer, events, text.len()).await?;
@@ -154,7 +154,14 @@ async fn take_batch(
                 return Err((id, Refusal::new(403, why)));
             }
             let text = entry.message.get();
-            match understand(peer, sender.member, known, &entry.queue, text, envelope) {
+            match understand(
+                peer,
+                sender.member,
+                (known, sender.extensions),
+                &entry.queue,
+                text,
+                envelope,
+            ) {
                 Ok((event, permit)) => {
                     permits.extend(permit);
                     Ok((id, event))
@@ -298,7 +305,7 @@ impl Sender<'_> {
 fn understand(
     peer: &Frestq,
     member: Option<&Member>,
-    sender: Option<PeerId>,
+    (sender, extensions): (Option<PeerId>, bool),
     queue: &str,
     text: &str,
     envelope: Envelope,
@@ -365,7 +372,8 @@ fn understand(
         let address = (asked.queue.as_str(), asked.action.as_str());
         let kind = TaskKind::Sequential;
         let mut task = received_task(id, kind, sender, address, asked.input, now);
-        task.state.round = envelope.round.unwrap_or_default();
+        // A director that does not know us yet leaves it out, which can only be in its first round.
+        task.state.round = envelope.round.unwrap_or(i64::from(extensions));
         task.state.expires_at = asked.expiration_date.or(envelope.expiration_date);
         task.info = envelope.info.map(Into::into);
         task.pingback_at = asked.pingback_date.or(envelope.pingback_date);

@@ -20,6 +20,7 @@ mod operator;
 mod options;
 mod pressure;
 mod processes;
+mod synchronized;
 mod tls;
 mod trees;
 mod wire;

@@ -245,6 +245,8 @@ enum Plan {
     Parallel(Vec<Plan>),
     /// A parallel group that waits for all.
     All(Vec<Plan>),
+    /// A synchronized group, of tasks only.
+    Synchronized(Vec<Plan>),
 }
 
 impl Compose for Plan {
@@ -263,6 +265,18 @@ impl Compose for Plan {
                 .fold(Sequential::new(), Sequential::add)
                 .into_node(),
             Plan::Parallel(plans) => parallel(plans).into_node(),
+            Plan::Synchronized(plans) => plans
+                .into_iter()
+                .fold(Synchronized::<Conductor>::new(), |group, plan| match plan {
+                    Plan::Task {
+                        to,
+                        queue,
+                        action,
+                        data,
+                    } => group.add(SimpleTask::new(to, queue, action).data(data)),
+                    _ => group,
+                })
+                .into_node(),
             Plan::All(plans) => parallel(plans).wait_for_all().into_node(),
         }
     }
@@ -270,6 +284,61 @@ impl Compose for Plan {
 
 fn parallel(plans: Vec<Plan>) -> Parallel {
     plans.into_iter().fold(Parallel::new(), Parallel::add)
+}
+
+/// Leaves a file when all of a group have reserved, and one for each reservation of a round that failed.
+#[derive(Default)]
+struct Conductor;
+
+#[frestq::director(name = "conductor")]
+impl Director for Conductor {
+    async fn pre_execute(&self, group: &mut Group) -> anyhow::Result<()> {
+        for subtask in group.subtasks() {
+            subtask.reservation::<TaskId>()?;
+        }
+        let rounds = group.round();
+        for subtask in group.subtasks_mut() {
+            if subtask.input::<Value>()?["fails"] == "pre_execute" {
+                anyhow::bail!("the conductor is ill");
+            }
+            let input: Value = subtask.input()?;
+            subtask.set_input(json!({"rounds": rounds, "asked": input}))?;
+        }
+        Ok(())
+    }
+}
+
+/// Reserves, at first in vain if told so, and leaves files that say what it holds.
+#[derive(Default)]
+struct Play {
+    refusals: AtomicUsize,
+}
+
+#[frestq::task(queue = "stage", action = "play")]
+impl Handler for Play {
+    type Input = Value;
+    type Output = Value;
+    type Reservation = TaskId;
+
+    async fn reserve(&self, task: &Task) -> anyhow::Result<TaskId> {
+        let refuses = task.input::<Value>()?["refuses"].as_u64().unwrap_or(0);
+        if (self.refusals.fetch_add(1, Ordering::SeqCst) as u64) < refuses {
+            anyhow::bail!("not yet");
+        }
+        fs::write(folder()?.join(format!("held-{}", task.id())), "")?;
+        Ok(task.id().clone())
+    }
+
+    async fn cancel_reservation(&self, task: &Task, held: TaskId) -> anyhow::Result<()> {
+        anyhow::ensure!(held == *task.id(), "somebody else's reservation");
+        Ok(fs::remove_file(folder()?.join(format!("held-{held}")))?)
+    }
+
+    async fn execute(&self, task: &Task, input: Value) -> anyhow::Result<Value> {
+        leave_trace(task)?;
+        fs::remove_file(folder()?.join(format!("held-{}", task.id())))?;
+        Ok(input["rounds"].clone())
+    }
 }
 
 /// Adds what the test wants to its own task.

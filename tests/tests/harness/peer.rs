@@ -429,6 +429,15 @@ impl Peer {
         super::until(&format!("{id} is running"), async || self.runs(id) == runs).await;
     }
 
+    /// How many files its handlers have left whose names begin like this.
+    pub(crate) fn files(&self, prefix: &str) -> usize {
+        let files = std::fs::read_dir(&**self.folder).unwrap();
+        let names = files.map(|file| file.unwrap().file_name());
+        names
+            .filter(|name| name.to_string_lossy().starts_with(prefix))
+            .count()
+    }
+
     /// Whether the handler of a task has seen that it was called off.
     pub(crate) fn has_stopped(&self, id: &str) -> bool {
         self.folder.join(format!("cancelled-{id}")).exists()

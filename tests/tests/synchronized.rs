@@ -1,0 +1,99 @@
+//! Synchronized groups of real peers that compete, fail, and are called off.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Peer, Store, text, until};
+
+const SCARCE: [(&str, &str); 2] = [
+    ("FRESTQ_QUEUES__STAGE__CONCURRENCY", "2"),
+    ("FRESTQ_RESERVATION_TIMEOUT", "2s"),
+];
+
+async fn peers(store: &Store) -> [Peer; 3] {
+    [
+        Peer::start_with(store, "a", &SCARCE).await,
+        Peer::start_with(store, "b", &SCARCE).await,
+        Peer::start_with(store, "c", &SCARCE).await,
+    ]
+}
+
+fn play(to: &Peer, data: &Value) -> Value {
+    json!({"task": {"to": to.url, "queue": "stage", "action": "play", "data": data}})
+}
+
+/// How many reservations are held, by the files that handlers leave.
+fn held(peer: &Peer) -> usize {
+    peer.files("held-")
+}
+
+on_each_store! {
+    async fn ten_groups_that_compete_for_the_slots_of_three_peers_all_finish(store) {
+        let peers = peers(&store).await;
+        let mut groups = Vec::new();
+        for number in 0..10 {
+            let director = &peers[number % 3];
+            // Each wants all slots of one peer, and one of another.
+            let (one, other) = (&peers[number % 3], &peers[(number + 1) % 3]);
+            let data = json!({});
+            let plan = json!({"synchronized": [play(one, &data), play(one, &data), play(other, &data)]});
+            groups.push((director, director.plant(&plan).await));
+        }
+        for (director, id) in &groups {
+            director.reaches(id, "finished").await;
+        }
+        let played = "SELECT count(*) FROM tasks WHERE action = 'play' AND status = 10 AND role <> 0";
+        let more = "SELECT count(*) FROM tasks WHERE action = 'play' AND attempt <> 1 AND role <> 0";
+        let (mut all, mut again) = (0, 0);
+        for peer in &peers {
+            all += peer.database.number(played).await;
+            again += peer.database.number(more).await;
+            assert_eq!(held(peer), 0);
+        }
+        assert_eq!((all, again), (30, 0));
+    }
+
+    async fn a_group_tries_again_until_everybody_can_reserve(store) {
+        let [a, b, _] = peers(&store).await;
+        let plan = json!({"synchronized": [play(&a, &json!({})), play(&b, &json!({"refuses": 2}))]});
+        let id = a.plant(&plan).await;
+        a.reaches(&id, "finished").await;
+        // What was ready from the beginning waited for the third round too.
+        let rounds: Vec<_> = a.tasks_of("play").iter().map(|task| task["output_data"].clone()).collect();
+        assert_eq!(rounds, [json!(3), json!(3)]);
+        assert_eq!((held(&a), held(&b)), (0, 0));
+    }
+
+    async fn a_group_whose_director_fails_ends_and_gives_everything_back(store) {
+        let [a, b, _] = peers(&store).await;
+        let plan = json!({"synchronized": [play(&a, &json!({"fails": "pre_execute"})), play(&b, &json!({}))]});
+        let id = a.plant(&plan).await;
+        let error = a.error(&id).await;
+        assert_eq!(error["message"], "the conductor is ill");
+        until("all is given back", async || held(&a) + held(&b) == 0).await;
+        let open = "SELECT count(*) FROM tasks WHERE status < 10 OR moment <> 0";
+        for peer in [&a, &b] {
+            until("all has ended", async || peer.database.number(open).await == 0).await;
+        }
+        // The slots are free again.
+        let plan = json!({"synchronized": [play(&a, &json!({})), play(&a, &json!({})), play(&b, &json!({}))]});
+        let id = a.plant(&plan).await;
+        a.reaches(&id, "finished").await;
+    }
+
+    async fn a_group_that_is_called_off_gives_everything_back_on_every_peer(store) {
+        let [a, b, _] = peers(&store).await;
+        // The third never reserves, so the others hold what they have until the round is over.
+        let never = json!({"refuses": 1_000_000});
+        let plan = json!({"synchronized": [play(&a, &json!({})), play(&a, &json!({})), play(&b, &never)]});
+        let id = a.plant(&plan).await;
+        until("some is held", async || held(&a) > 0).await;
+        a.cli(&["--cancel", &id]);
+        a.reaches(&id, "cancelled").await;
+        let open = "SELECT count(*) FROM tasks WHERE status < 10 OR moment <> 0";
+        for peer in [&a, &b] {
+            until("all has ended", async || peer.database.number(open).await == 0).await;
+            until("all is given back", async || held(peer) == 0).await;
+        }
+        assert!(a.tasks_of("play").iter().all(|task| text(task, "status") == "cancelled"));
+    }
+}
