@@ -31,6 +31,13 @@ struct Member {
     taken: BTreeSet<TaskId>,
 }
 
+/// What may happen next.
+enum Act {
+    Complete(usize, TaskId, i64),
+    Wake(usize, TaskId),
+    Fly(usize),
+}
+
 struct Federation {
     rng: fastrand::Rng,
     seed: u64,
@@ -456,14 +463,14 @@ impl Federation {
         self.tell(0, Event::Send(rows));
         for step in 0.. {
             assert!(step < 200_000, "seed {}: it never ends", self.seed);
-            let mut acts: Vec<(u8, usize, Option<(TaskId, i64)>)> = Vec::new();
+            let mut acts: Vec<Act> = Vec::new();
             for at in 0..self.members.len() {
                 self.hand_out(at);
                 let runs = self.members[at].runs.keys().cloned();
-                acts.extend(runs.map(|run| (0, at, Some(run))));
-                acts.extend(self.due(at).into_iter().map(|id| (1, at, Some((id, 0)))));
+                acts.extend(runs.map(|(id, epoch)| Act::Complete(at, id, epoch)));
+                acts.extend(self.due(at).into_iter().map(|id| Act::Wake(at, id)));
             }
-            acts.extend((0..self.flights.len()).map(|flight| (2, flight, None)));
+            acts.extend((0..self.flights.len()).map(Act::Fly));
             if acts.is_empty() {
                 if self.wait() {
                     continue;
@@ -480,11 +487,10 @@ impl Federation {
                 self.crash(at);
                 continue;
             }
-            let (kind, place, run) = acts.swap_remove(self.rng.usize(..acts.len()));
-            match (kind, run) {
-                (0, Some((id, epoch))) => self.complete(place, &id, epoch),
-                (1, Some((id, _))) => drop(self.tell(place, Event::Wake(id))),
-                _ => self.fly(place),
+            match acts.swap_remove(self.rng.usize(..acts.len())) {
+                Act::Complete(at, id, epoch) => self.complete(at, &id, epoch),
+                Act::Wake(at, id) => drop(self.tell(at, Event::Wake(id))),
+                Act::Fly(flight) => self.fly(flight),
             }
         }
     }
