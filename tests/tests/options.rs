@@ -88,7 +88,24 @@ on_each_store! {
         let id = a.order(&order).await;
         until("it has said how far it is", async || !a.task(&id).await["progress"].is_null()).await;
         assert_eq!(a.task(&id).await["progress"], json!({"fraction": 0.4, "note": "mixing"}));
+        let tree = a.cli(&["--tree", &id]).stdout;
+        let tree = String::from_utf8(tree).unwrap();
+        assert!(tree.contains("40 % mixing"), "{tree}");
         a.open("go");
         a.output(&id).await;
+    }
+
+    async fn a_local_task_is_listed_among_the_messages_as_one_to_oneself(store) {
+        let a = Peer::start(&store, "a").await;
+        let id = a.send(&a.url, "work", "echo", json!({"votes": 3})).await;
+        a.output(&id).await;
+        let listed = a.cli(&["--messages", "--json"]).stdout;
+        let listed: Vec<Value> = serde_json::from_slice(&listed).unwrap();
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        let message = &listed[0];
+        assert_eq!((&message["task_id"], &message["action"]), (&json!(id), &json!("echo")));
+        assert_eq!(message["sender_url"], message["receiver_url"]);
+        assert_eq!(message["input_data"], json!({"votes": 3}));
+        assert!(a.cli(&["--show-message", &id]).status.success());
     }
 }

@@ -176,9 +176,25 @@ fn describe(task: &TaskRecord, length: usize, now: Timestamp) -> String {
             let error = TaskError::from_output(&task.output_data).to_string();
             parts.push(shortened(&error));
         }
+        Status::Executing => parts.extend(progress(task).map(|said| shortened(&said))),
         _ => {}
     }
     output::one_line(&parts.join("  "))
+}
+
+/// How far its handler says it is, as `40 % mixing`.
+pub(super) fn progress(task: &TaskRecord) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Progress {
+        fraction: f64,
+        note: String,
+    }
+    let said: Progress = serde_json::from_str(task.progress.get()).ok()?;
+    let percent = format!("{:.0} %", said.fraction * 100.0);
+    Some(match said.note.is_empty() {
+        true => percent,
+        false => format!("{percent} {}", said.note),
+    })
 }
 
 fn shortened(text: &str) -> String {

@@ -7,7 +7,10 @@ use std::{io::Write, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Stop, find, output, table, tree::Tree};
+use super::{
+    Stop, find, output, table,
+    tree::{self, Tree},
+};
 use crate::{
     error::Error,
     model::{Status, TaskRecord},
@@ -77,7 +80,7 @@ pub(super) async fn follow(
     }
     let mut before = None;
     loop {
-        let now = Some(progress(&task));
+        let now = Some(state(&task));
         if now != before {
             if json {
                 output::compact(out, &task)?;
@@ -117,8 +120,15 @@ async fn draw(
 }
 
 /// What makes a line worth writing when it changes.
-fn progress(task: &TaskRecord) -> (Status, i64, i64, Option<Timestamp>) {
-    (task.status, task.attempt, task.failures, task.run_date)
+fn state(task: &TaskRecord) -> (Status, i64, i64, Option<Timestamp>, String) {
+    let said = task.progress.get().to_owned();
+    (
+        task.status,
+        task.attempt,
+        task.failures,
+        task.run_date,
+        said,
+    )
 }
 
 fn describe(task: &TaskRecord) -> String {
@@ -132,6 +142,9 @@ fn describe(task: &TaskRecord) -> String {
     }
     if task.failures > 0 {
         line.push_str(&format!("  failures {}", task.failures));
+    }
+    if let Some(said) = tree::progress(task).filter(|_| task.status == Status::Executing) {
+        line.push_str(&format!("  {said}"));
     }
     if task.status.is_terminal() {
         let took = task.last_modified_date.duration_since(task.created_date);
