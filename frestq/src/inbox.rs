@@ -361,6 +361,7 @@ fn understand(
         task.state.expires_at = envelope.expiration_date;
         task.info = envelope.info.map(Into::into);
         task.pingback_at = envelope.pingback_date;
+        task.state.report_at = envelope.pingback_date;
         task.state.wake_at = envelope.pingback_date;
         What::Task(Box::new(task))
     } else if envelope.action == SYNCHRONIZE_TASK {
@@ -377,6 +378,7 @@ fn understand(
         task.state.expires_at = asked.expiration_date.or(envelope.expiration_date);
         task.info = envelope.info.map(Into::into);
         task.pingback_at = asked.pingback_date.or(envelope.pingback_date);
+        task.state.report_at = task.pingback_at;
         What::Synchronize(Box::new(task))
     } else {
         let id = envelope.task_id.ok_or_else(missing);

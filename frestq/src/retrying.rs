@@ -130,6 +130,7 @@ fn renewed(tree: &[NewTask], id: &TaskId, fresh: &TaskId, now: Timestamp) -> Vec
                 round: 0,
                 reserved: 0,
                 wake_at: None,
+                report_at: None,
                 run_at: None,
                 // One that is over would end the copy at once.
                 expires_at: old.state.expires_at.filter(|at| *at > now),
@@ -177,6 +178,7 @@ mod tests {
                 round: 0,
                 reserved: 0,
                 wake_at: None,
+                report_at: None,
                 run_at: None,
                 expires_at: Some(at(100)),
                 modified_at: at(50),

@@ -129,6 +129,7 @@ fn task(id: &str, status: Status) -> NewTask {
             round: 0,
             reserved: 0,
             wake_at: None,
+            report_at: None,
             run_at: None,
             expires_at: None,
             modified_at: at,

@@ -399,7 +399,8 @@ fn start_all(
 
 /// The task is to start, in the slot that it holds if it still does.
 fn execute(turn: &mut Turn<'_>, mut task: TaskState) {
-    task.wake_at = None;
+    // Until now it was the reservation that was watched over.
+    task.wake_at = task.report_at.filter(|_| task.role == Role::Received);
     let running = task.moment.is_some() && task.owner.is_some();
     task.status = Status::Confirmed;
     if running {

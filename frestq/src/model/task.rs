@@ -152,6 +152,8 @@ pub(crate) struct TaskState {
     pub(crate) reserved: i64,
     /// When a round of the group, or the reservation of the task, is over.
     pub(crate) wake_at: Option<Timestamp>,
+    /// When its sender wants a report.
+    pub(crate) report_at: Option<Timestamp>,
     /// Not to be started earlier.
     pub(crate) run_at: Option<Timestamp>,
     pub(crate) expires_at: Option<Timestamp>,
@@ -183,6 +185,7 @@ impl TaskState {
             round: 0,
             reserved: 0,
             wake_at: None,
+            report_at: None,
             run_at: None,
             expires_at: None,
             modified_at: now,

@@ -104,7 +104,7 @@ macro_rules! select_state {
         concat!(
             "SELECT t.seq, t.id, t.kind, t.role, t.peer, t.queue, t.action, t.status, t.attempt, ",
             "t.failures, t.epoch, t.owner, t.rev, t.run_at, t.expires_at, t.modified_at, ",
-            "t.parent, t.ord, t.open_children, t.on_failure, t.moment, t.round, t.reserved, t.wake_at",
+            "t.parent, t.ord, t.open_children, t.on_failure, t.moment, t.round, t.reserved, t.wake_at, t.pingback_at",
             $rest
         )
     };
@@ -112,7 +112,7 @@ macro_rules! select_state {
 pub(super) use select_state;
 
 /// How many columns [`select_state!`] has: the place of the next one.
-pub(super) const AFTER_STATE: usize = 24;
+pub(super) const AFTER_STATE: usize = 25;
 
 pub(super) fn state(row: &Row) -> Result<TaskState> {
     Ok(TaskState {
@@ -140,6 +140,7 @@ pub(super) fn state(row: &Row) -> Result<TaskState> {
         round: row.get(21)?,
         reserved: row.get(22)?,
         wake_at: row.moment_if_any(23)?,
+        report_at: row.moment_if_any(24)?,
     })
 }
 

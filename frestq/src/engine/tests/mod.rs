@@ -1,6 +1,7 @@
 //! The rules of the contract that the engine holds, each as a test on rows in memory.
 
 mod federation;
+mod synchronized;
 mod trees;
 
 use std::{sync::Arc, time::Duration};
@@ -104,6 +105,7 @@ fn new_task(id: &str, role: Role, peer: PeerId) -> NewTask {
             round: 0,
             reserved: 0,
             wake_at: None,
+            report_at: None,
             run_at: None,
             expires_at: None,
             modified_at: NOW,

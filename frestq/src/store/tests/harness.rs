@@ -169,6 +169,7 @@ pub(super) fn new_task(id: &str) -> NewTask {
             round: 0,
             reserved: 0,
             wake_at: None,
+            report_at: None,
             run_at: None,
             expires_at: None,
             modified_at: at(0),

@@ -50,6 +50,7 @@ async fn a_task_comes_back_as_it_was_stored(database: Arc<Database>) {
             round: 0,
             reserved: 0,
             wake_at: None,
+            report_at: None,
             run_at: Some(at(5)),
             expires_at: Some(at(9)),
             modified_at: "2030-01-02T03:04:05.678901Z".parse().unwrap(),

@@ -1,0 +1,178 @@
+//! The rules of synchronized groups, one by one; `federation` tries them all at once.
+
+use super::*;
+use crate::model::Moment;
+
+const LATER: Timestamp = Timestamp::constant(3600, 0);
+
+/// A group of ours: a task of B and a task of A, both asked to reserve in round 1.
+fn group() -> Peer {
+    let mut root = new_task("group", Role::Local, PeerId::SELF);
+    root.state.kind = TaskKind::Synchronized;
+    root.state.queue = "".into();
+    root.state.open_children = 2;
+    let mut rows = vec![root];
+    for (order, (id, peer)) in [("one", A), ("two", B)].into_iter().enumerate() {
+        let mut row = new_task(id, Role::Sent, peer);
+        row.state.parent = Some("group".into());
+        row.state.order = i64::try_from(order).unwrap();
+        rows.push(row);
+    }
+    let mut peer = Peer::default();
+    peer.tell(Event::Send(rows));
+    peer
+}
+
+fn confirm(message: &str, from: PeerId, id: &str, round: Option<i64>) -> Event {
+    let what = What::Confirm {
+        task: id.into(),
+        reservation: json(&message),
+        seconds: Some(60),
+        round,
+    };
+    received(message, 1, from, what)
+}
+
+/// The actions of the messages that were sent since the last look.
+fn sent(peer: &mut Peer) -> Vec<String> {
+    let outgoing = std::mem::take(&mut peer.changes.outgoing);
+    let actions = outgoing.into_iter().map(|message| message.action.into());
+    actions.collect()
+}
+
+/// A task that A has asked us to reserve for, and that has.
+fn performer(round: i64) -> Peer {
+    let mut peer = Peer::default();
+    let mut task = new_task("t", Role::Received, A);
+    task.state.round = round;
+    task.state.report_at = Some(LATER);
+    peer.tell(received("m", 1, A, What::Synchronize(Box::new(task))));
+    assert_eq!(peer.task("t").moment, Some(Moment::Reserve));
+    let epoch = peer.claim("t");
+    peer.tell(completed("t", epoch, Ok(json(&7)), ActionOptions::DEFAULT));
+    assert_eq!(peer.task("t").status, Status::Reserved);
+    assert_eq!(peer.task("t").owner, Some(NODE), "it keeps its slot");
+    peer
+}
+
+fn start(message: &str, from: PeerId, input: u8) -> Event {
+    let (task, input) = ("t".into(), json(&input));
+    received(message, 1, from, What::Execute { task, input })
+}
+
+#[test]
+fn none_starts_before_all_have_reserved_and_then_all_do() {
+    let mut peer = group();
+    assert_eq!(sent(&mut peer), ["frestq.synchronize_task"; 2]);
+    peer.tell(confirm("m1", A, "one", Some(1)));
+    assert!(sent(&mut peer).is_empty());
+    // Twice, and under another id, is once.
+    peer.tell(confirm("m1", A, "one", Some(1)));
+    peer.tell(confirm("m2", A, "one", Some(1)));
+    assert!(sent(&mut peer).is_empty());
+    peer.tell(confirm("m3", B, "two", Some(1)));
+    assert_eq!(sent(&mut peer), ["frestq.execute_synchronized"; 2]);
+    assert_eq!(peer.task("group").status, Status::Executing);
+}
+
+#[test]
+fn only_the_performer_confirms() {
+    let mut peer = group();
+    assert_eq!(
+        peer.tell(confirm("m1", B, "one", Some(1))),
+        Answer::UnknownTask
+    );
+    assert_eq!(
+        peer.tell(confirm("m2", A, "group", Some(1))),
+        Answer::UnknownTask
+    );
+    assert_eq!(peer.task("group").reserved, 0);
+}
+
+#[test]
+fn a_reservation_of_an_earlier_round_does_not_count() {
+    let mut peer = group();
+    peer.tell(confirm("m1", A, "one", Some(1)));
+    sent(&mut peer);
+    // The round is over, then the wait.
+    for _ in 0..2 {
+        let at = peer.task("group").wake_at.unwrap();
+        peer.tell_at(Event::Wake("group".into()), at);
+    }
+    let mut messages = sent(&mut peer);
+    messages.sort();
+    let (cancel, ask) = ("frestq.cancel_reservation", "frestq.synchronize_task");
+    assert_eq!(messages, [cancel, cancel, ask, ask]);
+    assert_eq!(peer.task("group").round, 2);
+    peer.tell(confirm("m2", A, "one", Some(1)));
+    peer.tell(confirm("m3", B, "two", Some(2)));
+    assert!(sent(&mut peer).is_empty());
+    peer.tell(confirm("m4", A, "one", Some(2)));
+    assert_eq!(sent(&mut peer), ["frestq.execute_synchronized"; 2]);
+}
+
+#[test]
+fn what_an_original_performer_has_reserved_counts_in_every_round() {
+    let mut peer = group();
+    peer.tell(confirm("m1", A, "one", None));
+    for _ in 0..2 {
+        let at = peer.task("group").wake_at.unwrap();
+        peer.tell_at(Event::Wake("group".into()), at);
+    }
+    sent(&mut peer);
+    peer.tell(confirm("m2", B, "two", Some(2)));
+    assert_eq!(sent(&mut peer), ["frestq.execute_synchronized"; 2]);
+}
+
+#[test]
+fn the_first_word_to_start_counts_and_no_other() {
+    let mut peer = performer(1);
+    assert_eq!(peer.tell(start("m1", B, 1)), Answer::UnknownTask);
+    assert_eq!(peer.tell(start("m2", A, 2)), Answer::Accepted);
+    assert_eq!(peer.tell(start("m3", A, 3)), Answer::Accepted);
+    assert_eq!(peer.changes.inputs[&TaskId::from("t")].get(), "2");
+    assert_eq!(peer.changes.resumed, [TaskId::from("t")]);
+    let epoch = peer.claim("t");
+    peer.tell(completed("t", epoch, Ok(json(&1)), ActionOptions::DEFAULT));
+    peer.tell(start("m4", A, 4));
+    let task = peer.task("t");
+    assert_eq!((task.status, task.moment), (Status::Finished, None));
+}
+
+#[test]
+fn a_reservation_that_nobody_wants_in_time_is_given_back() {
+    let mut peer = performer(1);
+    sent(&mut peer);
+    let at = peer.task("t").wake_at.unwrap();
+    peer.tell_at(Event::Wake("t".into()), at);
+    assert_eq!(peer.task("t").moment, Some(Moment::CancelReservation));
+    assert_eq!(sent(&mut peer), ["frestq.refuse_reservation"]);
+}
+
+#[test]
+fn a_performer_reports_at_the_pingback_date_too() {
+    let mut peer = performer(1);
+    peer.tell(start("m1", A, 1));
+    peer.claim("t");
+    sent(&mut peer);
+    assert_eq!(peer.task("t").wake_at, Some(LATER));
+    peer.tell_at(Event::Wake("t".into()), LATER);
+    assert_eq!(sent(&mut peer), ["frestq.update_task"]);
+    assert_eq!(peer.task("t").wake_at, None);
+}
+
+#[test]
+fn a_task_that_ends_gives_back_what_it_holds() {
+    let mut peer = performer(1);
+    peer.tell(received("m1", 1, A, What::CallOff("t".into())));
+    let task = peer.task("t");
+    assert_eq!(task.status, Status::Cancelled);
+    assert_eq!(
+        (task.moment, task.owner),
+        (Some(Moment::CancelReservation), None)
+    );
+    let epoch = peer.claim("t");
+    peer.tell(completed("t", epoch, Ok(json(&0)), ActionOptions::DEFAULT));
+    let task = peer.task("t");
+    assert_eq!((task.status, task.moment), (Status::Cancelled, None));
+}
