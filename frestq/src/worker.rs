@@ -131,6 +131,7 @@ async fn run(peer: Frestq, claimed: Claimed) {
     if let Some((mut state, input, reservation)) = reserved
         && !counts
         && let Some(handler) = peer.0.registry.get(&state.queue, &state.action)
+        && !holds(&peer, &id).await
     {
         // Called off meanwhile: nobody else knows what was reserved.
         state.moment = Some(Moment::CancelReservation);
@@ -144,6 +145,16 @@ async fn run(peer: Frestq, claimed: Claimed) {
         handle(&peer, handler, claimed).await;
     }
     peer.0.signals.runs.end(&id, epoch);
+}
+
+/// Whether a task holds what it has reserved: the answer to its commit may have been lost.
+async fn holds(peer: &Frestq, id: &TaskId) -> bool {
+    let task = peer.0.store.task(id).await.ok().flatten();
+    let status = task.map(|task| task.status);
+    matches!(
+        status,
+        Some(Status::Reserved | Status::Confirmed | Status::Executing)
+    )
 }
 
 async fn handle(peer: &Frestq, handler: &Registration, claimed: Claimed) -> Event {

@@ -63,12 +63,20 @@ impl Committer {
             }
         }
         for (event, answer) in events.iter().zip(&answers) {
-            let Event::Completed { id, queue, .. } = &**event else {
+            let Event::Completed {
+                id, queue, epoch, ..
+            } = &**event
+            else {
                 continue;
             };
             let state = world.tasks.get(id).and_then(Option::as_ref);
-            let holds = state.is_some_and(|task| task.owner == Some(self.node));
-            if holds && *answer == Some(Answer::Accepted) {
+            let accepted = *answer == Some(Answer::Accepted);
+            let holds = state.is_some_and(|task| {
+                // Reported again, after a commit whose answer was lost.
+                let again = task.moment.is_none() && task.epoch == *epoch;
+                task.owner == Some(self.node) && (accepted || again)
+            });
+            if holds {
                 slots.hold(id.clone(), queue);
             } else {
                 slots.free(queue);

@@ -72,7 +72,9 @@ pub(super) fn completed(
     now: Timestamp,
 ) -> Result<Answer, Missing> {
     // Fenced: it counts only under the claim that it was started with.
-    let counts = |task: &&TaskState| task.epoch == epoch && task.owner.is_some();
+    // One that has reserved keeps its owner, and waits for no run.
+    let counts =
+        |task: &&TaskState| task.epoch == epoch && task.owner.is_some() && task.moment.is_some();
     let Some(mut task) = turn.task(id)?.filter(counts).cloned() else {
         return Ok(Answer::Ignored);
     };

@@ -176,3 +176,13 @@ fn a_task_that_ends_gives_back_what_it_holds() {
     let task = peer.task("t");
     assert_eq!((task.status, task.moment), (Status::Cancelled, None));
 }
+
+/// The answer to its commit may have been lost.
+#[test]
+fn a_reservation_that_is_reported_twice_does_not_end_its_task() {
+    let mut peer = performer(1);
+    let epoch = peer.task("t").epoch;
+    let again = completed("t", epoch, Ok(json(&7)), ActionOptions::DEFAULT);
+    assert_eq!(peer.tell(again), Answer::Ignored);
+    assert_eq!(peer.task("t").status, Status::Reserved);
+}
