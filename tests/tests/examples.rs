@@ -112,6 +112,7 @@ on_each_store! {
 
     async fn synchronized_groups_end_right_though_their_director_is_killed_in_the_middle(store) {
         const TREES: usize = 6;
+        const ALL: i64 = 11 * 6;
         let mut a = Peer::example(&store, "a", SYNCHRONIZED_A).await;
         let mut b = Peer::example(&store, "b", SYNCHRONIZED_B).await;
         for peer in [&mut a, &mut b] {
@@ -130,16 +131,20 @@ on_each_store! {
             roots
         };
         let crash = async {
+            let mut cut_off = 0;
             for (least, which) in [(1, "status >= 0"), (1, "status = 3"), (2, "status = 10"), (8, "status = 10")] {
                 let count = format!("SELECT count(*) FROM tasks WHERE {which}");
-                let ended = "SELECT count(*) FROM tasks WHERE status < 10";
+                let open = "SELECT count(*) FROM tasks WHERE status < 10";
+                let all_ended = "SELECT count(*) FROM tasks WHERE status >= 10";
                 until("the trees grow", async || {
-                    b.database.number(&count).await >= least || b.database.number(ended).await == 0
+                    b.database.number(&count).await >= least || b.database.number(all_ended).await == ALL
                 })
                 .await;
                 b.kill();
+                cut_off += b.database.number(open).await;
                 b.run().await;
             }
+            assert!(cut_off > 0, "B never was in the middle of anything");
         };
         let (roots, ()) = tokio::join!(ask, crash);
         for id in &roots {

@@ -286,7 +286,7 @@ fn parallel(plans: Vec<Plan>) -> Parallel {
     plans.into_iter().fold(Parallel::new(), Parallel::add)
 }
 
-/// Leaves a file when all of a group have reserved, and one for each reservation of a round that failed.
+/// Sees that everybody's reservation is there, and tells all of them which round it is.
 #[derive(Default)]
 struct Conductor;
 
