@@ -108,7 +108,6 @@ fn task(id: &str, status: Status) -> NewTask {
     let at = Timestamp::from_second(1_800_000_000).unwrap();
     NewTask {
         state: TaskState {
-            seq: 0,
             id: TaskId::from(id),
             kind: TaskKind::Sequential,
             role: Role::Local,
@@ -116,23 +115,7 @@ fn task(id: &str, status: Status) -> NewTask {
             queue: "say_queue".into(),
             action: "hello_world".into(),
             status,
-            parent: None,
-            order: 0,
-            open_children: 0,
-            on_failure: Default::default(),
-            moment: None,
-            attempt: 0,
-            failures: 0,
-            epoch: 0,
-            owner: None,
-            rev: 0,
-            round: 0,
-            reserved: 0,
-            wake_at: None,
-            report_at: None,
-            run_at: None,
-            expires_at: None,
-            modified_at: at,
+            ..TaskState::new(at)
         },
         input: to_json(&serde_json::json!({"username": "ada"})).unwrap(),
         label: Some("greeting\u{1b}[2J".into()),

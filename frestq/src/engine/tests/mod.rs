@@ -80,7 +80,6 @@ impl Peer {
 fn new_task(id: &str, role: Role, peer: PeerId) -> NewTask {
     NewTask {
         state: TaskState {
-            seq: 0,
             id: id.into(),
             kind: if role == Role::Sent {
                 TaskKind::Simple
@@ -91,24 +90,7 @@ fn new_task(id: &str, role: Role, peer: PeerId) -> NewTask {
             peer,
             queue: "q".into(),
             action: "act".into(),
-            status: Status::Created,
-            parent: None,
-            order: 0,
-            open_children: 0,
-            on_failure: Default::default(),
-            moment: None,
-            attempt: 0,
-            failures: 0,
-            epoch: 0,
-            owner: None,
-            rev: 0,
-            round: 0,
-            reserved: 0,
-            wake_at: None,
-            report_at: None,
-            run_at: None,
-            expires_at: None,
-            modified_at: NOW,
+            ..TaskState::new(NOW)
         },
         input: json(&1),
         label: None,
