@@ -9,7 +9,7 @@
 //! From `pre_execute` on there is no way back. A task that hears late that it shall start does so,
 //! if need be without what it had reserved.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use jiff::Timestamp;
 
@@ -370,8 +370,9 @@ fn start_all(
     group.modified_at = now;
     turn.change(group, None, Note::Changed);
     let children = turn.children(&id)?;
+    let family: HashSet<&TaskId> = children.iter().collect();
     for (child, input) in inputs {
-        if children.contains(child) {
+        if family.contains(child) {
             turn.set_input(child, input.clone());
         }
     }
