@@ -229,7 +229,7 @@ async fn oversee(peer: &Frestq, handler: &Registration, direct: Direct, group: T
             let receiver = peer.0.peers.by_id(task.state.peer);
             Subtask {
                 receiver: receiver.map_or_else(|| peer.url().clone(), |row| row.url.clone()),
-                reserved: task.state.round >= group.round && task.state.status != Status::Sent,
+                reserved: !after_round || task.state.round == group.round,
                 id: task.state.id,
                 queue: task.state.queue,
                 action: task.state.action,

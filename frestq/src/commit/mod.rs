@@ -225,6 +225,9 @@ impl Committer {
         let backlog = self.store.backlog().await?;
         self.doubt.open = false;
         self.admission.reset(open);
+        let holding = owned.iter().filter(|task| task.state.moment.is_none());
+        let holding = holding.map(|task| task.state.id.clone()).collect();
+        self.slots.keep(&holding);
         for task in owned {
             if task.state.moment.is_none() {
                 // It holds its slot, and nothing runs.

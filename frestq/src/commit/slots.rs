@@ -55,6 +55,11 @@ impl Slots {
         self.held.contains_key(id)
     }
 
+    /// Whether no more tasks are handed out.
+    pub(super) fn stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// Whether any task holds a slot while nothing runs for it.
     pub(super) fn holds_any(&self) -> bool {
         !self.held.is_empty()

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Claimed, Committer, Done, Submission, story};
 use crate::{
-    engine::{Changes, Event, World},
+    engine::{Changes, Event, Note, World},
     model::{OutboxRow, PeerId, Role},
     signals::{Ended, WakeReason},
 };
@@ -73,7 +73,7 @@ impl Committer {
         let ended_now: HashSet<_> = changes
             .story
             .iter()
-            .filter(|(_, status, _)| status.is_terminal())
+            .filter(|(_, status, note)| status.is_terminal() && *note != Note::Again)
             .map(|(id, ..)| id)
             .collect();
         let watched = !self.signals.watchers.is_empty();

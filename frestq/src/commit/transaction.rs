@@ -211,12 +211,14 @@ impl Committer {
             let Some(Some(state)) = world.tasks.get_mut(id) else {
                 continue;
             };
-            if state.owner == Some(self.node) && slots.holds(id) && state.moment.is_some() {
+            let goes_on = state.owner == Some(self.node) && slots.holds(id) && !slots.stopped();
+            if goes_on && state.moment.is_some() {
                 slots.forget(id);
                 engine::claim(state, self.node, now);
                 going_on.push(state.clone());
             } else if state.moment.is_some() {
-                // The slot is another process's, which finds that out by itself.
+                // The slot is another process's, which finds that out by itself; or nothing starts here
+                // any more.
                 state.owner = None;
             }
         }

@@ -129,6 +129,9 @@ fn ended(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<(), Missing
         let error = turn.error_of(id);
         return sequential::child_failed(turn, parent, &error, now);
     }
+    if parent.kind == TaskKind::Synchronized && parent.status == Status::Syncing {
+        return synchronized::ended_early(turn, parent, &child, now);
+    }
     go_on(turn, parent, child.order, now)
 }
 

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use super::{
     event::{Answer, Done, Received},
-    family::{finish, open, stop},
+    family::{self, finish, open, stop},
     sequential,
     simple::error_output,
     world::{Consequence, Missing, Note, Turn},
@@ -163,6 +163,7 @@ pub(super) fn reserved(
         Err(_) => {
             let asked = task.status == Status::Syncing;
             task.status = Status::Created;
+            forget_round(&mut task);
             turn.change_quietly(task.clone(), None);
             if asked {
                 tell_refusal(turn, &task, now)?;
@@ -206,7 +207,15 @@ fn release(turn: &mut Turn<'_>, mut task: TaskState, now: Timestamp) {
     if task.moment == Some(Moment::Reserve) && task.owner.is_none() {
         task.moment = None;
     }
+    forget_round(&mut task);
     turn.change_quietly(task, None);
+}
+
+/// A task of our own that has not reserved in a round is not to be taken for one that has.
+fn forget_round(task: &mut TaskState) {
+    if task.role == Role::Local {
+        task.round = 0;
+    }
 }
 
 /// Goes on in the slot that the task holds, or waits for one if it holds none any more.
@@ -271,13 +280,17 @@ pub(super) fn confirmed(
     let between = group.reserved == BETWEEN_ROUNDS;
     let of_this_round = round.is_none_or(|round| round == group.round && !between);
     let waited_for = group.status == Status::Syncing && group.moment.is_none();
-    if !waited_for || !of_this_round || task.status == Status::Confirmed {
+    if !waited_for || !of_this_round || counted(&task, &group) {
         return Ok(Answer::Accepted);
     }
     turn.set_reservation(id, reservation.clone());
     turn.change(
         TaskState {
-            status: Status::Confirmed,
+            // An early `executing` is not taken back.
+            status: match task.status {
+                Status::Executing => Status::Executing,
+                _ => Status::Confirmed,
+            },
             round: round.unwrap_or(EVERY_ROUND),
             modified_at: now,
             ..task
@@ -317,6 +330,30 @@ pub(super) fn reserved_here(
         count(turn, group, now)?;
     }
     Ok(())
+}
+
+/// Whether a task that is performed elsewhere is counted as having reserved in this round.
+fn counted(task: &TaskState, group: &TaskState) -> bool {
+    task.round == EVERY_ROUND || (group.reserved != BETWEEN_ROUNDS && task.round == group.round)
+}
+
+/// A task has ended well before the group has started, which an original performer may do. The group
+/// waits for the others only.
+pub(super) fn ended_early(
+    turn: &mut Turn<'_>,
+    mut group: TaskState,
+    task: &TaskState,
+    now: Timestamp,
+) -> Result<(), Missing> {
+    if group.reserved != BETWEEN_ROUNDS && group.moment.is_none() {
+        if counted(task, &group) {
+            group.reserved -= 1;
+        }
+        if group.open_children > 0 && group.reserved == group.open_children {
+            return all_reserved(turn, group, now);
+        }
+    }
+    family::go_on(turn, group, task.order, now)
 }
 
 fn count(turn: &mut Turn<'_>, mut group: TaskState, now: Timestamp) -> Result<(), Missing> {
@@ -389,6 +426,8 @@ fn start_all(
                 },
                 round: Some(round),
                 expires_at: child.expires_at,
+                // If it can't be told to start, it ends, and the group with it.
+                carries_task: true,
                 ..internal(&child)
             });
         } else {
@@ -478,7 +517,8 @@ pub(super) fn wake(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<A
     turn.change_quietly(task.clone(), None);
     if task.kind != TaskKind::Synchronized {
         let reserved = task.status == Status::Reserved;
-        if !reserved && task.role == Role::Received && !task.status.is_terminal() {
+        let reports = task.role == Role::Received && task.kind != TaskKind::Message;
+        if !reserved && reports && !task.status.is_terminal() {
             // Its sender wanted to hear of it about now (`pingback_date`).
             task.rev += 1;
             turn.send(sequential::update_message(&task, None));

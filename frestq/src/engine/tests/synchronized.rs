@@ -186,3 +186,68 @@ fn a_reservation_that_is_reported_twice_does_not_end_its_task() {
     assert_eq!(peer.tell(again), Answer::Ignored);
     assert_eq!(peer.task("t").status, Status::Reserved);
 }
+
+/// Contract rule 7: a tree always ends.
+#[test]
+fn a_start_that_can_not_be_delivered_ends_the_group() {
+    for verdict in [
+        Verdict::Refused {
+            status: 404,
+            why: "unknown".into(),
+        },
+        Verdict::GivenUp {
+            why: "too long".into(),
+        },
+    ] {
+        let mut peer = group();
+        peer.tell(confirm("m1", A, "one", Some(1)));
+        sent(&mut peer);
+        peer.tell(confirm("m2", B, "two", Some(1)));
+        let start = peer
+            .changes
+            .outgoing
+            .iter()
+            .find(|m| m.task == TaskId::from("one"));
+        let carries_task = start.expect("it is told to start").carries_task;
+        let mut event = delivery("one", verdict);
+        if let Event::Delivery(delivery) = &mut event {
+            Arc::make_mut(&mut delivery.message).carries_task = carries_task;
+        }
+        peer.tell(event);
+        assert_eq!(peer.task("group").status, Status::Error);
+        assert_eq!(peer.task("two").status, Status::Cancelled);
+    }
+}
+
+#[test]
+fn a_task_counts_once_whatever_else_its_performer_says() {
+    let mut peer = group();
+    peer.tell(confirm("m1", A, "one", Some(1)));
+    peer.tell(update("m2", A, "one", Status::Executing, "early", None));
+    sent(&mut peer);
+    peer.tell(confirm("m3", A, "one", Some(1)));
+    assert!(sent(&mut peer).is_empty(), "two has not reserved");
+    assert_eq!(peer.task("group").status, Status::Syncing);
+}
+
+#[test]
+fn a_task_that_ends_early_does_not_start_the_others_before_they_reserved() {
+    let mut peer = group();
+    peer.tell(confirm("m1", A, "one", Some(1)));
+    peer.tell(update("m2", A, "one", Status::Finished, "early", None));
+    sent(&mut peer);
+    assert_eq!(peer.task("group").status, Status::Syncing);
+    peer.tell(confirm("m3", B, "two", Some(1)));
+    assert_eq!(sent(&mut peer), ["frestq.execute_synchronized"]);
+}
+
+#[test]
+fn a_raw_message_is_not_reported_on() {
+    let mut peer = Peer::default();
+    let mut task = new_task("t", Role::Received, A);
+    task.state.kind = TaskKind::Message;
+    task.state.wake_at = Some(LATER);
+    peer.tell(received("m", 1, A, What::Task(Box::new(task))));
+    peer.tell_at(Event::Wake("t".into()), LATER);
+    assert!(sent(&mut peer).is_empty());
+}

@@ -52,7 +52,9 @@ pub(super) fn notifications(origin: &str, writes: &Writes<'_>) -> Vec<String> {
     for state in created.chain(changed) {
         if state.status.is_terminal() {
             ended.insert(state.id.as_str());
-        } else if waits(state) {
+        }
+        // One that has ended may have something to give back yet.
+        if waits(state) {
             queues.insert(&*state.queue);
         }
     }
