@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    model::{PeerId, TaskId, TaskState},
+    model::{Moment, PeerId, TaskId, TaskState},
 };
 
 const CHANNEL: &str = "frestq";
@@ -68,7 +68,11 @@ pub(super) fn notifications(origin: &str, writes: &Writes<'_>) -> Vec<String> {
 
 /// Whether a task is one that a free slot could take, now or later.
 fn waits(state: &TaskState) -> bool {
-    state.moment.is_some() && state.owner.is_none()
+    let wanted = match state.status.is_terminal() {
+        true => state.moment == Some(Moment::CancelReservation),
+        false => state.moment.is_some(),
+    };
+    wanted && state.owner.is_none()
 }
 
 /// Fills as few payloads as there can be.
