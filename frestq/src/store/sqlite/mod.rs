@@ -78,18 +78,12 @@ impl Sqlite {
             })?),
             Purpose::Create | Purpose::Look => None,
         };
-        let pool = SqlitePoolOptions::new()
-            .max_connections(4)
-            // A file does not go away as a server does, and asking costs a change of threads.
-            .test_before_acquire(false)
-            .connect_with(options.clone())
-            .await
-            .map_err(|e| {
-                schema(
-                    &path,
-                    &format!("it can't be opened: {e}; check the path and its permissions"),
-                )
-            })?;
+        let pool = connect(&options).await.map_err(|e| {
+            schema(
+                &path,
+                &format!("it can't be opened: {e}; check the path and its permissions"),
+            )
+        })?;
         let store = Self {
             path,
             options,
@@ -167,6 +161,30 @@ impl Sqlite {
 
     pub(super) async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+/// Connects for reading. Of several that make a new file theirs at once, all but one are told that it
+/// is locked, without being let wait: the change to WAL knows no busy timeout.
+async fn connect(options: &SqliteConnectOptions) -> sqlx::Result<SqlitePool> {
+    const LONGEST: Duration = Duration::from_secs(10);
+    const PAUSE: Duration = Duration::from_millis(20);
+    let start = tokio::time::Instant::now();
+    loop {
+        let connected = SqlitePoolOptions::new()
+            .max_connections(4)
+            // A file does not go away as a server does, and asking costs a change of threads.
+            .test_before_acquire(false)
+            .connect_with(options.clone())
+            .await;
+        match connected {
+            Err(sqlx::Error::Database(error))
+                if error.code().as_deref() == Some("5") && start.elapsed() < LONGEST =>
+            {
+                tokio::time::sleep(PAUSE).await;
+            }
+            other => return other,
+        }
     }
 }
 
