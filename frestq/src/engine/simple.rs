@@ -121,11 +121,17 @@ pub(super) fn delivery(
                     )
                 };
                 let output = Some(error_output(&error));
+                // A performer may know the task from an earlier round.
+                if delivery.message.queue != task.queue {
+                    turn.send(call_off_message(&task));
+                }
                 finish(turn, task, Status::Error, output, now);
             }
             Verdict::GivenUp { why } if !task.status.is_terminal() => {
                 let error = TaskError::new(TaskError::UNDELIVERABLE, why.clone());
                 let output = Some(error_output(&error));
+                // It may have arrived all the same, and only the answer been lost.
+                turn.send(call_off_message(&task));
                 finish(turn, task, Status::Error, output, now);
             }
             Verdict::Refused { .. } | Verdict::GivenUp { .. } => {}

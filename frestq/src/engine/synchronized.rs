@@ -17,7 +17,7 @@ use super::{
     event::{Answer, Done, Received},
     family::{self, finish, open, stop},
     sequential,
-    simple::error_output,
+    simple::{self, error_output},
     world::{Consequence, Missing, Note, Turn},
 };
 use crate::{
@@ -274,6 +274,7 @@ pub(super) fn confirmed(
     let Some((task, group)) = performed(turn, received, id)? else {
         return Ok(Answer::UnknownTask);
     };
+    call_off_ended(turn, &task);
     let Some(mut group) = group.filter(|_| !task.status.is_terminal()) else {
         return Ok(Answer::Accepted);
     };
@@ -489,6 +490,13 @@ pub(super) fn told_to_release(
     Ok(Answer::Accepted)
 }
 
+/// A performer that still speaks of a task that has failed here has not heard of that.
+fn call_off_ended(turn: &mut Turn<'_>, task: &TaskState) {
+    if task.status.is_terminal() && task.status != Status::Finished {
+        turn.send(simple::call_off_message(task));
+    }
+}
+
 /// A performer can't reserve, or does not hold its reservation any more.
 pub(super) fn refused(
     turn: &mut Turn<'_>,
@@ -497,9 +505,10 @@ pub(super) fn refused(
     round: Option<i64>,
     now: Timestamp,
 ) -> Result<Answer, Missing> {
-    let Some((_, group)) = performed(turn, received, id)? else {
+    let Some((task, group)) = performed(turn, received, id)? else {
         return Ok(Answer::UnknownTask);
     };
+    call_off_ended(turn, &task);
     if let Some(group) = group.filter(|group| round.is_none_or(|round| round == group.round)) {
         end_round(turn, group, now)?;
     }

@@ -52,6 +52,8 @@ struct Federation {
     /// How likely a handler succeeds, and a message gets through.
     luck: f64,
     network: f64,
+    /// How likely a message that carries a task is refused or given up, wherever it may be by then.
+    failing: f64,
     rounds: i64,
 }
 
@@ -66,6 +68,7 @@ impl Federation {
         let originals = (0..members).filter(|_| rng.u8(..4) == 0).collect();
         let luck = [1.0, 1.0, 0.95, 0.8][rng.usize(..4)];
         let network = [1.0, 0.9, 0.6][rng.usize(..3)];
+        let failing = [0.0, 0.0, 0.02, 0.1][rng.usize(..4)];
         Self {
             rng,
             seed,
@@ -77,6 +80,7 @@ impl Federation {
             originals,
             luck,
             network,
+            failing,
             rounds: 0,
         }
     }
@@ -357,6 +361,15 @@ impl Federation {
 
     /// A message arrives, or not, and so does its answer.
     fn fly(&mut self, flight: usize) {
+        if self.flights[flight].message.carries_task && self.rng.f64() < self.failing {
+            let why = "no luck".to_owned();
+            let verdict = match self.rng.bool() {
+                true => Verdict::Refused { status: 404, why },
+                false => Verdict::GivenUp { why },
+            };
+            self.settle(flight, verdict);
+            return;
+        }
         if self.rng.f64() > self.network {
             return;
         }
@@ -373,7 +386,6 @@ impl Federation {
         if self.rng.f64() > self.network {
             return;
         }
-        self.flights.swap_remove(flight);
         let verdict = match answer {
             Answer::Accepted | Answer::Ignored | Answer::Known(_) => Verdict::Delivered,
             Answer::Conflict(why) => Verdict::Refused { status: 409, why },
@@ -382,6 +394,17 @@ impl Federation {
                 why: "unknown".into(),
             },
         };
+        self.settle(flight, verdict);
+    }
+
+    /// The sender learns what became of a message, and it is under way no more.
+    fn settle(&mut self, flight: usize, verdict: Verdict) {
+        let Flight {
+            from,
+            name,
+            message,
+            ..
+        } = self.flights.swap_remove(flight);
         let row = OutboxRow {
             seq: 1,
             peer: message.peer,
