@@ -40,6 +40,12 @@ on_each_store! {
         }
         for (director, id) in &groups {
             director.reaches(id, "finished").await;
+            // Each is told the round by `pre_execute`: so none has started before it, or in another round.
+            let tasks = director.tasks_of("play");
+            let family = tasks.iter().filter(|task| task["parent_id"] == *id);
+            let rounds: Vec<_> = family.map(|task| &task["output_data"]).collect();
+            assert!(rounds.len() == 3 && rounds[0].as_i64() >= Some(1), "{rounds:?}");
+            assert!(rounds.iter().all(|round| *round == rounds[0]), "{rounds:?}");
         }
         let played = "SELECT count(*) FROM tasks WHERE action = 'play' AND status = 10 AND role <> 0";
         let more = "SELECT count(*) FROM tasks WHERE action = 'play' AND attempt <> 1 AND role <> 0";

@@ -191,6 +191,23 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_is_held_while_nothing_runs_in_it_and_freed_once_it_is_not_ours_any_more() {
+        let (one, two) = (TaskId::from("one"), TaskId::from("two"));
+        let mut slots = slots();
+        assert!(slots.take_fresh("q") && slots.take_fresh("q"));
+        slots.hold(one.clone(), "q");
+        slots.hold(two.clone(), "q");
+        // Twice, after a commit in doubt, is once.
+        slots.hold(two.clone(), "q");
+        assert!(!slots.take_fresh("q"));
+        // Another process has started the second one.
+        slots.keep(&HashSet::from([one.clone()]));
+        assert!(slots.holds(&one) && !slots.holds(&two));
+        slots.keep(&HashSet::from([one]));
+        assert_eq!(slots.hungry(), [("q".into(), 1)]);
+    }
+
+    #[test]
     fn a_stopped_peer_claims_nothing() {
         let mut slots = slots();
         slots.stop();

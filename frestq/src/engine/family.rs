@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     event::{Answer, Received},
-    sequential, simple, synchronized,
+    performer, sequential, simple, synchronized,
     world::{Consequence, Missing, Note, Turn},
 };
 use crate::{
@@ -183,7 +183,7 @@ pub(super) fn finish_as(
     now: Timestamp,
 ) {
     // What it holds is given back yet, though it has ended.
-    task.moment = synchronized::holds(&task).then_some(Moment::CancelReservation);
+    task.moment = performer::holds(&task).then_some(Moment::CancelReservation);
     task.status = status;
     task.owner = None;
     task.wake_at = None;

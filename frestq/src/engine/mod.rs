@@ -8,6 +8,7 @@
 mod event;
 mod external;
 mod family;
+mod performer;
 mod sequential;
 mod simple;
 mod synchronized;
@@ -77,7 +78,7 @@ fn decide(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result<Answer, 
                 What::Task(task) => sequential::receive(turn, task)?,
                 What::Update(update) => simple::update(turn, received, update, now)?,
                 What::CallOff(id) => family::call_off_by_sender(turn, received, id, now)?,
-                What::Synchronize(task) => synchronized::asked(turn, task, now)?,
+                What::Synchronize(task) => performer::asked(turn, task, now)?,
                 What::Confirm {
                     task,
                     reservation,
@@ -96,10 +97,10 @@ fn decide(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result<Answer, 
                     synchronized::refused(turn, received, task, *round, now)?
                 }
                 What::Release { task, round } => {
-                    synchronized::told_to_release(turn, received, task, *round, now)?
+                    performer::told_to_release(turn, received, task, *round, now)?
                 }
                 What::Execute { task, input } => {
-                    synchronized::told_to_start(turn, received, task, input)?
+                    performer::told_to_start(turn, received, task, input)?
                 }
             };
             if answer == Answer::Accepted {

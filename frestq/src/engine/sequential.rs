@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::{
     event::{Answer, Done},
     family::{self, finish, stop},
+    performer,
     simple::error_output,
     synchronized,
     world::{Missing, Note, Turn},
@@ -84,9 +85,9 @@ pub(super) fn completed(
     match (moment, outcome) {
         (Some(Moment::HandleError), outcome) => recovered(turn, task, outcome, now)?,
         (Some(Moment::Reserve), outcome) => {
-            synchronized::reserved(turn, task, owner, outcome, now)?;
+            performer::reserved(turn, task, owner, outcome, now)?;
         }
-        (Some(Moment::CancelReservation), _) => synchronized::given_back(turn, task),
+        (Some(Moment::CancelReservation), _) => performer::given_back(turn, task),
         (Some(moment @ (Moment::PreExecute | Moment::EndRound)), outcome) => {
             synchronized::directed(turn, task, moment, outcome, now)?;
         }

@@ -251,3 +251,52 @@ fn a_raw_message_is_not_reported_on() {
     peer.tell_at(Event::Wake("t".into()), LATER);
     assert!(sent(&mut peer).is_empty());
 }
+
+/// What the director is told of a failed round goes by it.
+#[test]
+fn only_who_has_reserved_is_marked_with_the_round() {
+    let mut root = new_task("group", Role::Local, PeerId::SELF);
+    root.state.kind = TaskKind::Synchronized;
+    root.state.queue = "".into();
+    root.state.open_children = 3;
+    let mut rows = vec![root];
+    for order in 0..3 {
+        let mut row = new_task(&format!("c{order}"), Role::Local, PeerId::SELF);
+        row.state.parent = Some("group".into());
+        row.state.order = order;
+        rows.push(row);
+    }
+    let mut peer = Peer::default();
+    peer.tell(Event::Send(rows));
+    for (id, outcome) in [
+        ("c0", Ok(json(&1))),
+        ("c1", Err(TaskError::new("full", "no seat"))),
+    ] {
+        let epoch = peer.claim(id);
+        peer.tell(completed(id, epoch, outcome, ActionOptions::DEFAULT));
+    }
+    let rounds = ["c0", "c1", "c2"].map(|id| peer.task(id).round);
+    assert_eq!(rounds, [1, 0, 0]);
+}
+
+/// Its row is told of twice, as one that ends and as one that is put back.
+#[test]
+fn a_cut_off_giving_back_is_no_second_end() {
+    let mut peer = performer(1);
+    peer.tell(received("m1", 1, A, What::CallOff("t".into())));
+    peer.claim("t");
+    peer.changes.story.clear();
+    peer.tell(Event::CutOff {
+        id: "t".into(),
+        owner: NODE,
+        options: ActionOptions::DEFAULT,
+    });
+    let notes: Vec<_> = peer
+        .changes
+        .story
+        .iter()
+        .map(|(_, _, note)| *note)
+        .collect();
+    assert_eq!(notes, [crate::engine::Note::Again]);
+    assert_eq!(peer.task("t").moment, Some(Moment::CancelReservation));
+}

@@ -28,6 +28,7 @@ mod several {
 
     on_postgres!(
         a_process_hears_what_another_one_commits_and_nothing_of_its_own,
+        a_task_that_has_ended_and_gives_something_back_wakes_its_queue,
         many_words_of_one_transaction_all_arrive,
         a_lost_connection_wakes_everything,
     );
@@ -84,6 +85,27 @@ mod several {
         };
         change(&mut theirs, &ended, Some(&json("1"))).await;
         assert_eq!(heard(&mut wakes, 1).await, [Wake::Ended("x".into())]);
+    }
+
+    async fn a_task_that_has_ended_and_gives_something_back_wakes_its_queue(
+        database: Arc<Database>,
+    ) {
+        let here = database.store().await;
+        let there = database.open(Purpose::Serve).await;
+        let mut wakes = here.wakes().await.unwrap().unwrap();
+        let mut theirs = there.writer().await.unwrap();
+        let mut task = new_task("x");
+        task.state.moment = None;
+        create(&mut theirs, &[task]).await;
+        assert_eq!(heard(&mut wakes, 0).await, []);
+        let ended = TaskState {
+            status: Status::Cancelled,
+            moment: Some(crate::model::Moment::CancelReservation),
+            ..load(&mut theirs, "x").await.unwrap()
+        };
+        change(&mut theirs, &ended, Some(&json("1"))).await;
+        let both = [Wake::Queue("work".into()), Wake::Ended("x".into())];
+        assert_eq!(heard(&mut wakes, 2).await, both);
     }
 
     async fn many_words_of_one_transaction_all_arrive(database: Arc<Database>) {
