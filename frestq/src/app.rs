@@ -23,9 +23,11 @@ use crate::{
     trust::{Grant, Trust},
     wire::{
         client::Client,
+        proxy::Proxied,
+        quota::Quota,
         routes,
         server::{Bounds, IDLE, serve},
-        tls::{Plain, Tls},
+        tls::{Crowds, Plain, Tls},
     },
     worker::{self, Worker},
 };
@@ -172,6 +174,8 @@ impl App {
             batch_bytes: config.body_limit / 2,
         };
         let inner = Inner {
+            proxy: config.proxy().map_err(Error::Config)?,
+            requests: Quota::new(config.limits.requests_per_peer),
             url,
             config,
             states,
@@ -203,13 +207,21 @@ impl App {
             connections: peer.config().limits.connections,
             idle: IDLE,
         };
-        let server = match own {
-            Some(_) => {
-                let listener = Tls::new(listener, peer.0.trust.clone());
+        let crowds = Crowds::new(&peer.config().limits);
+        let server = match (own, &peer.0.proxy) {
+            (_, Some(proxy)) => {
+                let listener = Proxied::new(listener, proxy, crowds);
                 tokio::spawn(serve(listener, router, bounds, stopping))
             }
-            None => tokio::spawn(serve(Plain(listener), router, bounds, stopping)),
+            (Some(_), None) => {
+                let listener = Tls::new(listener, peer.0.trust.clone(), crowds);
+                tokio::spawn(serve(listener, router, bounds, stopping))
+            }
+            (None, None) => tokio::spawn(serve(Plain(listener), router, bounds, stopping)),
         };
+        if let Some(proxy) = &peer.0.proxy {
+            tracing::info!("senders are who the proxy at {} says", proxy.address);
+        }
         match own {
             Some(own) => tracing::info!("serving {} on {bind} as {own}", peer.url()),
             None => tracing::info!("serving {} on {bind}", peer.url()),

@@ -1,6 +1,8 @@
 //! The way in: parse, identify, admit, one transaction, answer. Nothing that is refused is stored.
 
-use std::{str, sync::Arc, time::Duration};
+mod identity;
+
+use std::{str, time::Duration};
 
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -23,9 +25,10 @@ use crate::{
         BATCH, CANCEL_RESERVATION, CANCEL_TASK, CONFIRM_RESERVATION, EXECUTE_SYNCHRONIZED,
         INTERNAL_QUEUE, REFUSE_RESERVATION, SYNCHRONIZE_TASK, UPDATE_TASK,
         message::{BatchAnswer, ConfirmData, Envelope, PerformData, UpdateData, parse_batch},
-        tls::Caller,
     },
 };
+
+pub(crate) use identity::{Guest, identify};
 
 /// How long a message waits for its transaction before its sender is asked to come back. It may
 /// still be stored after that; the sender's next attempt then gets the same answer.
@@ -64,12 +67,12 @@ impl Refusal {
 /// Takes one request for `queue`. `extensions`: its sender shows that it reads ours.
 pub(crate) async fn receive(
     peer: &Frestq,
-    caller: &Caller,
+    guest: &Guest,
     queue: &str,
     body: &[u8],
     extensions: bool,
 ) -> Response {
-    match take(peer, caller, queue, body, extensions).await {
+    match take(peer, guest, queue, body, extensions).await {
         Ok(response) => response,
         Err(refusal) => {
             tracing::debug!(
@@ -85,13 +88,12 @@ pub(crate) async fn receive(
 
 async fn take(
     peer: &Frestq,
-    caller: &Caller,
+    guest: &Guest,
     queue: &str,
     body: &[u8],
     extensions: bool,
 ) -> Result<Response, Refusal> {
-    let member = identify(peer, caller)?;
-    let member = member.as_deref();
+    let member = guest.member.as_deref();
     let text = str::from_utf8(body)
         .map_err(|e| Refusal::new(400, format!("the body is not UTF-8: {e}")))?;
     let envelope = Envelope::parse(text).map_err(|why| Refusal::new(400, why))?;
@@ -216,26 +218,6 @@ fn message_id(message: &RawValue) -> String {
     serde_json::from_str(message.get())
         .map(|identified: Identified| identified.message_id)
         .unwrap_or_default()
-}
-
-/// The registered peer whose certificate the connection has shown; none in open mode, where nobody
-/// has an identity. A stranger learns nothing, not even which of his faults it is.
-fn identify(peer: &Frestq, caller: &Caller) -> Result<Option<Arc<Member>>, Refusal> {
-    let Some(standing) = peer.0.trust.standing() else {
-        return Ok(None);
-    };
-    let cause = match &caller.certificate {
-        None => Cause::NoCertificate,
-        Some(pin) => match standing.members.by_pin(pin) {
-            Some(member) => return Ok(Some(member.clone())),
-            None => Cause::UnknownCertificate(*pin),
-        },
-    };
-    peer.0.trust.refusals.note(cause);
-    Err(Refusal::new(
-        403,
-        "this connection is not one of a registered peer",
-    ))
 }
 
 /// Who sent it. Without configured peers everybody on the loopback is who he says he is, and becomes

@@ -124,7 +124,7 @@ pub use app::App;
 pub use compose::{
     Action, Compose, External, Node, Parallel, Sequential, SimpleTask, Synchronized,
 };
-pub use config::{Config, DeliveryConfig, Limits, PeerConfig, QueueConfig, TlsConfig};
+pub use config::{Config, DeliveryConfig, Limits, PeerConfig, ProxyConfig, QueueConfig, TlsConfig};
 pub use context::Task;
 pub use director::{Director, Group, NamedDirector, Subtask};
 pub use error::{Error, Result, TaskError};

@@ -24,6 +24,7 @@ use crate::{
     signals::{Ended, Signals, Watch},
     store::Store,
     trust::Trust,
+    wire::{proxy::Proxy, quota::Quota},
 };
 
 /// Other processes of this peer may end a task without telling us; we look again after this.
@@ -45,6 +46,10 @@ pub(crate) struct Inner {
     pub(crate) signals: Arc<Signals>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) clock: Clock,
+    /// Who is believed about the certificates of senders.
+    pub(crate) proxy: Option<Proxy>,
+    /// The requests under way, by the peer they are of.
+    pub(crate) requests: Arc<Quota<String>>,
 }
 
 impl Frestq {

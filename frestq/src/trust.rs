@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    net::IpAddr,
     path::Path,
     str::FromStr,
     sync::{
@@ -141,6 +142,8 @@ pub(crate) struct Member {
     pub(crate) url: PeerUrl,
     pub(crate) pins: Vec<Fingerprint>,
     pub(crate) grants: Vec<Grant>,
+    /// Its name may stand for a private address.
+    pub(crate) private: bool,
 }
 
 impl Member {
@@ -159,6 +162,7 @@ impl Member {
             url: config.url.as_deref().unwrap_or_default().parse()?,
             pins: pins.collect::<Result<_>>()?,
             grants: grants.collect::<Result<_>>()?,
+            private: config.private,
         })
     }
 
@@ -217,6 +221,12 @@ impl Members {
 pub(crate) enum Cause {
     NoCertificate,
     UnknownCertificate(Fingerprint),
+    /// Somebody else than the proxy said which certificate he has.
+    NotTheProxy(IpAddr),
+    /// The proxy said it in a way that can't be read.
+    MalformedCertificate(&'static str),
+    /// A peer has more connections or requests than it may.
+    TooMuch(String),
     /// A peer said that it is another one.
     ForeignSender(String),
     /// A peer asked for what it has no grant for.
@@ -229,6 +239,21 @@ impl fmt::Display for Cause {
             Cause::NoCertificate => f.write_str("a sender showed no certificate"),
             Cause::UnknownCertificate(pin) => {
                 write!(f, "a sender showed a certificate of no peer, {pin}")
+            }
+            Cause::NotTheProxy(address) => {
+                write!(
+                    f,
+                    "{address} is not the proxy, and said which certificate it has"
+                )
+            }
+            Cause::MalformedCertificate(why) => {
+                write!(f, "the proxy's header can't be read: {why}")
+            }
+            Cause::TooMuch(name) => {
+                write!(
+                    f,
+                    "{name} has too many connections or requests at the same time"
+                )
             }
             Cause::ForeignSender(name) => {
                 write!(f, "peer {name} sent under an address that is not its own")
@@ -343,6 +368,7 @@ mod tests {
                 url: Some(format!("https://{name}.example.org/api/queues")),
                 certificates: pins.to_vec(),
                 allow: vec!["work/echo".into()],
+                private: false,
             };
             ((*name).to_owned(), config)
         });

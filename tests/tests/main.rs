@@ -20,6 +20,7 @@ mod operator;
 mod options;
 mod pressure;
 mod processes;
+mod proxy;
 mod synchronized;
 mod tls;
 mod trees;

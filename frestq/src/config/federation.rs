@@ -5,12 +5,15 @@
 //! refused. One without the other is a fault, also on the loopback, since peers without certificates
 //! could not be told apart.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::Config;
 use crate::{
     model::PeerUrl,
     trust::{Fingerprint, Grant},
+    wire::proxy::Proxy,
 };
 
 /// `[tls]`
@@ -26,6 +29,30 @@ pub struct TlsConfig {
     pub allow_tls12: bool,
 }
 
+/// `[proxy]`: who ends TLS in front of this peer, which then listens without.
+///
+/// What the proxy says of a sender's certificate is believed, so nothing but the proxy may be able to
+/// connect from its address, and it must put its own header in the place of one that a client sends.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ProxyConfig {
+    /// The address from which it connects; with none there is no proxy.
+    pub address: Option<IpAddr>,
+    /// The header that carries the client's certificate: `X-Sender-SSL-Certificate`, in PEM, as it is, with
+    /// tabs for line ends or percent-encoded, which is the default; or `Client-Cert` as in RFC 9440.
+    pub header: String,
+}
+
+impl Default for ProxyConfig {
+    fn default() -> Self {
+        Self {
+            address: None,
+            header: "X-Sender-SSL-Certificate".to_owned(),
+        }
+    }
+}
+
 /// `[peers.NAME]`
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -37,9 +64,19 @@ pub struct PeerConfig {
     pub certificates: Vec<String>,
     /// The tasks it may hand to us: `"queue/action"`, `"queue/*"` or `"*"`; none by default.
     pub allow: Vec<String>,
+    /// Whether the name in its URL may stand for a private address; not by default. An address in the URL
+    /// itself is always taken.
+    pub private: bool,
 }
 
 impl Config {
+    /// The proxy in front of this peer, if there is one.
+    pub(crate) fn proxy(&self) -> Result<Option<Proxy>, String> {
+        let proxy = self.proxy.address;
+        let proxy = proxy.map(|address| Proxy::new(address, &self.proxy.header));
+        proxy.transpose()
+    }
+
     /// Whether there are no identities.
     pub(crate) fn is_open(&self) -> bool {
         self.tls.certificate.is_none() && self.tls.key.is_none() && self.peers.is_empty()
@@ -49,6 +86,11 @@ impl Config {
     pub(super) fn federation_faults(&self) -> Vec<String> {
         const TLS: &str = "[tls] certificate = \"NAME.pem\", key = \"NAME.key\" (--new-certificate NAME makes them)";
         const PEERS: &str = "[peers.NAME] url = \"https://...\", certificates = [\"sha256:...\"], allow = [\"queue/action\"]";
+        if self.is_open() && self.proxy.address.is_some() {
+            return vec![format!(
+                "a proxy says which certificate a sender has, and there are no peers to have one; add {TLS} and {PEERS}"
+            )];
+        }
         if self.is_open() {
             // Nobody has an identity that could be checked, so nobody but this machine may come in.
             return match self.bind().ip().is_loopback() {
@@ -59,6 +101,9 @@ impl Config {
             };
         }
         let mut faults = Vec::new();
+        if let Err(why) = self.proxy() {
+            faults.push(format!("proxy.header: {why}"));
+        }
         if self.tls.certificate.is_none() || self.tls.key.is_none() {
             faults.push(format!(
                 "peers are known by their certificates, and this one needs its own; add {TLS}"

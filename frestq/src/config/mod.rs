@@ -11,7 +11,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 
-pub use federation::{PeerConfig, TlsConfig};
+pub use federation::{PeerConfig, ProxyConfig, TlsConfig};
 pub(crate) use load::{Entry, Loaded, Surroundings};
 pub(crate) use secrets::masked_address;
 
@@ -70,6 +70,8 @@ pub struct Config {
     pub delivery: DeliveryConfig,
     /// What this peer shows others of itself; without it, and without peers, it serves its own machine only.
     pub tls: TlsConfig,
+    /// The proxy in front of this peer; none by default.
+    pub proxy: ProxyConfig,
     /// The other peers, by a name that this one gives them.
     pub peers: BTreeMap<String, PeerConfig>,
 }
@@ -83,7 +85,7 @@ pub struct QueueConfig {
     pub concurrency: usize,
 }
 
-/// `[limits]`: past them, messages are answered with 503 and `Retry-After`.
+/// `[limits]`: past them, messages are answered with 503 or 429, and `Retry-After`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -96,6 +98,14 @@ pub struct Limits {
     pub free_disk: u64,
     /// Connections at the same time, at least 1; others wait. 4096 by default.
     pub connections: usize,
+    /// Connections from one address at the same time, at least 1; others are closed. 1024 by default. It
+    /// holds neither in open mode nor for the proxy.
+    pub connections_per_address: usize,
+    /// Connections with one certificate at the same time, at least 1; what comes on others is answered
+    /// with 429. 256 by default.
+    pub connections_per_peer: usize,
+    /// Requests of one peer at the same time, at least 1; others are answered with 429. 64 by default.
+    pub requests_per_peer: usize,
 }
 
 /// `[delivery]`
@@ -137,6 +147,7 @@ impl Default for Config {
             limits: Limits::default(),
             delivery: DeliveryConfig::default(),
             tls: TlsConfig::default(),
+            proxy: ProxyConfig::default(),
             peers: BTreeMap::new(),
         }
     }
@@ -155,6 +166,9 @@ impl Default for Limits {
             open_tasks_per_peer: 250_000,
             free_disk: 64 * 1024 * 1024,
             connections: 4096,
+            connections_per_address: 1024,
+            connections_per_peer: 256,
+            requests_per_peer: 64,
         }
     }
 }
@@ -245,6 +259,15 @@ impl Config {
             ("delivery.batch", self.delivery.batch),
             ("threads", self.threads),
             ("limits.connections", self.limits.connections),
+            (
+                "limits.connections_per_address",
+                self.limits.connections_per_address,
+            ),
+            (
+                "limits.connections_per_peer",
+                self.limits.connections_per_peer,
+            ),
+            ("limits.requests_per_peer", self.limits.requests_per_peer),
             ("handler_threads", self.handler_threads),
         ];
         for (key, value) in at_least_one {

@@ -15,8 +15,8 @@ use reqwest::{
 use serde_json::value::RawValue;
 
 use super::{
-    BATCH, EXTENSIONS, EXTENSIONS_HEADER, INTERNAL_QUEUE, message::BatchAnswer, server::IDLE,
-    shows_extensions,
+    BATCH, EXTENSIONS, EXTENSIONS_HEADER, INTERNAL_QUEUE, message::BatchAnswer, resolve,
+    server::IDLE, shows_extensions,
 };
 use crate::{
     config::DeliveryConfig,
@@ -106,6 +106,10 @@ impl Client {
         let builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .https_only(true);
+        let builder = match member.private {
+            true => builder,
+            false => builder.dns_resolver(resolve::public()),
+        };
         let client = build(&self.config, builder)?;
         clients.insert(peer.clone(), (standing.clone(), client.clone()));
         Ok(client)

@@ -2,6 +2,9 @@
 
 pub(crate) mod client;
 pub(crate) mod message;
+pub(crate) mod proxy;
+pub(crate) mod quota;
+mod resolve;
 pub(crate) mod routes;
 pub(crate) mod server;
 pub(crate) mod tls;

@@ -44,11 +44,6 @@ async fn receive(
     headers: HeaderMap,
     request: Request,
 ) -> HttpResponse {
-    let body = match timeout(BODY, Bytes::from_request(request, &peer)).await {
-        Ok(Ok(body)) => body,
-        Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
-        Ok(Err(rejection)) => return refuse(rejection.status(), &rejection.body_text()),
-    };
     if headers.contains_key(ORIGIN) {
         // A page in somebody's browser on this machine is on the loopback too, but is no peer.
         return refuse(
@@ -56,22 +51,38 @@ async fn receive(
             "messages come from peers, not from web pages",
         );
     }
+    // Of who may not come in, no body is read.
+    let guest = match inbox::identify(&peer, &caller, &headers) {
+        Ok(guest) => guest,
+        Err(refusal) => return refused(&refusal),
+    };
+    let body = match timeout(BODY, Bytes::from_request(request, &peer)).await {
+        Ok(Ok(body)) => body,
+        Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+        Ok(Err(rejection)) => return refuse(rejection.status(), &rejection.body_text()),
+    };
     let shown = headers
         .get(EXTENSIONS_HEADER)
         .and_then(|value| value.to_str().ok());
-    match inbox::receive(&peer, &caller, &queue, &body, shows_extensions(shown)).await {
+    match inbox::receive(&peer, &guest, &queue, &body, shows_extensions(shown)).await {
         Response::Accepted => StatusCode::OK.into_response(),
         Response::Batch(answers) => Json(answers).into_response(),
-        Response::Refused(Refusal { status, message }) => refuse(
-            StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            &message,
-        ),
+        Response::Refused(refusal) => refused(&refusal),
     }
+}
+
+fn refused(Refusal { status, message }: &Refusal) -> HttpResponse {
+    let status = StatusCode::from_u16(*status);
+    refuse(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), message)
 }
 
 fn refuse(status: StatusCode, message: &str) -> HttpResponse {
     let mut response = (status, Json(json!({ "message": message }))).into_response();
-    if status == StatusCode::SERVICE_UNAVAILABLE {
+    let for_now = [
+        StatusCode::SERVICE_UNAVAILABLE,
+        StatusCode::TOO_MANY_REQUESTS,
+    ];
+    if for_now.contains(&status) {
         response
             .headers_mut()
             .insert(RETRY_AFTER, COME_BACK_IN.into());

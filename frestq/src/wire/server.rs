@@ -3,7 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, extract::ConnectInfo, serve::Listener};
+use axum::{
+    Router,
+    extract::ConnectInfo,
+    http::{HeaderValue, header::CONNECTION},
+    serve::Listener,
+};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -45,9 +50,18 @@ pub(crate) async fn serve<L>(
         };
         let router = router.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
+            let once = caller.once;
             let caller = ConnectInfo(caller.clone());
             request.extensions_mut().insert(caller);
-            router.clone().call(request)
+            let answer = router.clone().call(request);
+            async move {
+                let mut answer = answer.await;
+                if once && let Ok(answer) = &mut answer {
+                    let close = HeaderValue::from_static("close");
+                    answer.headers_mut().insert(CONNECTION, close);
+                }
+                answer
+            }
         });
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {

@@ -7,7 +7,12 @@
 //! connection proves its key anew.
 
 use std::{
-    fs, io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration,
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::Arc,
+    time::Duration,
 };
 
 use axum::serve::Listener;
@@ -32,8 +37,9 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+use super::quota::{Counted, Quota, site};
 use crate::{
-    config::TlsConfig,
+    config::{Limits, TlsConfig},
     error::{Error, Result},
     trust::{Fingerprint, Trust},
 };
@@ -42,7 +48,7 @@ use crate::{
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Handshakes under way. More come from somebody who wants to use up our memory, and are dropped.
-const MOST_HANDSHAKES: usize = 512;
+const MOST_HANDSHAKES: usize = 2048;
 
 /// TLS 1.3.
 const NEWEST: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
@@ -278,6 +284,75 @@ impl From<WrongServer> for Arc<dyn std::error::Error + Send + Sync> {
 pub(crate) struct Caller {
     /// The certificate whose key it holds.
     pub(crate) certificate: Option<Fingerprint>,
+    pub(crate) address: IpAddr,
+    /// Whether its certificate has as many connections as one may have, without this one.
+    pub(crate) crowded: bool,
+    /// Whether the connection ends after one request.
+    pub(crate) once: bool,
+    /// Counts the connection until the last request on it is over.
+    _places: Option<Arc<Places>>,
+}
+
+type Places = (Counted<IpAddr>, Option<Counted<Fingerprint>>);
+
+impl Caller {
+    /// Somebody at this address, who has not said who he is.
+    pub(crate) fn at(address: IpAddr) -> Self {
+        Self {
+            certificate: None,
+            address,
+            crowded: false,
+            once: false,
+            _places: None,
+        }
+    }
+
+    /// The same, on a connection that ends after one request.
+    pub(crate) fn for_once(self, once: bool) -> Self {
+        Self { once, ..self }
+    }
+}
+
+/// How many connections may come from one address, and with one certificate.
+#[derive(Clone)]
+pub(crate) struct Crowds {
+    pub(crate) addresses: Arc<Quota<IpAddr>>,
+    pub(crate) certificates: Arc<Quota<Fingerprint>>,
+}
+
+impl Crowds {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            addresses: Quota::new(limits.connections_per_address),
+            certificates: Quota::new(limits.connections_per_peer),
+        }
+    }
+
+    /// Another connection from this address, if it may have one.
+    pub(crate) fn greet(&self, address: IpAddr) -> Option<Counted<IpAddr>> {
+        let counted = self.addresses.enter(site(address));
+        if counted.is_none() {
+            tracing::debug!(%address, "too many connections from there");
+        }
+        counted
+    }
+
+    /// The caller of a connection, by the certificate that it has shown.
+    pub(crate) fn caller(
+        &self,
+        address: IpAddr,
+        certificate: Option<Fingerprint>,
+        counted: Counted<IpAddr>,
+    ) -> Caller {
+        let place = certificate.map(|pin| self.certificates.enter(pin));
+        let crowded = matches!(place, Some(None));
+        Caller {
+            certificate,
+            crowded,
+            _places: Some(Arc::new((counted, place.flatten()))),
+            ..Caller::at(address)
+        }
+    }
 }
 
 /// Connections without an identity.
@@ -288,13 +363,13 @@ impl Listener for Plain {
     type Addr = Caller;
 
     async fn accept(&mut self) -> (TcpStream, Caller) {
-        let (stream, _) = Listener::accept(&mut self.0).await;
+        let (stream, address) = Listener::accept(&mut self.0).await;
         hurry(&stream);
-        (stream, Caller { certificate: None })
+        (stream, Caller::at(address.ip()))
     }
 
     fn local_addr(&self) -> io::Result<Caller> {
-        Ok(Caller { certificate: None })
+        Ok(Caller::at(self.0.local_addr()?.ip()))
     }
 }
 
@@ -303,14 +378,16 @@ impl Listener for Plain {
 pub(crate) struct Tls {
     listener: TcpListener,
     trust: Arc<Trust>,
-    handshakes: JoinSet<Option<TlsStream<TcpStream>>>,
+    crowds: Crowds,
+    handshakes: JoinSet<Option<(TlsStream<TcpStream>, Caller)>>,
 }
 
 impl Tls {
-    pub(crate) fn new(listener: TcpListener, trust: Arc<Trust>) -> Self {
+    pub(crate) fn new(listener: TcpListener, trust: Arc<Trust>, crowds: Crowds) -> Self {
         Self {
             listener,
             trust,
+            crowds,
             handshakes: JoinSet::new(),
         }
     }
@@ -323,12 +400,21 @@ impl Tls {
         let Some(standing) = self.trust.standing() else {
             return;
         };
+        let Some(counted) = self.crowds.greet(address.ip()) else {
+            return;
+        };
         hurry(&stream);
+        let crowds = self.crowds.clone();
         let acceptor = TlsAcceptor::from(standing.server.clone());
         let handshake = timeout(HANDSHAKE, acceptor.accept(stream));
         self.handshakes.spawn(async move {
             match handshake.await {
-                Ok(Ok(stream)) => Some(stream),
+                Ok(Ok(stream)) => {
+                    let shown = stream.get_ref().1.peer_certificates();
+                    let leaf = shown.and_then(<[_]>::first);
+                    let caller = crowds.caller(address.ip(), leaf.map(Fingerprint::of), counted);
+                    Some((stream, caller))
+                }
                 Ok(Err(error)) => {
                     tracing::debug!(%address, %error, "a handshake failed");
                     None
@@ -352,23 +438,20 @@ impl Listener for Tls {
                 (stream, address) = Listener::accept(&mut self.listener) => self.greet(stream, address),
                 Some(done) = self.handshakes.join_next() => {
                     // One that panicked is one that failed.
-                    let Ok(Some(stream)) = done else { continue };
-                    let shown = stream.get_ref().1.peer_certificates();
-                    let leaf = shown.and_then(<[_]>::first);
-                    let certificate = leaf.map(Fingerprint::of);
-                    return (stream, Caller { certificate });
+                    let Ok(Some(accepted)) = done else { continue };
+                    return accepted;
                 }
             }
         }
     }
 
     fn local_addr(&self) -> io::Result<Caller> {
-        Ok(Caller { certificate: None })
+        Ok(Caller::at(self.listener.local_addr()?.ip()))
     }
 }
 
 /// Answers are small, and waiting to join them only delays them.
-fn hurry(stream: &TcpStream) {
+pub(crate) fn hurry(stream: &TcpStream) {
     // It works without, only slower.
     let _ = stream.set_nodelay(true);
 }

@@ -1,0 +1,75 @@
+//! Who sends: the first thing that is asked of a request, before its body is read.
+
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+
+use super::Refusal;
+use crate::{
+    peer::Frestq,
+    trust::{Cause, Fingerprint, Member},
+    wire::{
+        proxy::{self, Untrusted},
+        quota::Counted,
+        tls::Caller,
+    },
+};
+
+/// A sender that may come in.
+pub(crate) struct Guest {
+    /// The registered peer; none in open mode, where nobody has an identity.
+    pub(super) member: Option<Arc<Member>>,
+    /// Counts the request until it is answered.
+    _counted: Option<Counted<String>>,
+}
+
+/// The registered peer whose certificate the connection has shown. A stranger learns nothing, not even
+/// which of his faults it is.
+pub(crate) fn identify(
+    peer: &Frestq,
+    caller: &Caller,
+    headers: &HeaderMap,
+) -> Result<Guest, Refusal> {
+    let refuse = |cause, refusal| {
+        peer.0.trust.refusals.note(cause);
+        Err(refusal)
+    };
+    let stranger = || Refusal::new(403, "this connection is not one of a registered peer");
+    let certificate = match proxy::certificate(peer.0.proxy.as_ref(), caller.address, headers) {
+        Ok(None) => caller.certificate,
+        Ok(Some(shown)) => Some(Fingerprint::of(&shown)),
+        Err(Untrusted::NotTheProxy) => {
+            return refuse(Cause::NotTheProxy(caller.address), stranger());
+        }
+        Err(Untrusted::Malformed(why)) => {
+            let words = format!("the header with the certificate can't be read: {why}");
+            return refuse(Cause::MalformedCertificate(why), Refusal::new(400, words));
+        }
+    };
+    let Some(standing) = peer.0.trust.standing() else {
+        return Ok(Guest {
+            member: None,
+            _counted: None,
+        });
+    };
+    let member = match certificate {
+        None => return refuse(Cause::NoCertificate, stranger()),
+        Some(pin) => match standing.members.by_pin(&pin) {
+            None => return refuse(Cause::UnknownCertificate(pin), stranger()),
+            Some(member) => member.clone(),
+        },
+    };
+    let counted = match caller.crowded {
+        true => None,
+        false => peer.0.requests.enter(member.name.clone()),
+    };
+    if counted.is_none() {
+        let cause = Cause::TooMuch(member.name.clone());
+        let why = "too many connections or requests of yours at the same time";
+        return refuse(cause, Refusal::new(429, why));
+    }
+    Ok(Guest {
+        member: Some(member),
+        _counted: counted,
+    })
+}
