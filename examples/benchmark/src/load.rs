@@ -10,21 +10,31 @@ use std::{
 
 use anyhow::{Context, bail};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     sync::Semaphore,
 };
 
+use crate::tls;
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// A kept-alive connection that posts empty bodies.
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     read: Vec<u8>,
 }
 
 impl Connection {
-    pub(crate) async fn open(address: SocketAddr) -> anyhow::Result<Self> {
+    /// With TLS, if that is said; the driver needs no certificate, and takes whatever A shows.
+    pub(crate) async fn open(address: SocketAddr, tls: bool) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        let stream: Box<dyn Stream> = match tls {
+            true => Box::new(tls::connect(stream).await?),
+            false => Box::new(stream),
+        };
         Ok(Self {
             stream,
             read: Vec::with_capacity(1024),
@@ -77,16 +87,22 @@ impl Window {
         }
     }
 
-    /// Waits for a place; `false`: there will be none any more.
-    pub(crate) async fn enter(&self) -> bool {
-        match self.free.acquire().await {
-            Ok(permit) => {
-                permit.forget();
-                self.posted.fetch_add(1, Ordering::Relaxed);
-                true
-            }
-            Err(_) => false,
-        }
+    /// Waits for a place, and takes up to `most` if there are more; 0: there will be none any more.
+    pub(crate) async fn enter(&self, most: u64) -> u64 {
+        let Ok(permit) = self.free.acquire().await else {
+            return 0;
+        };
+        permit.forget();
+        let more = self.free.available_permits().min(most as usize - 1);
+        // Somebody else may have taken them meanwhile.
+        let more = self.free.try_acquire_many(more as u32).map(|permits| {
+            let taken = permits.num_permits() as u64;
+            permits.forget();
+            taken
+        });
+        let taken = 1 + more.unwrap_or_default();
+        self.posted.fetch_add(taken, Ordering::Relaxed);
+        taken
     }
 
     /// So many have come back in all.

@@ -4,11 +4,11 @@
 mod load;
 mod peers;
 mod raw;
+mod tls;
 
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use load::Connection;
 use peers::{Mode, Peers};
 
 /// Tasks that are kept in flight.
@@ -16,6 +16,9 @@ const IN_FLIGHT: u64 = 10_000;
 
 /// Connections that post them.
 const POSTERS: usize = 256;
+
+/// The most tasks in one post: results come back faster than so many connections can post one by one.
+const AT_ONCE: u64 = 64;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -34,7 +37,7 @@ async fn main() -> anyhow::Result<()> {
     );
     let rows = raw::batched_rows(&folder).await?;
     println!("  rows in batches    {rows:>9.0} /s");
-    for mode in [Mode::Batch, Mode::OneByOne] {
+    for mode in Mode::ALL {
         let peers = Peers::start(&folder, mode).await?;
         if mode == Mode::Batch {
             let requests = http_requests(&peers, Duration::from_secs(3)).await?;
@@ -69,7 +72,7 @@ async fn main() -> anyhow::Result<()> {
 
 /// One task at a time.
 async fn idle(peers: &Peers) -> anyhow::Result<Vec<Duration>> {
-    let mut connection = Connection::open(peers.a).await?;
+    let mut connection = peers.connect().await?;
     let mut latencies = Vec::new();
     for number in 0..600u64 {
         let start = Instant::now();
@@ -86,7 +89,7 @@ async fn http_requests(peers: &Peers, duration: Duration) -> anyhow::Result<f64>
     let start = Instant::now();
     let mut posters = tokio::task::JoinSet::new();
     for _ in 0..POSTERS {
-        let mut connection = Connection::open(peers.a).await?;
+        let mut connection = peers.connect().await?;
         posters.spawn(async move {
             let mut done = 0u64;
             while start.elapsed() < duration {
@@ -105,7 +108,7 @@ async fn http_requests(peers: &Peers, duration: Duration) -> anyhow::Result<f64>
 
 /// Keeps tasks in flight and counts those that come back.
 async fn round_trips(peers: &Peers, duration: Duration) -> anyhow::Result<f64> {
-    let mut counter = Connection::open(peers.a).await?;
+    let mut counter = peers.connect().await?;
     let mut finished =
         async || -> anyhow::Result<u64> { Ok(counter.post("/finished").await?.parse()?) };
     // Before the first post, or what comes back at once is left out.
@@ -113,15 +116,18 @@ async fn round_trips(peers: &Peers, duration: Duration) -> anyhow::Result<f64> {
     let window = load::Window::new(IN_FLIGHT);
     let mut posters = tokio::task::JoinSet::new();
     for poster in 0..POSTERS as u64 {
-        let mut connection = Connection::open(peers.a).await?;
+        let mut connection = peers.connect().await?;
         let window = window.clone();
         posters.spawn(async move {
             let mut number = poster << 32;
-            while window.enter().await {
-                connection.post(&format!("/send/{number}")).await?;
-                number += 1;
+            loop {
+                let count = window.enter(AT_ONCE).await;
+                if count == 0 {
+                    return anyhow::Ok(());
+                }
+                connection.post(&format!("/send/{number}/{count}")).await?;
+                number += count;
             }
-            anyhow::Ok(())
         });
     }
     // The window fills, and the peers settle.

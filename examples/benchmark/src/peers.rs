@@ -13,16 +13,37 @@ use anyhow::{Context, ensure};
 use crate::load::Connection;
 
 /// How the peers talk.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Batch,
+    /// With batch and mutual TLS.
+    Tls,
     OneByOne,
+    /// One by one, with mutual TLS.
+    OneByOneTls,
+}
+
+impl Mode {
+    pub(crate) const ALL: [Self; 4] = [Self::Batch, Self::Tls, Self::OneByOne, Self::OneByOneTls];
+
+    pub(crate) fn is_tls(self) -> bool {
+        matches!(self, Self::Tls | Self::OneByOneTls)
+    }
+
+    fn batch(self) -> &'static str {
+        match self {
+            Self::Batch | Self::Tls => "256",
+            Self::OneByOne | Self::OneByOneTls => "1",
+        }
+    }
 }
 
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Mode::Batch => "with batch",
+            Mode::Tls => "with batch and mutual TLS",
+            Mode::OneByOneTls => "one message a request, with mutual TLS",
             Mode::OneByOne => "one message a request, as with an original peer",
         })
     }
@@ -52,7 +73,8 @@ pub(crate) fn scratch() -> anyhow::Result<PathBuf> {
 }
 
 pub(crate) struct Peers {
-    pub(crate) a: SocketAddr,
+    a: SocketAddr,
+    tls: bool,
     processes: [Running; 2],
 }
 
@@ -68,28 +90,39 @@ impl Drop for Running {
 
 impl Peers {
     pub(crate) async fn start(folder: &Path, mode: Mode) -> anyhow::Result<Self> {
-        let folder = folder.join(if mode == Mode::Batch {
-            "batch"
-        } else {
-            "single"
-        });
+        let folder = folder.join(format!("{mode:?}"));
         std::fs::create_dir_all(&folder)?;
-        let (a, b) = (free_port()?, free_port()?);
+        let ports = [("a", free_port()?), ("b", free_port()?)];
+        let scheme = if mode.is_tls() { "https" } else { "http" };
+        let url = |port| format!("{scheme}://127.0.0.1:{port}/api/queues");
+        if mode.is_tls() {
+            for (name, _) in ports {
+                let mut make = binary(name, &folder)?;
+                make.args(["--new-certificate", name]).stdout(Stdio::null());
+                ensure!(make.status()?.success(), "--new-certificate failed");
+            }
+        }
         let start = |name: &str, port: u16| -> anyhow::Result<Running> {
-            let mut command =
-                Command::new(std::env::current_exe()?.with_file_name(format!("benchmark_{name}")));
+            let mut command = binary(name, &folder)?;
             command
-                .current_dir(&folder)
                 .env("FRESTQ_PORT", port.to_string())
-                .env(
-                    "FRESTQ_DELIVERY__BATCH",
-                    if mode == Mode::Batch { "256" } else { "1" },
-                )
+                .env("FRESTQ_DELIVERY__BATCH", mode.batch())
                 .env("FRESTQ_LOG", "warn")
-                .env(
-                    "BENCHMARK_PEER_B",
-                    format!("http://127.0.0.1:{b}/api/queues"),
-                );
+                .env("BENCHMARK_PEER_B", url(ports[1].1));
+            if mode.is_tls() {
+                command
+                    .env("FRESTQ_TLS__CERTIFICATE", format!("{name}.pem"))
+                    .env("FRESTQ_TLS__KEY", format!("{name}.key"));
+                for (other, port) in ports.iter().filter(|(other, _)| *other != name) {
+                    let peer = format!("FRESTQ_PEERS__{}", other.to_uppercase());
+                    command
+                        .env(format!("{peer}__URL"), url(*port))
+                        .env(format!("{peer}__CERTIFICATES"), format!("{other}.pem"))
+                        .env(format!("{peer}__ALLOW"), "*")
+                        // The driver alone has 256 connections from this machine.
+                        .env("FRESTQ_LIMITS__CONNECTIONS_PER_ADDRESS", "4096");
+                }
+            }
             ensure!(
                 command
                     .arg("--createdb")
@@ -105,11 +138,17 @@ impl Peers {
             }
             Ok(Running(serve.spawn()?))
         };
-        let processes = [start("a", a)?, start("b", b)?];
+        let processes = [
+            start(ports[0].0, ports[0].1)?,
+            start(ports[1].0, ports[1].1)?,
+        ];
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        for port in [a, b] {
+        for (_, port) in ports {
             let deadline = Instant::now() + Duration::from_secs(10);
-            while Connection::open(address(port)).await.is_err() {
+            while Connection::open(address(port), mode.is_tls())
+                .await
+                .is_err()
+            {
                 ensure!(
                     Instant::now() < deadline,
                     "the peer on port {port} does not start"
@@ -118,9 +157,15 @@ impl Peers {
             }
         }
         Ok(Self {
-            a: address(a),
+            a: address(ports[0].1),
+            tls: mode.is_tls(),
             processes,
         })
+    }
+
+    /// A connection of the driver to A.
+    pub(crate) async fn connect(&self) -> anyhow::Result<Connection> {
+        Connection::open(self.a, self.tls).await
     }
 
     /// Stops both, and gives the most memory that each had, in MiB.
@@ -128,6 +173,14 @@ impl Peers {
         let [a, b] = &mut self.processes;
         Ok((stop(&mut a.0)?, stop(&mut b.0)?))
     }
+}
+
+/// A peer's binary, to be run in its folder.
+fn binary(name: &str, folder: &Path) -> anyhow::Result<Command> {
+    let path = std::env::current_exe()?.with_file_name(format!("benchmark_{name}"));
+    let mut command = Command::new(path);
+    command.current_dir(folder);
+    Ok(command)
 }
 
 fn stop(process: &mut Child) -> anyhow::Result<f64> {

@@ -18,16 +18,23 @@ fn peer_b() -> String {
     std::env::var("BENCHMARK_PEER_B").unwrap_or_else(|_| "http://127.0.0.1:5001/api/queues".into())
 }
 
-/// Answers once the task is on A's disk.
-async fn send(State(peer): State<Frestq>, Path(number): Path<u64>) -> frestq::Result<()> {
-    let task = peer.send(Echo(number).to(peer_b())).await?;
+/// Answers once so many tasks are on A's disk.
+async fn send(
+    State(peer): State<Frestq>,
+    Path((first, count)): Path<(u64, u64)>,
+) -> frestq::Result<()> {
     let finished = peer.state::<Finished>().unwrap_or_default();
-    tokio::spawn(async move {
-        if task.output().await.is_ok_and(|echo| echo == number) {
-            finished.0.fetch_add(1, Ordering::Relaxed);
-        }
+    let tasks = (first..first + count).map(async |number| {
+        let task = peer.send(Echo(number).to(peer_b())).await?;
+        let finished = finished.clone();
+        tokio::spawn(async move {
+            if task.output().await.is_ok_and(|echo| echo == number) {
+                finished.0.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        Ok(())
     });
-    Ok(())
+    futures_util::future::try_join_all(tasks).await.map(drop)
 }
 
 /// Answers once the task has come back.
@@ -53,7 +60,7 @@ async fn nothing() {}
 
 frestq::main!(|app| app
     .state(Finished::default())
-    .route("/send/{number}", post(send))
+    .route("/send/{first}/{count}", post(send))
     .route("/round-trip/{number}", post(round_trip))
     .route("/finished", post(finished))
     .route("/nothing", post(nothing)));
