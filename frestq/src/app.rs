@@ -8,7 +8,7 @@ use tokio::{net::TcpListener, sync::watch, time::timeout};
 use crate::{
     admission::Admission,
     clock::Clock,
-    commit::{Committer, Doubt, Slots},
+    commit::{Committer, Doubt, Recent, Slots},
     config::Config,
     error::{Error, Result},
     handler::States,
@@ -160,6 +160,7 @@ impl App {
             log_payloads: config.log_payloads,
             doubt: Doubt::default(),
             look_at_held: false,
+            recent: Recent::new(store.is_exclusive()),
         }
         .start();
         let outbox = Outbox {

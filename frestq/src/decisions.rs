@@ -11,7 +11,7 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 use crate::{
     admission::Admission,
     clock::Clock,
-    commit::{Commits, Committer, Doubt, Slots},
+    commit::{Commits, Committer, Doubt, Recent, Slots},
     config::Config,
     engine::Event,
     error::{Error, Result, TaskError},
@@ -140,6 +140,7 @@ pub(crate) async fn alone(
         log_payloads: config.log_payloads,
         doubt: Doubt::default(),
         look_at_held: false,
+        recent: Recent::new(false),
     }
     .start();
     let registry = Registry::collect();

@@ -5,6 +5,7 @@
 //! everything in one transaction, and only then answers and signals.
 
 mod freezing;
+mod recent;
 mod slots;
 mod story;
 mod submit;
@@ -26,6 +27,7 @@ use crate::{
     store::{Store, Waiting, Writer},
     vital::vital,
 };
+pub(crate) use recent::Recent;
 pub(crate) use slots::Slots;
 pub(crate) use submit::Commits;
 use submit::{Command, Submission};
@@ -96,6 +98,7 @@ pub(crate) struct Committer {
     pub(crate) doubt: Doubt,
     /// Another process may have started a task that holds a slot here.
     pub(crate) look_at_held: bool,
+    pub(crate) recent: Recent,
 }
 
 /// Whether what is in memory agrees with the rows. It may not after a commit whose answer was lost:
@@ -224,6 +227,7 @@ impl Committer {
         let open = self.store.open_tasks().await?;
         let backlog = self.store.backlog().await?;
         self.doubt.open = false;
+        self.recent.forget();
         self.admission.reset(open);
         let holding = owned.iter().filter(|task| task.state.moment.is_none());
         let holding = holding.map(|task| task.state.id.clone()).collect();
@@ -273,11 +277,18 @@ impl Committer {
     }
 
     async fn commit(&mut self, batch: &[Submission]) -> Result<Done> {
+        let mut expect_new = self.recent.expects_new();
         for race in 1.. {
-            match self.transaction(batch).await {
+            match self.transaction(batch, expect_new).await {
                 Ok(done) => return Ok(done),
                 Err(error) => {
                     self.writer.rollback().await?;
+                    if expect_new && crate::store::was_there(&error) {
+                        expect_new = false;
+                        self.recent.be_careful();
+                        continue;
+                    }
+                    self.recent.forget();
                     if race >= MOST_RACES || !crate::store::is_transient(&error) {
                         return Err(error);
                     }

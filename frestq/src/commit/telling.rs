@@ -54,6 +54,7 @@ impl Committer {
         for id in &changes.called_off {
             self.signals.runs.call_off(id);
         }
+        self.recent.keep(world, &claimed);
         for task in claimed {
             self.hand_over(task);
         }

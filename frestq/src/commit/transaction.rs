@@ -5,16 +5,22 @@ use std::{
     collections::{HashMap, HashSet},
 };
 
+use jiff::Timestamp;
+
 use super::{Claimed, Committer, Done, Slots, Submission};
 use crate::{
-    engine::{self, Answer, Changes, Event, Turn, Verdict, Wanted, World},
+    engine::{self, Answer, Changes, Event, Missing, Turn, Verdict, Wanted, World},
     error::{Result, TaskError},
-    model::{Json, MessageId, OutboxRow, TaskId, null},
+    model::{Json, MessageId, OutboxRow, TaskId, TaskState, null},
     store::{Loaded, Lookup, NewPayload, OutboxState, Settled, Writes},
 };
 
 impl Committer {
-    pub(super) async fn transaction(&mut self, batch: &[Submission]) -> Result<Done> {
+    pub(super) async fn transaction(
+        &mut self,
+        batch: &[Submission],
+        expect_new: bool,
+    ) -> Result<Done> {
         let now = self.clock.now();
         let mut slots = self.slots.clone();
         let (mut world, mut changes) = (World::default(), Changes::default());
@@ -26,6 +32,9 @@ impl Committer {
         let mut answers: Vec<Option<Answer>> = vec![None; events.len()];
         let mut wanted = Wanted::default();
         for event in &events {
+            if expect_new {
+                self.recent.assume_new(event, &mut world);
+            }
             engine::foresee(event, &mut wanted);
             if let Event::Send(tree) = &**event
                 && let Some(root) = tree.first()
@@ -34,15 +43,32 @@ impl Committer {
                 wanted.tasks.insert(root.state.id.clone());
             }
         }
+        // Messages of which it is known whether they came before.
+        let mut looked_up = HashSet::new();
         self.writer.begin().await?;
         loop {
+            let seeded = self.recent.seed(&mut wanted, &mut world);
+            if cfg!(debug_assertions) {
+                self.compare(&seeded, &world).await?;
+            }
             if !wanted.is_empty() {
                 self.load(std::mem::take(&mut wanted), &mut world).await?;
             }
             for (event, answer) in events.iter_mut().zip(&mut answers) {
                 while answer.is_none() {
                     let mut turn = Turn::new(&world).reserving_for(self.reservation_timeout);
-                    match engine::step(&mut turn, event, now) {
+                    let given = engine::step(&mut turn, event, now);
+                    if expect_new
+                        && let (Ok(given), Event::Receive(received)) = (&given, &**event)
+                        && *given != Answer::Accepted
+                        && looked_up.insert(received.row.key.clone())
+                    {
+                        // Nothing will be stored that could tell whether it came before.
+                        world.inbox.remove(&received.row.key);
+                        wanted.add(Missing::Inbox(received.row.key.clone()));
+                        break;
+                    }
+                    match given {
                         Ok(given) => match self.run_statements(event, &given).await? {
                             // The completion did not come through; its failure takes its place.
                             Some(failure) => *event = Cow::Owned(failure),
@@ -89,7 +115,9 @@ impl Committer {
         self.writer.save(&writes(&world, &changes, &outbox)).await?;
         self.claim_waiting(&mut slots, &mut claimed, now).await?;
         let committed = self.writer.commit().await;
-        self.doubt.open |= committed.is_err();
+        // What can't be stored because it is there already was not committed, for certain.
+        let unsure = |error| !crate::store::was_there(error);
+        self.doubt.open |= committed.as_ref().is_err_and(unsure);
         let places: HashMap<MessageId, i64> = committed?.into_iter().collect();
         for row in &mut outbox {
             row.seq = places.get(&row.message).copied().unwrap_or_default();
@@ -104,6 +132,35 @@ impl Committer {
             claimed,
             slots,
         })
+    }
+
+    /// What was taken from memory is what the rows say.
+    async fn compare(&mut self, seeded: &[TaskId], world: &World) -> Result<()> {
+        if seeded.is_empty() {
+            return Ok(());
+        }
+        let lookup = Lookup {
+            tasks: seeded.iter().collect(),
+            ..Lookup::default()
+        };
+        for row in self.writer.load(&lookup).await?.tasks {
+            let known = world.tasks.get(&row.id).cloned().flatten();
+            // Rows keep microseconds.
+            let stored = |at: Option<Timestamp>| {
+                at.and_then(|at| Timestamp::from_microsecond(at.as_microsecond()).ok())
+            };
+            let known = known.map(|task| TaskState {
+                seq: row.seq,
+                wake_at: stored(task.wake_at),
+                report_at: stored(task.report_at),
+                run_at: stored(task.run_at),
+                expires_at: stored(task.expires_at),
+                modified_at: row.modified_at,
+                ..task
+            });
+            assert_eq!(known, Some(row), "a task in memory is not the stored one");
+        }
+        Ok(())
     }
 
     /// Runs the statements of a handler whose completion counts; if one fails, gives the completion
@@ -338,6 +395,7 @@ fn payloads(changes: &Changes) -> Vec<NewPayload<'_>> {
 /// The rows as they are at the end of the batch.
 fn writes<'a>(world: &'a World, changes: &'a Changes, outgoing: &'a [OutboxRow]) -> Writes<'a> {
     let state = |id| world.tasks.get(id).and_then(Option::as_ref);
+    let created: HashSet<_> = changes.created.iter().map(|new| &new.state.id).collect();
     Writes {
         created: changes
             .created
@@ -353,8 +411,8 @@ fn writes<'a>(world: &'a World, changes: &'a Changes, outgoing: &'a [OutboxRow])
         changed: changes
             .changed
             .iter()
+            .filter(|id| !created.contains(id))
             .filter_map(|id| Some((state(id)?, changes.outputs.get(id))))
-            .filter(|(state, _)| state.seq != 0)
             .collect(),
         payloads: payloads(changes),
         accepted: &changes.accepted,

@@ -230,6 +230,11 @@ impl Store {
         )))
     }
 
+    /// Whether no other process can change tasks while this one serves.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        matches!(self, Self::Sqlite(_))
+    }
+
     /// The connection that writes.
     pub(crate) async fn writer(&self) -> Result<Writer> {
         Ok(match self {
@@ -380,6 +385,14 @@ pub(crate) fn is_transient(error: &Error) -> bool {
         Some("5" | "517") => true,
         _ => false,
     }
+}
+
+/// Whether a row could not be stored because there is one of that key: then nothing is committed.
+pub(crate) fn was_there(error: &Error) -> bool {
+    let Error::Database(sqlx::Error::Database(error)) = error else {
+        return false;
+    };
+    error.is_unique_violation()
 }
 
 /// Text for people, without the one character that Postgres can't store.

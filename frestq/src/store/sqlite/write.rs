@@ -186,7 +186,7 @@ impl SqliteWriter {
                  modified_at = v.value->>8, output = coalesce(v.value->>9, output), \
                  open_children = v.value->>10, moment = v.value->>11, round = v.value->>12, \
                  reserved = v.value->>13, wake_at = v.value->>14 \
-                 FROM json_each(?) v WHERE tasks.seq = v.value->>0",
+                 FROM json_each(?) v WHERE tasks.id = v.value->>0",
                 &rows,
             )?;
         }
@@ -399,7 +399,7 @@ impl Serialize for ChangedRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(state, output) = self;
         let mut row = serializer.serialize_tuple(15)?;
-        row.serialize_element(&state.seq)?;
+        row.serialize_element(&state.id)?;
         row.serialize_element(&state.status.code())?;
         row.serialize_element(&state.attempt)?;
         row.serialize_element(&state.failures)?;

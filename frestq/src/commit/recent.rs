@@ -1,0 +1,104 @@
+//! Open tasks as the last transactions left them, so that what happens to one next needs no look at the
+//! database. A cache of rows, and only where no other process changes them.
+
+use std::collections::HashMap;
+
+use super::Claimed;
+use crate::{
+    engine::{Event, Wanted, What, World},
+    model::{TaskId, TaskState},
+};
+
+/// How many tasks are kept. When there are more, all go: those that something happens to come back.
+const MOST: usize = 16 * 1024;
+
+/// For how many transactions the rows are looked at after one of them was not as expected, since whoever
+/// sends the same again may do so many times.
+const CAREFUL: u32 = 32;
+
+#[derive(Debug)]
+pub(crate) struct Recent {
+    alone: bool,
+    tasks: HashMap<TaskId, TaskState>,
+    careful: u32,
+}
+
+impl Recent {
+    /// `alone`: no other process changes tasks.
+    pub(crate) fn new(alone: bool) -> Self {
+        Self {
+            alone,
+            tasks: HashMap::new(),
+            careful: 0,
+        }
+    }
+
+    /// Whether a message or a task that comes in may be taken for a new one, as nearly all are. If it is
+    /// not, its row can't be stored, and all is done again with a look at the rows.
+    pub(super) fn expects_new(&mut self) -> bool {
+        let careful = self.careful > 0;
+        self.careful = self.careful.saturating_sub(1);
+        self.alone && !careful
+    }
+
+    /// Something was there already.
+    pub(super) fn be_careful(&mut self) {
+        self.careful = CAREFUL;
+    }
+
+    /// Takes what comes in for new, unless something says otherwise.
+    pub(super) fn assume_new(&self, event: &Event, world: &mut World) {
+        let Event::Receive(received) = event else {
+            return;
+        };
+        world.inbox.insert(received.row.key.clone(), None);
+        if let What::Task(task) = &received.what {
+            let known = self.tasks.get(&task.state.id).cloned();
+            world.tasks.insert(task.state.id.clone(), known);
+        }
+    }
+
+    /// Gives what is wanted and known, and leaves the rest wanted; says what was known.
+    pub(super) fn seed(&self, wanted: &mut Wanted, world: &mut World) -> Vec<TaskId> {
+        let mut seeded = Vec::new();
+        wanted.inbox.retain(|key| !world.inbox.contains_key(key));
+        wanted.tasks.retain(|id| {
+            if world.tasks.contains_key(id) {
+                return false;
+            }
+            let known = self.tasks.get(id).cloned();
+            let missing = known.is_none();
+            if !missing {
+                seeded.push(id.clone());
+                world.tasks.insert(id.clone(), known);
+            }
+            missing
+        });
+        seeded
+    }
+
+    /// What a transaction has left, now that it is true.
+    pub(super) fn keep(&mut self, world: World, claimed: &[Claimed]) {
+        if !self.alone {
+            return;
+        }
+        if self.tasks.len() + world.tasks.len() > MOST {
+            self.tasks = HashMap::new();
+        }
+        for (id, state) in world.tasks {
+            match state.filter(|state| !state.status.is_terminal()) {
+                Some(state) => drop(self.tasks.insert(id, state)),
+                None => drop(self.tasks.remove(&id)),
+            }
+        }
+        // Those that waited in the database got their slot after the world was written.
+        for task in claimed {
+            self.tasks.insert(task.state.id.clone(), task.state.clone());
+        }
+    }
+
+    /// Whatever a transaction may have left, nobody knows.
+    pub(super) fn forget(&mut self) {
+        self.tasks = HashMap::new();
+    }
+}
