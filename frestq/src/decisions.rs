@@ -13,7 +13,7 @@ use crate::{
     clock::Clock,
     commit::{Commits, Committer, Doubt, Recent, Slots},
     config::Config,
-    engine::Event,
+    engine::{Answer, Event},
     error::{Error, Result, TaskError},
     model::{Json, NodeId, TaskId},
     peer::Frestq,
@@ -107,7 +107,12 @@ impl Desk<'_> {
         if self.store.task(fresh).await?.is_none() {
             let now = self.clock.now();
             let tree = retrying::copy(self.store, self.registry, id, fresh, now).await?;
-            self.commits.submit(vec![Event::Send(tree)]).await?;
+            let answer = self.commits.submit(vec![Event::Send(tree)]).await?.pop();
+            if let Some(Answer::Known(holder)) = answer {
+                return Err(Error::Invalid(format!(
+                    "task {id} is not retried: task {holder}, which has not ended, has its unique key"
+                )));
+            }
         }
         Ok(format!("task {id} is retried as {fresh}"))
     }

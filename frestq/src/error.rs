@@ -139,6 +139,8 @@ impl TaskError {
     pub(crate) const REFUSED: &'static str = "refused";
     /// The message could not be delivered in time.
     pub(crate) const UNDELIVERABLE: &'static str = "undeliverable";
+    /// The tasks of a synchronized group could not all reserve.
+    pub(crate) const NOT_RESERVED: &'static str = "not reserved";
     /// Its tree ended without it, or somebody called it off.
     pub(crate) const CANCELLED: &'static str = "cancelled";
     /// A person decided against it.

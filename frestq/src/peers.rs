@@ -66,6 +66,14 @@ impl Peers {
             .ok_or_else(|| Error::Invalid(format!("no peer has the row {}", id.0)))
     }
 
+    /// The peer of this row as other processes have left it.
+    pub(crate) async fn read_again(&self, store: &Store, id: PeerId) -> Result<Arc<PeerRow>> {
+        let rows = store.peers().await?;
+        let row = rows.into_iter().find(|row| row.id == id);
+        row.map(|row| self.put(row))
+            .ok_or_else(|| Error::Invalid(format!("no peer has the row {}", id.0)))
+    }
+
     /// The peer with this address, if it is known.
     pub(crate) fn by_url(&self, url: &PeerUrl) -> Option<PeerId> {
         self.read(|known| known.by_url.get(url).copied())

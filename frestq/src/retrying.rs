@@ -139,6 +139,7 @@ fn renewed(tree: &[NewTask], id: &TaskId, fresh: &TaskId, now: Timestamp) -> Vec
             },
             pingback_at: old.pingback_at.filter(|at| *at > now),
             created_at: now,
+            unique_key: old.unique_key.clone().filter(|_| old.state.id == *id),
             ..old.clone()
         });
     }

@@ -131,7 +131,7 @@ async fn run(peer: Frestq, claimed: Claimed) {
     if let Some((mut state, input, reservation)) = reserved
         && !counts
         && let Some(handler) = peer.0.registry.get(&state.queue, &state.action)
-        && !holds(&peer, &id).await
+        && !holds(&peer, &id, &reservation).await
     {
         // Called off meanwhile: nobody else knows what was reserved.
         state.moment = Some(Moment::CancelReservation);
@@ -147,14 +147,14 @@ async fn run(peer: Frestq, claimed: Claimed) {
     peer.0.signals.runs.end(&id, epoch);
 }
 
-/// Whether a task holds what it has reserved: the answer to its commit may have been lost.
-async fn holds(peer: &Frestq, id: &TaskId) -> bool {
+/// Whether a task holds this very reservation: the answer to its commit may have been lost, or another
+/// process have reserved for it in our place.
+async fn holds(peer: &Frestq, id: &TaskId, reservation: &Json) -> bool {
+    let holding = [Status::Reserved, Status::Confirmed, Status::Executing];
     let task = peer.0.store.task(id).await.ok().flatten();
-    let status = task.map(|task| task.status);
-    matches!(
-        status,
-        Some(Status::Reserved | Status::Confirmed | Status::Executing)
-    )
+    task.is_some_and(|task| {
+        holding.contains(&task.status) && task.reservation_data.get() == reservation.get()
+    })
 }
 
 async fn handle(peer: &Frestq, handler: &Registration, claimed: Claimed) -> Event {

@@ -52,6 +52,47 @@ on_each_store! {
         assert_eq!(a.output(&task).await, "patience");
     }
 
+    async fn a_proxy_that_answers_in_a_peers_place_does_not_make_it_an_original_one(store) {
+        let a = Peer::start(&store, "a").await;
+        let shows = "restqp-extensions: batch, ext\r\n".to_owned();
+        let fake = Fake::first([Reply::Says(200, shows, String::new()), Reply::status(502)]).await;
+        let running = a.send(&fake.url, "work", "echo", json!(1)).await;
+        fake.sees_task(&running).await;
+        let other = a.send(&fake.url, "work", "echo", json!(2)).await;
+        until("A was answered 502", async || {
+            a.database.number("SELECT count(*) FROM outbox WHERE answer = 502").await == 1
+        })
+        .await;
+        let cancelled = a.cli(&["--cancel", &running]);
+        assert!(cancelled.status.success(), "{cancelled:?}");
+        until("the peer is told", async || {
+            let seen = fake.seen();
+            let about = |action: &str, task: &str| {
+                seen.iter().any(|seen| {
+                    let body = String::from_utf8_lossy(&seen.body).into_owned();
+                    body.contains(action) && body.contains(task)
+                })
+            };
+            about("frestq.cancel_task", &running) && about("echo", &other)
+        })
+        .await;
+    }
+
+    async fn a_task_that_is_called_off_before_its_time_is_never_sent(store) {
+        let a = Peer::start(&store, "a").await;
+        let fake = Fake::new().await;
+        let order = json!({"to": fake.url, "queue": "work", "action": "echo", "data": 1, "delay_ms": 1500});
+        let delayed = a.order(&order).await;
+        let cancelled = a.cli(&["--cancel", &delayed]);
+        assert!(cancelled.status.success(), "{cancelled:?}");
+        until("its message is settled", async || {
+            let settled = "SELECT count(*) FROM outbox WHERE state = 2 AND last_error LIKE 'called off%'";
+            a.database.number(settled).await == 1
+        })
+        .await;
+        assert!(fake.seen().is_empty(), "{:?}", fake.seen());
+    }
+
     async fn what_fails_for_now_is_sent_again_in_the_same_bytes(store) {
         let a = Peer::start_with(&store, "a", &[("FRESTQ_DELIVERY__TIMEOUT", "500ms")]).await;
         let elsewhere = Fake::new().await;

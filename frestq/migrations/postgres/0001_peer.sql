@@ -61,6 +61,8 @@ CREATE TABLE tasks (
     label       TEXT   COLLATE "C",
     info        TEXT,
     input       TEXT   NOT NULL,
+    -- the input that it was made with, where its director has changed it
+    first_input TEXT,
     reservation TEXT,
     -- how far its handler says it is
     progress    TEXT,

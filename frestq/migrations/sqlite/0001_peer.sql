@@ -54,6 +54,8 @@ CREATE TABLE tasks (
     label       TEXT,
     info        TEXT,
     input       TEXT    NOT NULL,
+    -- the input that it was made with, where its director has changed it
+    first_input TEXT,
     reservation TEXT,
     -- how far its handler says it is
     progress    TEXT,

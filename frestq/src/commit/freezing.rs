@@ -26,14 +26,22 @@ impl Committer {
         let stored = self.contents(changes, &created).await?;
         let mut rows = Vec::with_capacity(changes.outgoing.len());
         for message in &changes.outgoing {
-            let peer = self.peers.get(&self.store, message.peer).await?;
+            let mut peer = self.peers.get(&self.store, message.peer).await?;
             if message.needs_extensions && !peer.health.extensions {
-                continue;
+                if !self.store.is_exclusive() {
+                    // Another process may have heard from it.
+                    peer = self.peers.read_again(&self.store, message.peer).await?;
+                }
+                if !peer.health.extensions {
+                    continue;
+                }
             }
             let id = MessageId::generate();
             let receiver = Receiver {
                 url: &peer.url,
-                extensions: peer.health.extensions,
+                // Who asks for a reservation in a numbered round has shown that it reads the number.
+                extensions: peer.health.extensions
+                    || (message.round.is_some() && matches!(message.data, Data::Confirm { .. })),
             };
             let task = &message.task;
             let new = created.get(task).copied();
@@ -108,6 +116,7 @@ impl Committer {
                 expires_at: message.expires_at.or(self.end_of_delayed(message)),
                 attempts: 0,
                 due_at: message.not_before.unwrap_or(now),
+                moot: false,
                 created_at: now,
             });
         }

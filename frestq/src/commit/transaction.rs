@@ -56,7 +56,9 @@ impl Committer {
             }
             for (event, answer) in events.iter_mut().zip(&mut answers) {
                 while answer.is_none() {
-                    let mut turn = Turn::new(&world).reserving_for(self.reservation_timeout);
+                    let mut turn = Turn::new(&world)
+                        .reserving_for(self.reservation_timeout)
+                        .by_chance(fastrand::f64());
                     let given = engine::step(&mut turn, event, now);
                     if expect_new
                         && let (Ok(given), Event::Receive(received)) = (&given, &**event)

@@ -275,6 +275,9 @@ impl Config {
                 faults.push(format!("{key} must be at least 1"));
             }
         }
+        if self.reservation_timeout < Duration::from_secs(1) {
+            faults.push("reservation_timeout must be at least 1s".to_owned());
+        }
         for (queue, options) in &self.queues {
             if options.concurrency == 0 {
                 faults.push(format!("queues.{queue}.concurrency must be at least 1"));

@@ -106,6 +106,12 @@ pub(super) fn delivery(
             Verdict::Delivered if matches!(task.status, Status::Cancelled | Status::Expired) => {
                 turn.send(call_off_message(&task));
             }
+            // The process may have died between an attempt and its answer.
+            Verdict::GivenUp { .. }
+                if matches!(task.status, Status::Cancelled | Status::Expired) =>
+            {
+                turn.send(call_off_message(&task));
+            }
             Verdict::Delivered | Verdict::Later { .. } => {}
             Verdict::Refused { status, why } if !task.status.is_terminal() => {
                 let asked = format!("{}/{}", task.queue, task.action);
@@ -141,13 +147,35 @@ pub(super) fn delivery(
         && !delivery.message.carries_task
         && matches!(status, 400 | 413 | 422)
     {
-        instead_of_output(turn, delivery, *status, why)?;
+        match delivery.message.action.as_ref() {
+            "frestq.confirm_task_reservation" => not_confirmed(turn, delivery, *status, why, now)?,
+            _ => instead_of_output(turn, delivery, *status, why)?,
+        }
     }
     turn.settle(Delivery {
         message: delivery.message.clone(),
         verdict: delivery.verdict.clone(),
     });
     Ok(Answer::Accepted)
+}
+
+/// The director can't take what a task has reserved, so it will never start it.
+fn not_confirmed(
+    turn: &mut Turn<'_>,
+    delivery: &Delivery,
+    status: u16,
+    why: &str,
+    now: Timestamp,
+) -> Result<(), Missing> {
+    let reserved =
+        |task: &&TaskState| task.role == Role::Received && task.status == Status::Reserved;
+    let Some(task) = turn.task(&delivery.message.task)?.filter(reserved).cloned() else {
+        return Ok(());
+    };
+    let why = format!("the peer that asked for a reservation did not take it: {status}: {why}");
+    let error = TaskError::new(TaskError::UNDELIVERABLE, why);
+    finish(turn, task, Status::Error, Some(error_output(&error)), now);
+    Ok(())
 }
 
 /// The sender of a task can't take its output (it is too large for it, or nests too deep). It is

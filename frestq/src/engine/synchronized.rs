@@ -27,6 +27,10 @@ use crate::{
 /// The round of a reservation that stands for whichever round is on: original performers know none.
 const EVERY_ROUND: i64 = i64::MAX;
 
+/// After so many rounds a group that can't be satisfied ends: by default that is about a week, as long as
+/// a message is tried.
+const MOST_ROUNDS: i64 = 4096;
+
 /// Between two rounds, in the place of the number of those that have reserved.
 const BETWEEN_ROUNDS: i64 = -1;
 
@@ -266,7 +270,23 @@ pub(super) fn refused(
         return Ok(Answer::UnknownTask);
     };
     call_off_ended(turn, &task);
-    if let Some(group) = group.filter(|group| round.is_none_or(|round| round == group.round)) {
+    let for_good = task.round == EVERY_ROUND && !task.status.is_terminal();
+    if for_good {
+        // It had confirmed without a round, and knows rounds all the same: it is to be asked again.
+        turn.change_quietly(
+            TaskState {
+                round: 0,
+                status: match task.status {
+                    Status::Confirmed => Status::Sent,
+                    status => status,
+                },
+                ..task
+            },
+            None,
+        );
+    }
+    let concerned = |group: &TaskState| for_good || round.is_none_or(|round| round == group.round);
+    if let Some(group) = group.filter(concerned) {
         end_round(turn, group, now)?;
     }
     Ok(Answer::Accepted)
@@ -303,6 +323,12 @@ pub(super) fn end_round(
     if !on {
         return Ok(());
     }
+    if group.round >= MOST_ROUNDS {
+        let why =
+            format!("not all of its tasks could reserve at the same time in {MOST_ROUNDS} rounds");
+        let error = TaskError::new(TaskError::NOT_RESERVED, why);
+        return stop(turn, group, Status::Error, &error, now);
+    }
     let some_reserved = group.reserved > 0;
     group.reserved = BETWEEN_ROUNDS;
     group.modified_at = now;
@@ -336,7 +362,7 @@ pub(super) fn end_round(
 fn next_round(turn: &Turn<'_>, group: &TaskState, now: Timestamp) -> Timestamp {
     let doublings = u32::try_from(group.round - 1).unwrap_or(0).min(5);
     let longest = turn.reservation_timeout / 8 * 2_u32.pow(doublings);
-    now.checked_add(longest.mul_f64(fastrand::f64()))
+    now.checked_add(longest.mul_f64(turn.chance))
         .unwrap_or(Timestamp::MAX)
 }
 

@@ -128,6 +128,8 @@ pub(crate) struct Turn<'w> {
     pub(super) consequences: VecDeque<Consequence>,
     /// How long a reservation stands.
     pub(super) reservation_timeout: Duration,
+    /// From 0 to 1, by which groups that want the same come apart.
+    pub(super) chance: f64,
 }
 
 impl<'w> Turn<'w> {
@@ -139,12 +141,19 @@ impl<'w> Turn<'w> {
             changes: Changes::default(),
             consequences: VecDeque::new(),
             reservation_timeout: Duration::from_secs(60),
+            chance: 0.5,
         }
     }
 
     /// The same, with reservations that stand so long.
     pub(crate) fn reserving_for(mut self, timeout: Duration) -> Self {
         self.reservation_timeout = timeout;
+        self
+    }
+
+    /// The same, with that much chance in random waits.
+    pub(crate) fn by_chance(mut self, chance: f64) -> Self {
+        self.chance = chance;
         self
     }
 

@@ -87,6 +87,8 @@ pub(crate) struct OutboxRow {
     pub(crate) attempts: i64,
     pub(crate) due_at: Timestamp,
     pub(crate) created_at: Timestamp,
+    /// It would hand over a task that has ended, and was not tried yet.
+    pub(crate) moot: bool,
 }
 
 /// Whether a message came in or goes out.

@@ -207,7 +207,11 @@ impl Lane {
             let gate = breaker::gate(&peer.health, now);
             let batches = peer.health.extensions && self.outbox.config.batch > 1;
             let most = match gate {
-                Gate::Closed(at) => return Ok(Some(at)),
+                Gate::Closed(at) => {
+                    // By then some of it may not be wanted any more.
+                    self.forget();
+                    return Ok(Some(at));
+                }
                 Gate::Probe => 1,
                 Gate::Open if batches => BATCHES,
                 Gate::Open => self.outbox.config.parallel,
@@ -278,6 +282,7 @@ impl Lane {
         let (mut taken, mut given_up, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some(next) = self.ready.front() {
             let late = too_late(next, now, self.outbox.config.give_up_after);
+            let late = late.or_else(|| next.moot.then(|| "called off before it was sent".into()));
             if late.is_none() {
                 bytes += next.body.len() + next.queue.len() + 64;
                 if taken.len() >= most || (!taken.is_empty() && bytes > self.batch_bytes) {
@@ -360,9 +365,13 @@ async fn judge(
             replies,
             extensions,
         } => {
+            // A proxy that answers in the peer's place shows nothing of what the peer reads.
+            let told = extensions || replies.iter().any(|(_, reply)| *reply == Reply::Accepted);
             let changed = outbox.peers.update(&outbox.store, peer, |health| {
                 breaker::reached(health);
-                health.extensions = extensions;
+                if told {
+                    health.extensions = extensions;
+                }
             });
             (
                 changed.await,
@@ -485,6 +494,7 @@ mod tests {
             attempts: 0,
             due_at: Timestamp::UNIX_EPOCH,
             created_at: Timestamp::UNIX_EPOCH,
+            moot: false,
         })
     }
 

@@ -149,8 +149,10 @@ impl Store {
         now: Timestamp,
         limit: i64,
     ) -> Result<Vec<OutboxRow>> {
-        const SQL: &str = "SELECT seq, peer, message, queue, action, task, carries_task, body, expires_at, attempts, due_at, created_at \
-             FROM outbox WHERE peer = $1 AND state = 0 AND seq > $2 AND due_at <= $3 ORDER BY seq LIMIT $4";
+        const SQL: &str = "SELECT o.seq, o.peer, o.message, o.queue, o.action, o.task, o.carries_task, o.body, o.expires_at, \
+             o.attempts, o.due_at, o.created_at, o.carries_task AND o.attempts = 0 AND coalesce(t.status >= 10, false) \
+             FROM outbox o LEFT JOIN tasks t ON t.id = o.task \
+             WHERE o.peer = $1 AND o.state = 0 AND o.seq > $2 AND o.due_at <= $3 ORDER BY o.seq LIMIT $4";
         let values = vec![
             peer.0.into(),
             after.into(),
@@ -241,7 +243,7 @@ impl Store {
     /// A task and all below it as they were stored, each before those below it.
     pub(crate) async fn stored(&self, root: &TaskId) -> Result<Vec<NewTask>> {
         const SQL: &str = select_state!(
-            ", t.input, t.label, t.info, t.pingback_at, t.created_at, t.priority FROM tasks t WHERE t.id IN (\
+            ", coalesce(t.first_input, t.input), t.label, t.info, t.pingback_at, t.created_at, t.priority, t.unique_key FROM tasks t WHERE t.id IN (\
              WITH RECURSIVE tree (id) AS (SELECT id FROM tasks WHERE id = $1 UNION \
              SELECT c.id FROM tree JOIN tasks c ON c.parent = tree.id) SELECT id FROM tree) ORDER BY t.seq"
         );

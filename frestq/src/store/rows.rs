@@ -164,8 +164,7 @@ pub(super) fn stored(row: &Row) -> Result<NewTask> {
         pingback_at: row.moment_if_any(AFTER_STATE + 3)?,
         created_at: row.moment(AFTER_STATE + 4)?,
         priority: row.get(AFTER_STATE + 5)?,
-        // Of what has ended it is somebody else's by now.
-        unique_key: None,
+        unique_key: row.get::<Option<String>>(AFTER_STATE + 6)?.map(Into::into),
     })
 }
 
@@ -255,6 +254,7 @@ pub(super) fn outbox(row: &Row) -> Result<OutboxRow> {
         attempts: row.get(9)?,
         due_at: row.moment(10)?,
         created_at: row.moment(11)?,
+        moot: row.get(12)?,
     })
 }
 

@@ -418,6 +418,7 @@ impl Federation {
             attempts: 0,
             due_at: self.now,
             created_at: self.now,
+            moot: false,
         };
         let message = Arc::new(row);
         self.tell(

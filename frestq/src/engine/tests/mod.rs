@@ -186,6 +186,7 @@ fn delivery(id: &str, verdict: Verdict) -> Event {
         attempts: 0,
         due_at: NOW,
         created_at: NOW,
+        moot: false,
     };
     Event::Delivery(Box::new(Delivery {
         message: Arc::new(message),
@@ -520,6 +521,21 @@ fn a_message_that_is_given_up_ends_its_task_in_undeliverable() {
     ));
     assert_eq!(peer.task("t").status, Status::Error);
     assert!(peer.output("t").contains("undeliverable"));
+}
+
+/// The process may have died between an attempt and its answer, so it may have come all the same.
+#[test]
+fn a_task_that_was_called_off_before_it_was_sent_is_called_off_at_its_receiver_too() {
+    let mut peer = sender_with_a_task();
+    let (id, why) = ("t".into(), "not wanted".into());
+    peer.tell(Event::CallOff { id, why });
+    peer.changes.outgoing.clear();
+    let why = "called off before it was sent".into();
+    peer.tell(delivery("t", Verdict::GivenUp { why }));
+    let sent = &peer.changes.outgoing;
+    assert_eq!(sent.len(), 1);
+    assert_eq!(&*sent[0].action, "frestq.cancel_task");
+    assert_eq!(peer.task("t").status, Status::Cancelled);
 }
 
 #[test]

@@ -300,3 +300,63 @@ fn a_cut_off_giving_back_is_no_second_end() {
     assert_eq!(notes, [crate::engine::Note::Again]);
     assert_eq!(peer.task("t").moment, Some(Moment::CancelReservation));
 }
+
+fn refuse(message: &str, from: PeerId, id: &str, round: i64) -> Event {
+    let (task, round) = (id.into(), Some(round));
+    received(message, 1, from, What::Refuse { task, round })
+}
+
+#[test]
+fn a_reservation_that_stood_for_every_round_is_asked_for_again_once_it_is_lost() {
+    let mut peer = group();
+    // Its confirmation came without a round, as an original one's does.
+    peer.tell(confirm("m1", A, "one", None));
+    sent(&mut peer);
+    assert_eq!(
+        peer.tell(refuse("m2", A, "one", 1)),
+        Answer::Accepted,
+        "it knows rounds all the same"
+    );
+    let at = peer.task("group").wake_at.unwrap();
+    peer.tell_at(Event::Wake("group".into()), at);
+    assert_eq!(peer.task("group").reserved, 0);
+    peer.tell(confirm("m3", B, "two", Some(2)));
+    assert!(!sent(&mut peer).contains(&"frestq.execute_synchronized".to_owned()));
+    peer.tell(confirm("m4", A, "one", Some(2)));
+    assert_eq!(sent(&mut peer), ["frestq.execute_synchronized"; 2]);
+}
+
+/// Contract rule 7: a tree always ends.
+#[test]
+fn a_group_that_can_not_be_satisfied_ends_some_day() {
+    let mut peer = group();
+    let mut rounds = 0;
+    while !peer.task("group").status.is_terminal() {
+        let at = peer.task("group").wake_at.unwrap();
+        peer.tell_at(Event::Wake("group".into()), at);
+        peer.changes.outgoing.clear();
+        rounds = peer.task("group").round;
+        assert!(rounds < 10_000);
+    }
+    assert!(rounds > 1000, "not without having tried: {rounds}");
+    assert_eq!(peer.task("group").status, Status::Error);
+    assert!(peer.output("group").contains("not reserved"));
+    assert_eq!(peer.task("one").status, Status::Cancelled);
+}
+
+#[test]
+fn a_reservation_that_the_director_can_not_take_ends_the_task_and_is_given_back() {
+    let mut peer = performer(1);
+    peer.changes.outgoing.clear();
+    let why = "too large".into();
+    let mut event = delivery("t", Verdict::Refused { status: 413, why });
+    if let Event::Delivery(delivery) = &mut event {
+        let message = Arc::make_mut(&mut delivery.message);
+        message.action = "frestq.confirm_task_reservation".into();
+        message.carries_task = false;
+    }
+    peer.tell(event);
+    assert_eq!(peer.task("t").status, Status::Error);
+    assert_eq!(peer.task("t").moment, Some(Moment::CancelReservation));
+    assert_eq!(sent(&mut peer), ["frestq.update_task"]);
+}

@@ -254,11 +254,12 @@ impl PgWriter {
     }
 
     pub(crate) async fn save(&mut self, writes: &Writes<'_>) -> Result<()> {
-        if !writes.created.is_empty() {
-            self.create(writes).await?;
-        }
+        // First what has ended, whose unique key a new task may have.
         if !writes.changed.is_empty() {
             self.change(writes).await?;
+        }
+        if !writes.created.is_empty() {
+            self.create(writes).await?;
         }
         if !writes.payloads.is_empty() {
             self.replace_payloads(writes).await?;
@@ -362,7 +363,8 @@ impl PgWriter {
     }
 
     async fn replace_payloads(&mut self, writes: &Writes<'_>) -> Result<()> {
-        const SQL: &str = "UPDATE tasks SET input = coalesce(v.input, tasks.input), \
+        const SQL: &str = "UPDATE tasks SET first_input = CASE WHEN v.input IS NULL OR v.input = tasks.input THEN tasks.first_input ELSE coalesce(tasks.first_input, tasks.input) END, \
+             input = coalesce(v.input, tasks.input), \
              reservation = coalesce(v.reservation, tasks.reservation), progress = coalesce(v.progress, tasks.progress) \
              FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[]) AS v (id, input, reservation, progress) WHERE tasks.id = v.id";
         let rows = &writes.payloads;

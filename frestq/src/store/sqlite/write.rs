@@ -157,6 +157,23 @@ impl SqliteWriter {
 
     /// Puts the writes aside for the commit, which is when they can fail.
     pub(crate) async fn save(&mut self, writes: &Writes<'_>) -> Result<()> {
+        // First what has ended, whose unique key a new task may have.
+        if !writes.changed.is_empty() {
+            let rows: Vec<_> = writes
+                .changed
+                .iter()
+                .map(|(state, output)| ChangedRow(state, *output))
+                .collect();
+            self.put_aside(
+                "UPDATE tasks SET status = v.value->>1, attempt = v.value->>2, failures = v.value->>3, \
+                 epoch = v.value->>4, owner = v.value->>5, rev = v.value->>6, run_at = v.value->>7, \
+                 modified_at = v.value->>8, output = coalesce(v.value->>9, output), \
+                 open_children = v.value->>10, moment = v.value->>11, round = v.value->>12, \
+                 reserved = v.value->>13, wake_at = v.value->>14 \
+                 FROM json_each(?) v WHERE tasks.id = v.value->>0",
+                &rows,
+            )?;
+        }
         if !writes.created.is_empty() {
             let rows: Vec<_> = writes
                 .created
@@ -174,22 +191,6 @@ impl SqliteWriter {
                 &rows,
             )?;
         }
-        if !writes.changed.is_empty() {
-            let rows: Vec<_> = writes
-                .changed
-                .iter()
-                .map(|(state, output)| ChangedRow(state, *output))
-                .collect();
-            self.put_aside(
-                "UPDATE tasks SET status = v.value->>1, attempt = v.value->>2, failures = v.value->>3, \
-                 epoch = v.value->>4, owner = v.value->>5, rev = v.value->>6, run_at = v.value->>7, \
-                 modified_at = v.value->>8, output = coalesce(v.value->>9, output), \
-                 open_children = v.value->>10, moment = v.value->>11, round = v.value->>12, \
-                 reserved = v.value->>13, wake_at = v.value->>14 \
-                 FROM json_each(?) v WHERE tasks.id = v.value->>0",
-                &rows,
-            )?;
-        }
         if !writes.payloads.is_empty() {
             let rows: Vec<_> = writes
                 .payloads
@@ -204,7 +205,8 @@ impl SqliteWriter {
                 })
                 .collect();
             self.put_aside(
-                "UPDATE tasks SET input = coalesce(v.value->>1, input), \
+                "UPDATE tasks SET first_input = CASE WHEN v.value->>1 IS NULL OR v.value->>1 = input THEN first_input ELSE coalesce(first_input, input) END, \
+                 input = coalesce(v.value->>1, input), \
                  reservation = coalesce(v.value->>2, reservation), progress = coalesce(v.value->>3, progress) \
                  FROM json_each(?) v WHERE tasks.id = v.value->>0",
                 &rows,

@@ -196,6 +196,7 @@ pub(super) fn outbox_row(peer: PeerId, message: &str) -> OutboxRow {
         attempts: 0,
         due_at: at(0),
         created_at: at(0),
+        moot: false,
     }
 }
 

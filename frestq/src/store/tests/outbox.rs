@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use super::harness::{Database, at, outbox_row, peer, send, settle};
+use super::harness::{Database, at, create, new_task, outbox_row, peer, send, settle};
 use crate::{
-    model::PeerId,
+    model::{PeerId, Status},
     store::{OutboxState, PeerHealth, Settled, Store},
 };
 
 on_both!(
     messages_are_pending_in_order_until_they_are_settled,
     a_message_that_failed_waits_for_its_next_attempt,
+    a_message_for_a_task_that_has_ended_is_moot_unless_it_was_tried,
     a_settled_message_never_changes,
     the_backlog_names_the_first_moment_of_each_peer,
     a_peer_keeps_its_row_and_its_health,
@@ -143,4 +144,53 @@ async fn this_peers_own_address_is_row_zero(database: Arc<Database>) {
     store.set_own_url(&url).await.unwrap();
     let peers = store.peers().await.unwrap();
     assert_eq!((peers[0].id, &peers[0].url), (PeerId::SELF, &url));
+}
+
+async fn a_message_for_a_task_that_has_ended_is_moot_unless_it_was_tried(database: Arc<Database>) {
+    let store = database.store().await;
+    let mut writer = store.writer().await.unwrap();
+    let b = peer(&store, "b").await;
+    for (id, status) in [("open", Status::Created), ("over", Status::Cancelled)] {
+        let mut task = new_task(id);
+        task.state.peer = b;
+        task.state.status = status;
+        create(&mut writer, &[task]).await;
+    }
+    let row = |message: &str, task: &str| {
+        let mut row = outbox_row(b, message);
+        row.task = task.into();
+        row
+    };
+    let mut about = row("about", "over");
+    about.carries_task = false;
+    let rows = [
+        row("open", "open"),
+        row("over", "over"),
+        row("tried", "over"),
+        about,
+    ];
+    send(&mut writer, &rows).await;
+    let tried = store.pending(b, 0, at(0), 100).await.unwrap()[2].seq;
+    settle(
+        &mut writer,
+        Settled {
+            due_at: Some(at(0)),
+            ..settled(tried, OutboxState::Pending, 503)
+        },
+    )
+    .await;
+    let rows = store.pending(b, 0, at(0), 100).await.unwrap();
+    let moot: Vec<_> = rows
+        .iter()
+        .map(|row| (row.message.as_str(), row.moot))
+        .collect();
+    assert_eq!(
+        moot,
+        [
+            ("open", false),
+            ("over", true),
+            ("tried", false),
+            ("about", false)
+        ]
+    );
 }
