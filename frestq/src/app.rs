@@ -8,7 +8,7 @@ use tokio::{net::TcpListener, sync::watch, time::timeout};
 use crate::{
     admission::Admission,
     clock::Clock,
-    commit::{Committer, Doubt, Slots},
+    commit::{Chain, Committer, Doubt, Slots},
     config::Config,
     error::{Error, Result},
     handler::States,
@@ -157,6 +157,7 @@ impl App {
             give_up_after: config.delivery.give_up_after,
             log_payloads: config.log_payloads,
             doubt: Doubt::default(),
+            audit: config.audits().then(|| Chain::new(config.node_name())),
             look_at_held: false,
         }
         .start();

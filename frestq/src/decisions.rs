@@ -10,8 +10,9 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use crate::{
     admission::Admission,
+    audit::{Digest, Entry},
     clock::Clock,
-    commit::{Commits, Committer, Doubt, Slots},
+    commit::{Chain, Commits, Committer, Doubt, Slots},
     config::Config,
     engine::Event,
     error::{Error, Result, TaskError},
@@ -79,6 +80,18 @@ pub(crate) struct Desk<'a> {
 impl Desk<'_> {
     /// Carries a decision out; gives what was done in one line.
     pub(crate) async fn carry_out(&self, id: &TaskId, decision: Decision) -> Result<String> {
+        let (kind, argument) = decision.parts();
+        let entry = Entry {
+            at: self.clock.now(),
+            peer: "operator".into(),
+            certificate: None,
+            queue: "".into(),
+            action: kind.into(),
+            message: None,
+            task: Some(id.as_str().into()),
+            body: Digest::of(argument.as_bytes()),
+            answer: "".into(),
+        };
         let event = match decision {
             Decision::Cancel => Event::CallOff {
                 id: id.clone(),
@@ -92,24 +105,30 @@ impl Desk<'_> {
                 id: id.clone(),
                 outcome: Err(TaskError::new(TaskError::DENIED, reason)),
             },
-            Decision::Retry(fresh) => return self.retry(id, &fresh).await,
+            Decision::Retry(fresh) => return self.retry(id, &fresh, entry).await,
         };
         let done = match &event {
             Event::CallOff { .. } => format!("task {id} is called off, with all below it"),
             Event::EndExternal { outcome: Ok(_), .. } => format!("task {id} is finished"),
             _ => format!("task {id} is denied"),
         };
-        self.commits.decide(id, event).await?;
+        let answer = done.as_str().into();
+        let entry = Entry { answer, ..entry };
+        self.commits.decide_recorded(id, event, entry).await?;
         Ok(done)
     }
 
-    async fn retry(&self, id: &TaskId, fresh: &TaskId) -> Result<String> {
+    async fn retry(&self, id: &TaskId, fresh: &TaskId, entry: Entry) -> Result<String> {
+        let done = format!("task {id} is retried as {fresh}");
         if self.store.task(fresh).await?.is_none() {
             let now = self.clock.now();
             let tree = retrying::copy(self.store, self.registry, id, fresh, now).await?;
-            self.commits.submit(vec![Event::Send(tree)]).await?;
+            let answer = done.as_str().into();
+            let entry = Entry { answer, ..entry };
+            let events = vec![Event::Send(tree)];
+            self.commits.submit_recorded(events, entry).await?;
         }
-        Ok(format!("task {id} is retried as {fresh}"))
+        Ok(done)
     }
 }
 
@@ -139,6 +158,7 @@ pub(crate) async fn alone(
         give_up_after: config.delivery.give_up_after,
         log_payloads: config.log_payloads,
         doubt: Doubt::default(),
+        audit: config.audits().then(|| Chain::new(config.node_name())),
         look_at_held: false,
     }
     .start();

@@ -86,6 +86,7 @@ extern crate self as frestq;
 pub mod __private;
 mod admission;
 mod app;
+mod audit;
 mod cli;
 mod clock;
 mod commit;

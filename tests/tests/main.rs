@@ -7,6 +7,7 @@
 #[macro_use]
 mod harness;
 
+mod audit;
 mod bad_input;
 mod crash;
 mod dedupe;

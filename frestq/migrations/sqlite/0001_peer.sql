@@ -106,6 +106,30 @@ CREATE TABLE outbox (
 
 CREATE INDEX outbox_pending ON outbox (peer, seq) WHERE state = 0;
 
+-- Who asked for what, and what was answered: chains of rows, one for each process's name. See `audit`.
+CREATE TABLE audit (
+    chain       TEXT    NOT NULL,
+    seq         INTEGER NOT NULL,
+    at          INTEGER NOT NULL,
+    peer        TEXT    NOT NULL,
+    certificate TEXT,
+    queue       TEXT    NOT NULL,
+    action      TEXT    NOT NULL,
+    message     TEXT,
+    task        TEXT,
+    body        BLOB    NOT NULL,
+    answer      TEXT    NOT NULL,
+    hash        BLOB    NOT NULL,
+    PRIMARY KEY (chain, seq)
+) STRICT, WITHOUT ROWID;
+
+-- How far each chain goes, so that rows which are missing at its end show too.
+CREATE TABLE audit_heads (
+    chain TEXT    NOT NULL PRIMARY KEY,
+    seq   INTEGER NOT NULL,
+    hash  BLOB    NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- What the command line asks the serving process for; the asker removes the row once it is answered.
 CREATE TABLE requests (
     seq        INTEGER PRIMARY KEY AUTOINCREMENT,

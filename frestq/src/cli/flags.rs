@@ -15,11 +15,11 @@ const LIMIT: u32 = 20;
 #[command(
     version,
     disable_help_subcommand = true,
-    group(ArgGroup::new("what").args(["createdb", "tasks", "messages", "show_task", "show_message", "show_external", "tree", "watch", "check", "cancel", "finish", "deny", "retry", "peers", "new_certificate"])),
-    group(ArgGroup::new("listing").args(["tasks", "messages"])),
+    group(ArgGroup::new("what").args(["createdb", "tasks", "messages", "audit", "verify_audit", "show_task", "show_message", "show_external", "tree", "watch", "check", "cancel", "finish", "deny", "retry", "peers", "new_certificate"])),
+    group(ArgGroup::new("listing").args(["tasks", "messages", "audit"])),
     // A group of one, since a flag that conflicts with `tree` would lift a requirement of itself.
     group(ArgGroup::new("drawing").args(["tree"])),
-    group(ArgGroup::new("reading").args(["tasks", "messages", "show_task", "show_message", "show_external", "tree", "watch", "check", "peers"])),
+    group(ArgGroup::new("reading").args(["tasks", "messages", "audit", "show_task", "show_message", "show_external", "tree", "watch", "check", "peers"])),
     after_help = "Ids may be cut short as long as they stay unique. Every key of frestq.toml can also be set in the \
         environment, as FRESTQ_ and its name in capitals; --check shows what is in effect."
 )]
@@ -33,6 +33,13 @@ pub(super) struct Flags {
     /// List messages, newest first
     #[arg(long)]
     pub(super) messages: bool,
+    /// List who asked for what, and what was answered, newest first
+    #[arg(long)]
+    pub(super) audit: bool,
+    /// Check that no row of the audit was changed, removed or moved, and print the head of each chain; exits with 1 on
+    /// any fault. With heads that were printed earlier: that they are still in it
+    #[arg(long, value_name = "CHAIN:SEQ:HASH", num_args = 0..)]
+    pub(super) verify_audit: Option<Vec<String>>,
     /// Only rows with these fields, such as status=error; a value that ends in * is a prefix
     #[arg(long, value_name = "KEY=VALUE", num_args = 1.., requires = "listing")]
     pub(super) filters: Vec<String>,
@@ -107,7 +114,12 @@ impl Flags {
 
     /// Whether no flag asks for anything else.
     pub(super) fn serves(&self) -> bool {
-        let reads = self.tasks || self.messages || self.check || self.peers;
+        let reads = self.tasks
+            || self.messages
+            || self.audit
+            || self.verify_audit.is_some()
+            || self.check
+            || self.peers;
         let ids = [
             &self.show_task,
             &self.show_message,

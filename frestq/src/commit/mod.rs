@@ -5,6 +5,7 @@
 //! everything in one transaction, and only then answers and signals.
 
 mod freezing;
+mod recording;
 mod slots;
 mod story;
 mod submit;
@@ -26,6 +27,7 @@ use crate::{
     store::{Store, Waiting, Writer},
     vital::vital,
 };
+pub(crate) use recording::Chain;
 pub(crate) use slots::Slots;
 pub(crate) use submit::Commits;
 use submit::{Command, Submission};
@@ -94,6 +96,8 @@ pub(crate) struct Committer {
     pub(crate) reservation_timeout: Duration,
     pub(crate) log_payloads: bool,
     pub(crate) doubt: Doubt,
+    /// Where what was asked for is recorded, if it is.
+    pub(crate) audit: Option<Chain>,
     /// Another process may have started a task that holds a slot here.
     pub(crate) look_at_held: bool,
 }
@@ -277,6 +281,7 @@ impl Committer {
             match self.transaction(batch).await {
                 Ok(done) => return Ok(done),
                 Err(error) => {
+                    self.forget_head();
                     self.writer.rollback().await?;
                     if race >= MOST_RACES || !crate::store::is_transient(&error) {
                         return Err(error);

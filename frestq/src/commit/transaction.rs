@@ -5,7 +5,7 @@ use std::{
     collections::{HashMap, HashSet},
 };
 
-use super::{Claimed, Committer, Done, Slots, Submission};
+use super::{Claimed, Committer, Done, Slots, Submission, recording::recorded};
 use crate::{
     engine::{self, Answer, Changes, Event, Turn, Verdict, Wanted, World},
     error::{Result, TaskError},
@@ -86,11 +86,16 @@ impl Committer {
         let mut claimed = self.claim_fresh(&mut slots, &mut world, &changes, now);
         claimed.extend(resumed);
         let mut outbox = self.freeze(&changes, now).await?;
-        self.writer.save(&writes(&world, &changes, &outbox)).await?;
+        let links = self.links(batch, &answers, &changes).await?;
+        let mut writes = writes(&world, &changes, &outbox);
+        writes.recorded = recorded(self.audit.as_ref(), &links);
+        self.writer.save(&writes).await?;
+        drop(writes);
         self.claim_waiting(&mut slots, &mut claimed, now).await?;
         let committed = self.writer.commit().await;
         self.doubt.open |= committed.is_err();
         let places: HashMap<MessageId, i64> = committed?.into_iter().collect();
+        self.advance(&links);
         for row in &mut outbox {
             row.seq = places.get(&row.message).copied().unwrap_or_default();
         }
@@ -357,6 +362,7 @@ fn writes<'a>(world: &'a World, changes: &'a Changes, outgoing: &'a [OutboxRow])
             .filter(|(state, _)| state.seq != 0)
             .collect(),
         payloads: payloads(changes),
+        recorded: None,
         accepted: &changes.accepted,
         outgoing,
         settled: changes

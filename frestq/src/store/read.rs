@@ -297,7 +297,7 @@ impl Store {
 }
 
 /// The values of a listing: its limit, then those of the filters.
-fn values(limit: i64, filters: &Filters) -> Vec<Param> {
+pub(super) fn values(limit: i64, filters: &Filters) -> Vec<Param> {
     let filters = filters.0.iter().map(|filter| match filter {
         Filter::Text { value, .. }
         | Filter::Prefix { value, .. }

@@ -24,6 +24,7 @@ macro_rules! on_postgres {
     };
 }
 
+mod audit;
 mod handlers;
 mod harness;
 mod opening;

@@ -280,6 +280,14 @@ pub(crate) struct Caller {
     pub(crate) certificate: Option<Fingerprint>,
 }
 
+impl Caller {
+    /// The certificate's fingerprint, as the audit keeps it.
+    pub(crate) fn fingerprint(&self) -> Option<Box<str>> {
+        let pin = self.certificate.as_ref();
+        pin.map(|pin| pin.to_string().into())
+    }
+}
+
 /// Connections without an identity.
 pub(crate) struct Plain(pub(crate) TcpListener);
 

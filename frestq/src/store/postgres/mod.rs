@@ -3,6 +3,7 @@
 //! Rows are claimed under row locks, leases go by the database's clock, and whoever commits something
 //! that concerns the others says so with `NOTIFY`.
 
+mod audit;
 mod nodes;
 mod wake;
 mod write;

@@ -1,5 +1,6 @@
 //! SQLite: WAL, a full sync at every commit, one serving process.
 
+mod audit;
 mod nodes;
 mod write;
 
