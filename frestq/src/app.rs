@@ -157,6 +157,7 @@ impl App {
             give_up_after: config.delivery.give_up_after,
             log_payloads: config.log_payloads,
             doubt: Doubt::default(),
+            pruning: None,
             audit: config.audits().then(|| Chain::new(config.node_name())),
             look_at_held: false,
         }

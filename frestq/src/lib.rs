@@ -108,6 +108,7 @@ mod peer;
 mod peers;
 mod planting;
 pub mod prelude;
+mod pruning;
 mod registry;
 mod relative;
 mod retry;

@@ -22,7 +22,7 @@ pub(crate) fn rows(peer: &Peer) -> Vec<Value> {
 }
 
 /// What `--verify-audit` prints, and whether it is content.
-fn verify(peer: &Peer, heads: &[&str]) -> (bool, String) {
+pub(crate) fn verify(peer: &Peer, heads: &[&str]) -> (bool, String) {
     let arguments = [&["--verify-audit"], heads].concat();
     let Output {
         status,

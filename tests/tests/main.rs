@@ -21,6 +21,7 @@ mod operator;
 mod options;
 mod pressure;
 mod processes;
+mod pruning;
 mod synchronized;
 mod tls;
 mod trees;

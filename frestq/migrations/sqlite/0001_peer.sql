@@ -59,7 +59,9 @@ CREATE TABLE tasks (
     progress    TEXT,
     -- no two open tasks have the same
     unique_key  TEXT,
-    output      TEXT
+    output      TEXT,
+    -- since when nothing is left of it but that it was
+    pruned_at   INTEGER
 ) STRICT;
 
 -- waiting for a slot
@@ -69,6 +71,8 @@ CREATE UNIQUE INDEX tasks_unique ON tasks (unique_key) WHERE status < 10 AND uni
 CREATE INDEX tasks_waking ON tasks (wake_at) WHERE wake_at IS NOT NULL;
 CREATE INDEX tasks_family ON tasks (parent, ord) WHERE parent IS NOT NULL;
 CREATE INDEX tasks_owned ON tasks (owner) WHERE owner IS NOT NULL;
+-- roots, by the time from which on they may be pruned
+CREATE INDEX tasks_ended ON tasks (modified_at) WHERE status >= 10 AND parent IS NULL AND pruned_at IS NULL;
 CREATE INDEX tasks_expiring ON tasks (expires_at) WHERE status < 10 AND expires_at IS NOT NULL;
 
 CREATE TABLE inbox (

@@ -1,8 +1,9 @@
 //! The flags, spelled like those of the original.
 
-use std::{ffi::OsString, net::SocketAddr};
+use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
 use clap::{ArgGroup, Parser};
+use humantime_serde::re::humantime::parse_duration;
 
 use crate::logging::LogLevel;
 
@@ -15,7 +16,7 @@ const LIMIT: u32 = 20;
 #[command(
     version,
     disable_help_subcommand = true,
-    group(ArgGroup::new("what").args(["createdb", "tasks", "messages", "audit", "verify_audit", "show_task", "show_message", "show_external", "tree", "watch", "check", "cancel", "finish", "deny", "retry", "peers", "new_certificate"])),
+    group(ArgGroup::new("what").args(["createdb", "tasks", "messages", "audit", "verify_audit", "show_task", "show_message", "show_external", "tree", "watch", "check", "cancel", "finish", "deny", "retry", "prune", "peers", "new_certificate"])),
     group(ArgGroup::new("listing").args(["tasks", "messages", "audit"])),
     // A group of one, since a flag that conflicts with `tree` would lift a requirement of itself.
     group(ArgGroup::new("drawing").args(["tree"])),
@@ -73,6 +74,9 @@ pub(super) struct Flags {
     /// Send a task that failed once more, as a new one
     #[arg(long, value_name = "ID", value_parser = id)]
     pub(super) retry: Option<String>,
+    /// Remove tasks that ended longer ago than AGE, such as 30d, with their messages
+    #[arg(long, value_name = "AGE", value_parser = parse_duration)]
+    pub(super) prune: Option<Duration>,
     /// Follow a task until it ends; exits with 0 if it finished and with 1 if it did not
     #[arg(long, value_name = "ID", value_parser = id)]
     pub(super) watch: Option<String>,
@@ -130,7 +134,7 @@ impl Flags {
             &self.retry,
             &self.new_certificate,
         ];
-        let decides = !self.finish.is_empty() || !self.deny.is_empty();
+        let decides = !self.finish.is_empty() || !self.deny.is_empty() || self.prune.is_some();
         !reads && !self.createdb && !decides && ids.iter().all(|id| id.is_none())
     }
 

@@ -55,7 +55,8 @@ pub(super) async fn tasks(
     width: Option<u16>,
     out: &mut dyn Write,
 ) -> Result<(), Stop> {
-    let tasks = store.tasks(&filters(flags)?, flags.limit()).await?;
+    let filters = filters(flags)?.unless_pruned();
+    let tasks = store.tasks(&filters, flags.limit()).await?;
     if flags.json {
         return output::pretty(out, &tasks);
     }

@@ -5,6 +5,7 @@
 //! everything in one transaction, and only then answers and signals.
 
 mod freezing;
+mod pruning;
 mod recording;
 mod slots;
 mod story;
@@ -30,7 +31,7 @@ use crate::{
 pub(crate) use recording::Chain;
 pub(crate) use slots::Slots;
 pub(crate) use submit::Commits;
-use submit::{Command, Submission};
+use submit::{Command, Prune, Submission};
 
 /// The most events in one transaction.
 const MOST_EVENTS: usize = 1024;
@@ -96,6 +97,8 @@ pub(crate) struct Committer {
     pub(crate) reservation_timeout: Duration,
     pub(crate) log_payloads: bool,
     pub(crate) doubt: Doubt,
+    /// What is to be removed after this batch.
+    pub(crate) pruning: Option<Prune>,
     /// Where what was asked for is recorded, if it is.
     pub(crate) audit: Option<Chain>,
     /// Another process may have started a task that holds a slot here.
@@ -146,6 +149,10 @@ impl Committer {
             if !batch.is_empty() || self.slots.wants_to_claim() {
                 self.commit_all(batch).await;
             }
+            if let Some((step, entry, reply)) = self.pruning.take() {
+                // Who has stopped waiting finds the next time what is left.
+                let _ = reply.send(self.prune(&step, entry.as_ref()).await);
+            }
         }
     }
 
@@ -195,6 +202,10 @@ impl Committer {
                 Command::Look(queue) => {
                     self.slots.look(&queue);
                     self.look_at_held = self.slots.holds_any();
+                }
+                Command::Prune(step, entry, reply) => {
+                    self.pruning = Some((step, entry, reply));
+                    return true;
                 }
                 Command::StopClaiming => {
                     self.slots.stop();
@@ -280,16 +291,20 @@ impl Committer {
         for race in 1.. {
             match self.transaction(batch).await {
                 Ok(done) => return Ok(done),
-                Err(error) => {
-                    self.forget_head();
-                    self.writer.rollback().await?;
-                    if race >= MOST_RACES || !crate::store::is_transient(&error) {
-                        return Err(error);
-                    }
-                }
+                Err(error) => self.undo(error, race).await?,
             }
         }
         unreachable!("the loop ends by returning")
+    }
+
+    /// Undoes a transaction that failed; an error, unless it is worth another try.
+    async fn undo(&mut self, error: Error, race: usize) -> Result<()> {
+        self.forget_head();
+        self.writer.rollback().await?;
+        match race >= MOST_RACES || !crate::store::is_transient(&error) {
+            true => Err(error),
+            false => Ok(()),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     engine::{Answer, Event},
     error::{Error, Result},
     model::TaskId,
+    store::{Pruned, Step},
 };
 
 /// Events that go into one transaction together, if they fit.
@@ -22,10 +23,15 @@ pub(super) struct Submission {
     pub(super) reply: oneshot::Sender<Result<Vec<Answer>>>,
 }
 
+/// What to remove, what to record of it if anything goes, and who waits for it.
+pub(crate) type Prune = (Step, Option<Entry>, oneshot::Sender<Result<Pruned>>);
+
 pub(super) enum Command {
     Submit(Submission),
     /// Tasks of the queue may be waiting (another process stored them, or a delay is over).
     Look(Box<str>),
+    /// Remove what is old.
+    Prune(Step, Option<Entry>, oneshot::Sender<Result<Pruned>>),
     /// Hand out no more slots.
     StopClaiming,
     /// Finish what was submitted and end; dropped at the end.
@@ -119,6 +125,13 @@ impl Commits {
     ) -> Result<()> {
         let answers = self.submit_recorded(vec![event], entry).await?;
         judge(id, answers)
+    }
+
+    /// Removes what is old, in a transaction of its own; `entry` is recorded if anything goes.
+    pub(crate) async fn prune(&self, step: Step, entry: Option<Entry>) -> Result<Pruned> {
+        let (reply, pruned) = oneshot::channel();
+        self.command(Command::Prune(step, entry, reply)).await;
+        pruned.await.unwrap_or(Err(Error::Stopping))
     }
 
     pub(crate) async fn look(&self, queue: impl Into<Box<str>>) {

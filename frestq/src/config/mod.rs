@@ -57,6 +57,9 @@ pub struct Config {
     pub log_payloads: bool,
     /// Whether a chained record is kept of who asked for what (`--audit`); by default where there is `[tls]`.
     pub audit: Option<bool>,
+    /// For how long tasks that have ended are kept, with their messages; for ever by default.
+    #[serde(with = "humantime_serde")]
+    pub retention: Option<Duration>,
     /// How long a task of a synchronized group holds what it has reserved; 60 s by default. A round of
     /// a group lasts half as long.
     #[serde(with = "humantime_serde")]
@@ -134,6 +137,7 @@ impl Default for Config {
             handler_threads: std::thread::available_parallelism().map_or(4, |n| n.get().max(4)),
             log_payloads: false,
             audit: None,
+            retention: None,
             reservation_timeout: Duration::from_secs(60),
             shutdown_timeout: Duration::from_secs(30),
             queues: BTreeMap::new(),

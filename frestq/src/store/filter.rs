@@ -120,6 +120,15 @@ impl Filters {
         }])
     }
 
+    /// Only tasks of which more is left than that they were.
+    pub(crate) fn unless_pruned(mut self) -> Self {
+        self.0.push(Filter::Number {
+            sql: "CASE WHEN t.pruned_at IS NULL THEN 0 ELSE 1 END",
+            value: 0,
+        });
+        self
+    }
+
     /// Reads `key=value` arguments against the fields there are.
     pub(crate) fn new(fields: &[Field], arguments: &[String]) -> Result<Self> {
         let known = || fields.iter().map(|f| f.0).collect::<Vec<_>>().join(", ");

@@ -10,6 +10,7 @@
 mod audit;
 mod filter;
 mod postgres;
+mod pruning;
 mod read;
 mod requests;
 mod rows;
@@ -17,6 +18,7 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use pruning::{Page, Place, Pruned, Step};
 pub(crate) use requests::{Request, Stage};
 
 pub(crate) use filter::{AUDIT_FIELDS, Filter, Filters, MESSAGE_FIELDS, TASK_FIELDS};
@@ -365,6 +367,11 @@ impl Writer {
     /// How far a chain of the audit goes.
     pub(crate) async fn audit_head(&mut self, chain: &str) -> Result<Head> {
         on_either!(self, writer => writer.audit_head(chain).await)
+    }
+
+    /// Removes what is old, as far as that is still so.
+    pub(crate) async fn prune(&mut self, step: &Step, now: Timestamp) -> Result<Pruned> {
+        on_either!(self, writer => writer.prune(step, now).await)
     }
 
     /// Tasks of a queue that wait for a slot, in order, with their inputs.

@@ -30,6 +30,7 @@ mod harness;
 mod opening;
 mod outbox;
 mod processes;
+mod pruning;
 mod records;
 mod tasks;
 mod wakes;

@@ -5,6 +5,7 @@
 
 mod audit;
 mod nodes;
+mod pruning;
 mod wake;
 mod write;
 

@@ -2,6 +2,7 @@
 
 mod audit;
 mod nodes;
+mod pruning;
 mod write;
 
 use std::{
