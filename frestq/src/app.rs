@@ -8,7 +8,7 @@ use tokio::{net::TcpListener, sync::watch, time::timeout};
 use crate::{
     admission::Admission,
     clock::Clock,
-    commit::{Committer, Doubt, Recent, Slots},
+    commit::{Chain, Committer, Doubt, Recent, Slots},
     config::Config,
     error::{Error, Result},
     handler::States,
@@ -159,6 +159,8 @@ impl App {
             give_up_after: config.delivery.give_up_after,
             log_payloads: config.log_payloads,
             doubt: Doubt::default(),
+            pruning: None,
+            audit: config.audits().then(|| Chain::new(config.node_name())),
             look_at_held: false,
             recent: Recent::new(store.is_exclusive()),
         }

@@ -1,23 +1,26 @@
-//! What a person decides from the command line: call off, end, deny, retry.
+//! What a person decides from the command line: call off, end, deny, retry, prune.
 //!
 //! Only the serving process changes tasks, so the command line leaves a request in the database, which
 //! that process takes up ([`answer`]). Where none serves, [`alone`] has a committer without
 //! slots: it decides and writes, and neither runs nor delivers anything.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
+use humantime_serde::re::humantime::{format_duration, parse_duration};
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use crate::{
     admission::Admission,
+    audit::{Digest, Entry},
     clock::Clock,
-    commit::{Commits, Committer, Doubt, Recent, Slots},
+    commit::{Chain, Commits, Committer, Doubt, Recent, Slots},
     config::Config,
     engine::{Answer, Event},
     error::{Error, Result, TaskError},
     model::{Json, NodeId, TaskId},
     peer::Frestq,
     peers::Peers,
+    pruning::Pruning,
     registry::Registry,
     retrying,
     signals::Signals,
@@ -40,16 +43,19 @@ pub(crate) enum Decision {
     /// Plant a copy of a failed task under this id: chosen by the asker, so that a request that is
     /// taken up twice has one copy.
     Retry(TaskId),
+    /// Remove what has ended so long ago. It is about no task.
+    Prune(Duration),
 }
 
 impl Decision {
     /// As a request has it: its kind and its argument.
-    pub(crate) fn parts(&self) -> (&'static str, &str) {
+    pub(crate) fn parts(&self) -> (&'static str, Cow<'_, str>) {
         match self {
-            Decision::Cancel => ("cancel", ""),
-            Decision::Finish(output) => ("finish", output.get()),
-            Decision::Deny(reason) => ("deny", reason),
-            Decision::Retry(fresh) => ("retry", fresh.as_str()),
+            Decision::Cancel => ("cancel", "".into()),
+            Decision::Finish(output) => ("finish", output.get().into()),
+            Decision::Deny(reason) => ("deny", reason.into()),
+            Decision::Retry(fresh) => ("retry", fresh.as_str().into()),
+            Decision::Prune(age) => ("prune", format_duration(*age).to_string().into()),
         }
     }
 
@@ -59,6 +65,10 @@ impl Decision {
             "finish" => Decision::Finish(serde_json::value::RawValue::from_string(argument)?),
             "deny" => Decision::Deny(argument),
             "retry" => Decision::Retry(argument.into()),
+            "prune" => Decision::Prune(
+                parse_duration(&argument)
+                    .map_err(|why| Error::Invalid(format!("{argument:?}: {why}")))?,
+            ),
             kind => {
                 return Err(Error::Invalid(format!(
                     "the serving process does not know what {kind:?} is; is it of an older version?"
@@ -74,11 +84,42 @@ pub(crate) struct Desk<'a> {
     pub(crate) commits: &'a Commits,
     pub(crate) registry: &'a Registry,
     pub(crate) clock: &'a Clock,
+    pub(crate) config: &'a Config,
 }
 
-impl Desk<'_> {
+impl<'a> Desk<'a> {
+    fn of(peer: &'a Frestq) -> Self {
+        Self {
+            store: &peer.0.store,
+            commits: &peer.0.commits,
+            registry: &peer.0.registry,
+            clock: &peer.0.clock,
+            config: peer.config(),
+        }
+    }
+
+    fn pruning(&self) -> Pruning<'a> {
+        Pruning {
+            store: self.store,
+            commits: self.commits,
+            give_up_after: self.config.delivery.give_up_after,
+        }
+    }
+
     /// Carries a decision out; gives what was done in one line.
     pub(crate) async fn carry_out(&self, id: &TaskId, decision: Decision) -> Result<String> {
+        let (kind, argument) = decision.parts();
+        let entry = Entry {
+            at: self.clock.now(),
+            peer: "operator".into(),
+            certificate: None,
+            queue: "".into(),
+            action: kind.into(),
+            message: None,
+            task: Some(id.as_str().into()),
+            body: Digest::of(argument.as_bytes()),
+            answer: "".into(),
+        };
         let event = match decision {
             Decision::Cancel => Event::CallOff {
                 id: id.clone(),
@@ -92,29 +133,40 @@ impl Desk<'_> {
                 id: id.clone(),
                 outcome: Err(TaskError::new(TaskError::DENIED, reason)),
             },
-            Decision::Retry(fresh) => return self.retry(id, &fresh).await,
+            Decision::Retry(fresh) => return self.retry(id, &fresh, entry).await,
+            Decision::Prune(age) => {
+                let now = self.clock.now();
+                let pruned = self.pruning().prune(age, now, "operator").await?;
+                return Ok(pruned.to_string());
+            }
         };
         let done = match &event {
             Event::CallOff { .. } => format!("task {id} is called off, with all below it"),
             Event::EndExternal { outcome: Ok(_), .. } => format!("task {id} is finished"),
             _ => format!("task {id} is denied"),
         };
-        self.commits.decide(id, event).await?;
+        let answer = done.as_str().into();
+        let entry = Entry { answer, ..entry };
+        self.commits.decide_recorded(id, event, entry).await?;
         Ok(done)
     }
 
-    async fn retry(&self, id: &TaskId, fresh: &TaskId) -> Result<String> {
+    async fn retry(&self, id: &TaskId, fresh: &TaskId, entry: Entry) -> Result<String> {
+        let done = format!("task {id} is retried as {fresh}");
         if self.store.task(fresh).await?.is_none() {
             let now = self.clock.now();
             let tree = retrying::copy(self.store, self.registry, id, fresh, now).await?;
-            let answer = self.commits.submit(vec![Event::Send(tree)]).await?.pop();
+            let answer = done.as_str().into();
+            let entry = Entry { answer, ..entry };
+            let events = vec![Event::Send(tree)];
+            let answer = self.commits.submit_recorded(events, entry).await?.pop();
             if let Some(Answer::Known(holder)) = answer {
                 return Err(Error::Invalid(format!(
                     "task {id} is not retried: task {holder}, which has not ended, has its unique key"
                 )));
             }
         }
-        Ok(format!("task {id} is retried as {fresh}"))
+        Ok(done)
     }
 }
 
@@ -126,7 +178,27 @@ pub(crate) async fn alone(
     decision: Decision,
 ) -> Result<String> {
     let clock = Clock::default();
-    let commits = Committer {
+    let commits = without_slots(store, config, &clock).await?;
+    let registry = Registry::collect();
+    let desk = Desk {
+        store,
+        commits: &commits,
+        registry: &registry,
+        clock: &clock,
+        config,
+    };
+    let done = desk.carry_out(id, decision).await;
+    commits.close().await;
+    done
+}
+
+/// A committer that claims nothing, and that nobody listens to.
+pub(crate) async fn without_slots(
+    store: &Arc<Store>,
+    config: &Config,
+    clock: &Clock,
+) -> Result<Commits> {
+    let committer = Committer {
         store: store.clone(),
         writer: store.writer().await?,
         // Of no node, since it owns nothing.
@@ -144,36 +216,22 @@ pub(crate) async fn alone(
         give_up_after: config.delivery.give_up_after,
         log_payloads: config.log_payloads,
         doubt: Doubt::default(),
+        pruning: None,
+        audit: config.audits().then(|| Chain::new(config.node_name())),
         look_at_held: false,
         recent: Recent::new(false),
-    }
-    .start();
-    let registry = Registry::collect();
-    let desk = Desk {
-        store,
-        commits: &commits,
-        registry: &registry,
-        clock: &clock,
     };
-    let done = desk.carry_out(id, decision).await;
-    commits.close().await;
-    done
+    Ok(committer.start())
 }
 
 /// Carries out what the command line asks of the serving process, for as long as it serves.
 pub(crate) async fn answer(peer: &Frestq) {
-    let desk = Desk {
-        store: &peer.0.store,
-        commits: &peer.0.commits,
-        registry: &peer.0.registry,
-        clock: &peer.0.clock,
-    };
     let mut ticks = tokio::time::interval(PAUSE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut away = false;
     loop {
         ticks.tick().await;
-        match answer_all(&desk).await {
+        match answer_all(peer).await {
             Ok(()) => away = false,
             Err(error) => {
                 // Once is enough: the heartbeat says it too.
@@ -186,23 +244,38 @@ pub(crate) async fn answer(peer: &Frestq) {
     }
 }
 
-async fn answer_all(desk: &Desk<'_>) -> Result<()> {
-    while let Some(request) = desk.store.take_request().await? {
-        let Request {
-            seq,
-            kind,
-            task,
-            argument,
-        } = request;
-        let answer = match Decision::of_parts(&kind, argument) {
-            Ok(decision) => desk.carry_out(&task, decision).await,
-            Err(error) => Err(error),
-        };
-        match &answer {
-            Ok(done) => tracing::info!("by the command line: {done}"),
-            Err(error) => tracing::info!(task = %task, %error, "the command line asked in vain"),
+async fn answer_all(peer: &Frestq) -> Result<()> {
+    while let Some(request) = peer.0.store.take_request().await? {
+        if request.kind == "prune" {
+            // It may take long, and others wait for their answers.
+            let peer = peer.clone();
+            tokio::spawn(async move {
+                if let Err(error) = answer_one(&peer, request).await {
+                    tracing::warn!(%error, "the command line can't be told what was pruned");
+                }
+            });
+            continue;
         }
-        desk.store.answer_request(seq, &answer).await?;
+        answer_one(peer, request).await?;
     }
     Ok(())
+}
+
+async fn answer_one(peer: &Frestq, request: Request) -> Result<()> {
+    let Request {
+        seq,
+        kind,
+        task,
+        argument,
+    } = request;
+    let desk = Desk::of(peer);
+    let answer = match Decision::of_parts(&kind, argument) {
+        Ok(decision) => desk.carry_out(&task, decision).await,
+        Err(error) => Err(error),
+    };
+    match &answer {
+        Ok(done) => tracing::info!("by the command line: {done}"),
+        Err(error) => tracing::info!(task = %task, %error, "the command line asked in vain"),
+    }
+    desk.store.answer_request(seq, &answer).await
 }

@@ -67,6 +67,16 @@ pub enum Error {
     /// No task of that id is known here.
     #[error("no task {0} here")]
     UnknownTask(TaskId),
+    /// The task has ended long ago, and only that is left of it.
+    #[error(
+        "task {id} was pruned at {at}: its output is gone, and nothing can be done with it any more"
+    )]
+    Pruned {
+        /// The task.
+        id: TaskId,
+        /// Since when.
+        at: jiff::Timestamp,
+    },
     /// A task has no such relative.
     #[error("task {id} has no {wanted}; look at its tree with --show-task")]
     NoRelative {

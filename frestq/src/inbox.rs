@@ -13,8 +13,8 @@ use crate::{
     error::Error,
     message::Message,
     model::{
-        InboxKey, InboxRow, Json, NewTask, PeerId, PeerUrl, Role, TaskId, TaskKind, TaskState,
-        to_json,
+        Evidence, InboxKey, InboxRow, Json, NewTask, PeerId, PeerUrl, Role, TaskId, TaskKind,
+        TaskState, to_json,
     },
     outbox::reached,
     peer::Frestq,
@@ -110,6 +110,7 @@ async fn take(
         url: envelope.sender.clone(),
         extensions,
         member,
+        certificate: guest.certificate.map(|pin| pin.to_string().into()),
     };
     let known = sender.recognize(peer).await?;
     if queue == INTERNAL_QUEUE && envelope.action == BATCH {
@@ -118,7 +119,7 @@ async fn take(
             .map(Response::Batch);
     }
     // Held until the answer is known.
-    let (event, _permit) = understand(peer, member, (known, extensions), queue, text, envelope)?;
+    let (event, _permit) = understand(peer, &sender, known, queue, text, envelope)?;
     let mut events = vec![event];
     sender.sign(peer, known, &mut events).await?;
     let answers = commit(peer, events, text.len()).await?;
@@ -156,14 +157,7 @@ async fn take_batch(
                 return Err((id, Refusal::new(403, why)));
             }
             let text = entry.message.get();
-            match understand(
-                peer,
-                sender.member,
-                (known, sender.extensions),
-                &entry.queue,
-                text,
-                envelope,
-            ) {
+            match understand(peer, sender, known, &entry.queue, text, envelope) {
                 Ok((event, permit)) => {
                     permits.extend(permit);
                     Ok((id, event))
@@ -227,6 +221,8 @@ struct Sender<'a> {
     extensions: bool,
     /// The registered peer; none in open mode.
     member: Option<&'a Member>,
+    /// The fingerprint of the certificate that it has shown.
+    certificate: Option<Box<str>>,
 }
 
 impl Sender<'_> {
@@ -286,8 +282,8 @@ impl Sender<'_> {
 /// What the message asks for, if it is something that this peer does.
 fn understand(
     peer: &Frestq,
-    member: Option<&Member>,
-    (sender, extensions): (Option<PeerId>, bool),
+    from: &Sender<'_>,
+    known: Option<PeerId>,
     queue: &str,
     text: &str,
     envelope: Envelope,
@@ -306,7 +302,8 @@ fn understand(
         ));
     }
     // A stranger's events are signed once there is something to sign.
-    let (stranger, sender) = (sender.is_none(), sender.unwrap_or(PeerId::SELF));
+    let (stranger, sender) = (known.is_none(), known.unwrap_or(PeerId::SELF));
+    let (member, extensions) = (from.member, from.extensions);
     let now = peer.0.clock.now();
     let mut row = InboxRow {
         key: InboxKey {
@@ -319,6 +316,10 @@ fn understand(
         task: envelope.task_id.clone(),
         data: Some(envelope.data.clone()),
         received_at: now,
+        evidence: peer.config().audits().then(|| Evidence {
+            certificate: from.certificate.clone(),
+            body: Sha256::digest(text.as_bytes()).into(),
+        }),
     };
     let mut permit = None;
     let missing = || Refusal::new(400, "field `task_id` is missing");

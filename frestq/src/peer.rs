@@ -181,7 +181,7 @@ impl Frestq {
                 return Ok(ended);
             }
             let next = self.0.signals.watchers.watch(id);
-            let task = self.task(id).await?;
+            let task = self.task(id).await?.unless_pruned()?;
             if task.status.is_terminal() {
                 return Ok(Ended {
                     status: task.status,
@@ -267,8 +267,8 @@ impl<T> TaskHandle<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Task`] with what it failed with, or [`Error::Json`] if the output is of another
-    /// shape than `T`.
+    /// [`Error::Task`] with what it failed with, [`Error::Json`] if the output is of another shape
+    /// than `T`, or [`Error::Pruned`] if it was waited for so late that nothing is left.
     pub async fn output(&self) -> Result<T>
     where
         T: DeserializeOwned,

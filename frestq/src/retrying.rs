@@ -20,7 +20,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// [`Error::UnknownTask`]; [`Error::Invalid`] with the reason why this task can't be retried.
+/// [`Error::UnknownTask`]; [`Error::Pruned`]; [`Error::Invalid`] with the reason why this task can't be retried.
 pub(crate) async fn copy(
     store: &Store,
     registry: &Registry,
@@ -29,6 +29,11 @@ pub(crate) async fn copy(
     now: Timestamp,
 ) -> Result<Vec<NewTask>> {
     let tree = store.stored(id).await?;
+    // Looked at after its rows: what is there now was there then.
+    let record = store.task(id).await?;
+    record
+        .ok_or_else(|| Error::UnknownTask(id.clone()))?
+        .unless_pruned()?;
     let root = tree
         .iter()
         .find(|task| task.state.id == *id)

@@ -8,8 +8,8 @@ use tokio::{
 };
 
 use crate::{
-    decisions, engine::Event, error::Result, model::NodeId, peer::Frestq, signals::WakeReason,
-    store::Wake, vital::vital, worker,
+    decisions, engine::Event, error::Result, model::NodeId, peer::Frestq, pruning,
+    signals::WakeReason, store::Wake, vital::vital, worker,
 };
 
 /// A lease lasts several of these.
@@ -28,7 +28,8 @@ pub(crate) fn start(peer: Frestq, node: NodeId) -> JoinHandle<()> {
             keep_time(&peer),
             keep_alive(&peer, node),
             listen(&peer),
-            decisions::answer(&peer)
+            decisions::answer(&peer),
+            pruning::tend(&peer)
         );
     }))
 }

@@ -17,6 +17,7 @@ use std::{
 use futures_util::future::join_all;
 use serde_json::json;
 
+use crate::audit;
 use crate::harness::{Database, Peer, Store, text, until};
 
 const POSTERS: usize = 16;
@@ -66,7 +67,7 @@ async fn campaign(store: Store, b: Vec<Peer>) {
     let kills: usize = setting("FRESTQ_TEST_KILLS").unwrap_or(20);
     let mut luck = fastrand::Rng::with_seed(seed);
 
-    let a = Peer::start(&store, "a").await;
+    let a = Peer::start_with(&store, "a", &[audit::ON]).await;
     watch_endings(&store, &a.database).await;
     watch_endings(&store, &b[0].database).await;
     let (order_url, http, to) = (a.view("/send"), a.http.clone(), b[0].url.clone());
@@ -164,6 +165,10 @@ async fn campaign(store: Store, b: Vec<Peer>) {
         let endings = map(database, "SELECT task, status FROM endings").await;
         assert_eq!(endings.len(), input.len());
     }
+    // Each message that was accepted is in a chain, and each chain whole, whatever it was killed over.
+    for peer in &peers {
+        audit::sound(peer).await;
+    }
     let _ = writeln!(
         std::io::stderr(),
         "crash campaign: {total} acknowledged and {} more tasks, {kills} kills",
@@ -173,7 +178,7 @@ async fn campaign(store: Store, b: Vec<Peer>) {
 
 on_each_store! {
     async fn nothing_acknowledged_is_lost_and_nothing_happens_twice(store) {
-        let b = Peer::start(&store, "b").await;
+        let b = Peer::start_with(&store, "b", &[audit::ON]).await;
         campaign(store, vec![b]).await;
     }
 }
@@ -181,7 +186,7 @@ on_each_store! {
 #[tokio::test(flavor = "multi_thread")]
 async fn nor_is_it_with_several_processes_on_one_database() {
     if let Some(store) = Store::postgres() {
-        let b = crate::processes::pair(&store, &[]).await;
+        let b = crate::processes::pair(&store, &[audit::ON]).await;
         campaign(store, b.into()).await;
     }
 }

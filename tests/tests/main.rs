@@ -7,6 +7,7 @@
 #[macro_use]
 mod harness;
 
+mod audit;
 mod bad_input;
 mod crash;
 mod dedupe;
@@ -21,6 +22,7 @@ mod options;
 mod pressure;
 mod processes;
 mod proxy;
+mod pruning;
 mod synchronized;
 mod tls;
 mod trees;

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
+use crate::audit;
 use crate::harness::{
     Answer, HELLOSSL_A, HELLOSSL_B, Peer, Store, eventually, id, message, text, until, update,
 };
@@ -116,6 +117,28 @@ on_each_store! {
         assert_eq!(answer["output"], "hello ada!");
         let line = peer_line(&a, "b");
         assert_eq!((&line["breaker"], &line["backlog"]), (&json!("closed"), &json!(0)));
+    }
+
+    async fn the_certificate_of_whoever_asked_is_recorded(store) {
+        let ((mut a, a_pin), (mut b, b_pin)) = (secured(&store, "a").await, secured(&store, "b").await);
+        register(&mut a, "b", &b.url, &[&b_pin], &[]);
+        register(&mut b, "a", &a.url, &[&a_pin], &["*"]);
+        a.run().await;
+        b.run().await;
+        let task = a.send(&b.url, "work", "echo", json!(1)).await;
+        assert_eq!(a.output(&task).await, 1);
+        // Whoever is refused leaves no row.
+        let refused = post(&b, &b.http, "work", &message(&a.url, "echo", json!(1))).await;
+        assert_eq!(refused.status, 403);
+        let [asked] = &audit::rows(&b)[..] else { panic!("{:?}", audit::rows(&b)) };
+        assert_eq!((text(asked, "certificate"), text(asked, "peer")), (&*a_pin, &*a.url));
+        assert_eq!((text(asked, "action"), text(asked, "task_id")), ("echo", &*task));
+        for answered in audit::rows(&a) {
+            assert_eq!((text(&answered, "certificate"), text(&answered, "peer")), (&*b_pin, &*b.url));
+            assert_eq!(text(&answered, "action"), "frestq.update_task");
+        }
+        audit::sound(&a).await;
+        audit::sound(&b).await;
     }
 
     async fn the_example_says_hello_with_the_certificates_it_made(store) {

@@ -68,7 +68,9 @@ CREATE TABLE tasks (
     progress    TEXT,
     -- no two open tasks have the same
     unique_key  TEXT COLLATE "C",
-    output      TEXT
+    output      TEXT,
+    -- since when nothing is left of it but that it was
+    pruned_at   BIGINT
 );
 
 -- waiting for a slot
@@ -78,6 +80,8 @@ CREATE UNIQUE INDEX tasks_unique ON tasks (unique_key) WHERE status < 10 AND uni
 CREATE INDEX tasks_waking ON tasks (wake_at) WHERE wake_at IS NOT NULL;
 CREATE INDEX tasks_family ON tasks (parent, ord) WHERE parent IS NOT NULL;
 CREATE INDEX tasks_owned ON tasks (owner) WHERE owner IS NOT NULL;
+-- roots, by the time from which on they may be pruned
+CREATE INDEX tasks_ended ON tasks (modified_at, seq) WHERE status >= 10 AND parent IS NULL AND pruned_at IS NULL;
 CREATE INDEX tasks_expiring ON tasks (expires_at) WHERE status < 10 AND expires_at IS NOT NULL;
 
 CREATE TABLE inbox (
@@ -114,6 +118,30 @@ CREATE TABLE outbox (
 );
 
 CREATE INDEX outbox_pending ON outbox (peer, seq) WHERE state = 0;
+
+-- Who asked for what, and what was answered: chains of rows, one for each process's name. See `audit`.
+CREATE TABLE audit (
+    chain       TEXT   COLLATE "C" NOT NULL,
+    seq         BIGINT NOT NULL,
+    at          BIGINT NOT NULL,
+    peer        TEXT   COLLATE "C" NOT NULL,
+    certificate TEXT   COLLATE "C",
+    queue       TEXT   COLLATE "C" NOT NULL,
+    action      TEXT   COLLATE "C" NOT NULL,
+    message     TEXT   COLLATE "C",
+    task        TEXT   COLLATE "C",
+    body        BYTEA  NOT NULL,
+    answer      TEXT   COLLATE "C" NOT NULL,
+    hash        BYTEA  NOT NULL,
+    PRIMARY KEY (chain, seq)
+);
+
+-- How far each chain goes, so that rows which are missing at its end show too.
+CREATE TABLE audit_heads (
+    chain TEXT   COLLATE "C" NOT NULL PRIMARY KEY,
+    seq   BIGINT NOT NULL,
+    hash  BYTEA  NOT NULL
+);
 
 -- What the command line asks a serving process for; the asker removes the row once it is answered.
 CREATE TABLE requests (

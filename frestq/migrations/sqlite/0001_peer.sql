@@ -61,7 +61,9 @@ CREATE TABLE tasks (
     progress    TEXT,
     -- no two open tasks have the same
     unique_key  TEXT,
-    output      TEXT
+    output      TEXT,
+    -- since when nothing is left of it but that it was
+    pruned_at   INTEGER
 ) STRICT;
 
 -- waiting for a slot
@@ -71,6 +73,8 @@ CREATE UNIQUE INDEX tasks_unique ON tasks (unique_key) WHERE status < 10 AND uni
 CREATE INDEX tasks_waking ON tasks (wake_at) WHERE wake_at IS NOT NULL;
 CREATE INDEX tasks_family ON tasks (parent, ord) WHERE parent IS NOT NULL;
 CREATE INDEX tasks_owned ON tasks (owner) WHERE owner IS NOT NULL;
+-- roots, by the time from which on they may be pruned
+CREATE INDEX tasks_ended ON tasks (modified_at) WHERE status >= 10 AND parent IS NULL AND pruned_at IS NULL;
 CREATE INDEX tasks_expiring ON tasks (expires_at) WHERE status < 10 AND expires_at IS NOT NULL;
 
 CREATE TABLE inbox (
@@ -107,6 +111,30 @@ CREATE TABLE outbox (
 ) STRICT;
 
 CREATE INDEX outbox_pending ON outbox (peer, seq) WHERE state = 0;
+
+-- Who asked for what, and what was answered: chains of rows, one for each process's name. See `audit`.
+CREATE TABLE audit (
+    chain       TEXT    NOT NULL,
+    seq         INTEGER NOT NULL,
+    at          INTEGER NOT NULL,
+    peer        TEXT    NOT NULL,
+    certificate TEXT,
+    queue       TEXT    NOT NULL,
+    action      TEXT    NOT NULL,
+    message     TEXT,
+    task        TEXT,
+    body        BLOB    NOT NULL,
+    answer      TEXT    NOT NULL,
+    hash        BLOB    NOT NULL,
+    PRIMARY KEY (chain, seq)
+) STRICT, WITHOUT ROWID;
+
+-- How far each chain goes, so that rows which are missing at its end show too.
+CREATE TABLE audit_heads (
+    chain TEXT    NOT NULL PRIMARY KEY,
+    seq   INTEGER NOT NULL,
+    hash  BLOB    NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- What the command line asks the serving process for; the asker removes the row once it is answered.
 CREATE TABLE requests (

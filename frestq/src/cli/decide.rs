@@ -1,4 +1,4 @@
-//! `--cancel`, `--finish`, `--deny` and `--retry`: what a person decides.
+//! `--cancel`, `--finish`, `--deny`, `--retry` and `--prune`: what a person decides.
 //!
 //! The process that serves carries it out, and without one we do.
 
@@ -27,13 +27,16 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How often we look whether the one we asked is still there.
 const STILL_THERE: Duration = Duration::from_secs(1);
 
-/// What the flags ask for, of the task that begins with this id. A wrong argument is a matter of usage.
-pub(super) fn wanted(flags: &Flags) -> Result<Option<(&str, Decision)>, Stop> {
+/// What the flags ask for, of the task that begins with this id if it is about one. A wrong argument is a matter of usage.
+pub(super) fn wanted(flags: &Flags) -> Result<Option<(Option<&str>, Decision)>, Stop> {
+    if let Some(age) = flags.prune {
+        return Ok(Some((None, Decision::Prune(age))));
+    }
     if let Some(id) = &flags.cancel {
-        return Ok(Some((id, Decision::Cancel)));
+        return Ok(Some((Some(id), Decision::Cancel)));
     }
     if let Some(id) = &flags.retry {
-        return Ok(Some((id, Decision::Retry(TaskId::generate()))));
+        return Ok(Some((Some(id), Decision::Retry(TaskId::generate()))));
     }
     if let [id, json] = &flags.finish[..] {
         let output = RawValue::from_string(json.clone()).map_err(|why| {
@@ -41,10 +44,10 @@ pub(super) fn wanted(flags: &Flags) -> Result<Option<(&str, Decision)>, Stop> {
                 "the output is not JSON: {why}; a text needs quotes of its own: '\"approved\"'"
             ))
         })?;
-        return Ok(Some((checked(id)?, Decision::Finish(output))));
+        return Ok(Some((Some(checked(id)?), Decision::Finish(output))));
     }
     if let [id, reason] = &flags.deny[..] {
-        return Ok(Some((checked(id)?, Decision::Deny(reason.clone()))));
+        return Ok(Some((Some(checked(id)?), Decision::Deny(reason.clone()))));
     }
     Ok(None)
 }
@@ -62,13 +65,13 @@ fn wrong(why: String) -> Stop {
 /// Has the decision carried out, and says in one line what was done.
 pub(super) async fn run(
     config: &Config,
-    id: &str,
+    id: Option<&str>,
     decision: Decision,
     out: &mut dyn Write,
 ) -> Result<(), Stop> {
     let mut store = Store::open(&config.database(), Purpose::Look).await?;
-    let task = match find::task(&store, id).await {
-        Ok(task) => task.id,
+    let task = match named(&store, id).await {
+        Ok(task) => task,
         Err(error) => {
             store.close().await;
             return Err(error.into());
@@ -94,6 +97,14 @@ pub(super) async fn run(
     output::line(out, &output::one_line(&done?))
 }
 
+/// The task that the decision is about, if it is about one.
+async fn named(store: &Store, id: Option<&str>) -> Result<TaskId> {
+    match id {
+        Some(id) => Ok(find::task(store, id).await?.unless_pruned()?.id),
+        None => Ok(TaskId::from("")),
+    }
+}
+
 /// What came of asking.
 enum Outcome {
     /// This was done.
@@ -111,7 +122,7 @@ async fn decide(store: &mut Store, task: &TaskId, decision: &Decision) -> Result
         return Ok(Outcome::UpToUs { begun: false });
     }
     let (kind, argument) = decision.parts();
-    let request = store.ask(kind, task, argument).await?;
+    let request = store.ask(kind, task, &argument).await?;
     let until = Instant::now() + PATIENCE;
     let mut look_again = Instant::now() + STILL_THERE;
     loop {
@@ -131,7 +142,10 @@ async fn decide(store: &mut Store, task: &TaskId, decision: &Decision) -> Result
                 return Ok(Outcome::UpToUs { begun });
             }
         }
-        if Instant::now() >= until {
+        // What there is to prune takes as long as it takes.
+        let works = matches!(decision, Decision::Prune(_))
+            && store.request_stage(request).await? == Stage::Taken;
+        if Instant::now() >= until && !works {
             let nothing = store.withdraw_request(request).await?;
             return Err(Error::Invalid(match nothing {
                 true => format!(

@@ -1,8 +1,9 @@
 //! The flags, spelled like those of the original.
 
-use std::{ffi::OsString, net::SocketAddr};
+use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
 use clap::{ArgGroup, Parser};
+use humantime_serde::re::humantime::parse_duration;
 
 use crate::logging::LogLevel;
 
@@ -15,11 +16,11 @@ const LIMIT: u32 = 20;
 #[command(
     version,
     disable_help_subcommand = true,
-    group(ArgGroup::new("what").args(["createdb", "tasks", "messages", "show_task", "show_message", "show_external", "tree", "watch", "check", "cancel", "finish", "deny", "retry", "peers", "new_certificate"])),
-    group(ArgGroup::new("listing").args(["tasks", "messages"])),
+    group(ArgGroup::new("what").args(["createdb", "tasks", "messages", "audit", "verify_audit", "show_task", "show_message", "show_external", "tree", "watch", "check", "cancel", "finish", "deny", "retry", "prune", "peers", "new_certificate"])),
+    group(ArgGroup::new("listing").args(["tasks", "messages", "audit"])),
     // A group of one, since a flag that conflicts with `tree` would lift a requirement of itself.
     group(ArgGroup::new("drawing").args(["tree"])),
-    group(ArgGroup::new("reading").args(["tasks", "messages", "show_task", "show_message", "show_external", "tree", "watch", "check", "peers"])),
+    group(ArgGroup::new("reading").args(["tasks", "messages", "audit", "show_task", "show_message", "show_external", "tree", "watch", "check", "peers"])),
     after_help = "Ids may be cut short as long as they stay unique. Every key of frestq.toml can also be set in the \
         environment, as FRESTQ_ and its name in capitals; --check shows what is in effect."
 )]
@@ -33,6 +34,13 @@ pub(super) struct Flags {
     /// List messages, newest first
     #[arg(long)]
     pub(super) messages: bool,
+    /// List who asked for what, and what was answered, newest first
+    #[arg(long)]
+    pub(super) audit: bool,
+    /// Check that no row of the audit was changed, removed or moved, and print the head of each chain; exits with 1 on
+    /// any fault. With heads that were printed earlier: that they are still in it
+    #[arg(long, value_name = "CHAIN:SEQ:HASH", num_args = 0..)]
+    pub(super) verify_audit: Option<Vec<String>>,
     /// Only rows with these fields, such as status=error; a value that ends in * is a prefix
     #[arg(long, value_name = "KEY=VALUE", num_args = 1.., requires = "listing")]
     pub(super) filters: Vec<String>,
@@ -66,6 +74,9 @@ pub(super) struct Flags {
     /// Send a task that failed once more, as a new one
     #[arg(long, value_name = "ID", value_parser = id)]
     pub(super) retry: Option<String>,
+    /// Remove tasks that ended longer ago than AGE, such as 30d, with their messages
+    #[arg(long, value_name = "AGE", value_parser = parse_duration)]
+    pub(super) prune: Option<Duration>,
     /// Follow a task until it ends; exits with 0 if it finished and with 1 if it did not
     #[arg(long, value_name = "ID", value_parser = id)]
     pub(super) watch: Option<String>,
@@ -107,7 +118,12 @@ impl Flags {
 
     /// Whether no flag asks for anything else.
     pub(super) fn serves(&self) -> bool {
-        let reads = self.tasks || self.messages || self.check || self.peers;
+        let reads = self.tasks
+            || self.messages
+            || self.audit
+            || self.verify_audit.is_some()
+            || self.check
+            || self.peers;
         let ids = [
             &self.show_task,
             &self.show_message,
@@ -118,7 +134,7 @@ impl Flags {
             &self.retry,
             &self.new_certificate,
         ];
-        let decides = !self.finish.is_empty() || !self.deny.is_empty();
+        let decides = !self.finish.is_empty() || !self.deny.is_empty() || self.prune.is_some();
         !reads && !self.createdb && !decides && ids.iter().all(|id| id.is_none())
     }
 

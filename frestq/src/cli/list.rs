@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::{MessageRecord, TaskRecord},
-    store::{Filters, MESSAGE_FIELDS, Store, TASK_FIELDS},
+    store::{AUDIT_FIELDS, Filters, MESSAGE_FIELDS, Store, TASK_FIELDS},
 };
 
 const TASK_COLUMNS: &[Column] = &[
@@ -41,9 +41,10 @@ const MESSAGE_COLUMNS: &[Column] = &[
 
 /// The conditions of a listing. Wrong ones are a matter of usage, found before the database is opened.
 pub(super) fn filters(flags: &Flags) -> Result<Filters, Stop> {
-    let fields = match flags.messages {
-        true => MESSAGE_FIELDS,
-        false => TASK_FIELDS,
+    let fields = match (flags.messages, flags.audit) {
+        (true, _) => MESSAGE_FIELDS,
+        (_, true) => AUDIT_FIELDS,
+        _ => TASK_FIELDS,
     };
     Filters::new(fields, &flags.filters).map_err(|error| Stop::Usage(Box::new(error)))
 }
@@ -54,7 +55,8 @@ pub(super) async fn tasks(
     width: Option<u16>,
     out: &mut dyn Write,
 ) -> Result<(), Stop> {
-    let tasks = store.tasks(&filters(flags)?, flags.limit()).await?;
+    let filters = filters(flags)?.unless_pruned();
+    let tasks = store.tasks(&filters, flags.limit()).await?;
     if flags.json {
         return output::pretty(out, &tasks);
     }
@@ -138,6 +140,6 @@ fn message_row(message: &MessageRecord, length: usize) -> Vec<String> {
 }
 
 /// To the second, in UTC.
-fn moment(at: Timestamp) -> String {
+pub(super) fn moment(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }

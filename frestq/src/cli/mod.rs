@@ -3,6 +3,7 @@
 //! Everything but serving and `--createdb` works whether the peer is up or down: what only reads does
 //! so beside it, and what a person decides goes by the process that serves, if there is one.
 
+mod audit;
 mod certificate;
 mod check;
 mod decide;
@@ -151,6 +152,7 @@ async fn run(
         return Ok(if sound { 0 } else { 1 });
     }
     list::filters(flags)?;
+    audit::anchors(flags)?;
     let decision = decide::wanted(flags)?;
     let config = loaded.into_config()?;
     if let Some((id, decision)) = decision {
@@ -183,6 +185,11 @@ async fn read(
         list::tasks(store, flags, width, out).await?;
     } else if flags.messages {
         list::messages(store, flags, width, out).await?;
+    } else if flags.audit {
+        audit::list(store, flags, width, out).await?;
+    } else if flags.verify_audit.is_some() {
+        let sound = audit::verify(store, flags, out).await?;
+        return Ok(if sound { 0 } else { 1 });
     } else if let Some(id) = &flags.show_task {
         show::task(store, id, flags.json, out).await?;
     } else if let Some(id) = &flags.show_message {

@@ -69,7 +69,7 @@ pub(super) async fn follow(
     screen: Option<Screen>,
     out: &mut dyn Write,
 ) -> Result<Status, Stop> {
-    let mut task = find::task(store, id).await?;
+    let mut task = find::task(store, id).await?.unless_pruned()?;
     if let Some(screen) = screen {
         return draw(store, &task, screen, out).await;
     }

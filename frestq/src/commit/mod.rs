@@ -5,7 +5,9 @@
 //! everything in one transaction, and only then answers and signals.
 
 mod freezing;
+mod pruning;
 mod recent;
+mod recording;
 mod slots;
 mod story;
 mod submit;
@@ -28,9 +30,10 @@ use crate::{
     vital::vital,
 };
 pub(crate) use recent::Recent;
+pub(crate) use recording::Chain;
 pub(crate) use slots::Slots;
 pub(crate) use submit::Commits;
-use submit::{Command, Submission};
+use submit::{Command, Prune, Submission};
 
 /// The most events in one transaction.
 const MOST_EVENTS: usize = 1024;
@@ -96,6 +99,10 @@ pub(crate) struct Committer {
     pub(crate) reservation_timeout: Duration,
     pub(crate) log_payloads: bool,
     pub(crate) doubt: Doubt,
+    /// What is to be removed after this batch.
+    pub(crate) pruning: Option<Prune>,
+    /// Where what was asked for is recorded, if it is.
+    pub(crate) audit: Option<Chain>,
     /// Another process may have started a task that holds a slot here.
     pub(crate) look_at_held: bool,
     pub(crate) recent: Recent,
@@ -144,6 +151,10 @@ impl Committer {
             }
             if !batch.is_empty() || self.slots.wants_to_claim() {
                 self.commit_all(batch).await;
+            }
+            if let Some((step, entry, reply)) = self.pruning.take() {
+                // Who has stopped waiting finds the next time what is left.
+                let _ = reply.send(self.prune(&step, entry.as_ref()).await);
             }
         }
     }
@@ -194,6 +205,10 @@ impl Committer {
                 Command::Look(queue) => {
                     self.slots.look(&queue);
                     self.look_at_held = self.slots.holds_any();
+                }
+                Command::Prune(step, entry, reply) => {
+                    self.pruning = Some((step, entry, reply));
+                    return true;
                 }
                 Command::StopClaiming => {
                     self.slots.stop();
@@ -281,21 +296,28 @@ impl Committer {
         for race in 1.. {
             match self.transaction(batch, expect_new).await {
                 Ok(done) => return Ok(done),
-                Err(error) => {
+                Err(error) if expect_new && crate::store::was_there(&error) => {
                     self.writer.rollback().await?;
-                    if expect_new && crate::store::was_there(&error) {
-                        expect_new = false;
-                        self.recent.be_careful();
-                        continue;
-                    }
+                    expect_new = false;
+                    self.recent.be_careful();
+                }
+                Err(error) => {
                     self.recent.forget();
-                    if race >= MOST_RACES || !crate::store::is_transient(&error) {
-                        return Err(error);
-                    }
+                    self.undo(error, race).await?;
                 }
             }
         }
         unreachable!("the loop ends by returning")
+    }
+
+    /// Undoes a transaction that failed; an error, unless it is worth another try.
+    async fn undo(&mut self, error: Error, race: usize) -> Result<()> {
+        self.forget_head();
+        self.writer.rollback().await?;
+        match race >= MOST_RACES || !crate::store::is_transient(&error) {
+            true => Err(error),
+            false => Ok(()),
+        }
     }
 }
 

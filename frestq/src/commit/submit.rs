@@ -6,9 +6,11 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::MOST_KIBIBYTES;
 use crate::{
+    audit::Entry,
     engine::{Answer, Event},
     error::{Error, Result},
     model::TaskId,
+    store::{Pruned, Step},
 };
 
 /// Events that go into one transaction together, if they fit.
@@ -16,13 +18,20 @@ pub(super) struct Submission {
     pub(super) events: Vec<Event>,
     /// Nobody waits for it: it may linger until others come.
     pub(super) patient: bool,
+    /// For the audit, if all of them are accepted: whose decision they are.
+    pub(super) entry: Option<Entry>,
     pub(super) reply: oneshot::Sender<Result<Vec<Answer>>>,
 }
+
+/// What to remove, what to record of it if anything goes, and who waits for it.
+pub(crate) type Prune = (Step, Option<Entry>, oneshot::Sender<Result<Pruned>>);
 
 pub(super) enum Command {
     Submit(Submission),
     /// Tasks of the queue may be waiting (another process stored them, or a delay is over).
     Look(Box<str>),
+    /// Remove what is old.
+    Prune(Step, Option<Entry>, oneshot::Sender<Result<Pruned>>),
     /// Hand out no more slots.
     StopClaiming,
     /// Finish what was submitted and end; dropped at the end.
@@ -40,12 +49,21 @@ pub(crate) struct Commits {
 impl Commits {
     /// Waits for the transaction that holds the effects of these events.
     pub(crate) async fn submit(&self, events: Vec<Event>) -> Result<Vec<Answer>> {
-        self.enter(events, false).await
+        self.enter(events, false, None).await
     }
 
     /// Like [`submit`](Self::submit), for events that nobody waits for.
     pub(crate) async fn submit_patiently(&self, events: Vec<Event>) -> Result<Vec<Answer>> {
-        self.enter(events, true).await
+        self.enter(events, true, None).await
+    }
+
+    /// Like [`submit`](Self::submit), for what a person has decided: recorded if all of it is accepted.
+    pub(crate) async fn submit_recorded(
+        &self,
+        events: Vec<Event>,
+        entry: Entry,
+    ) -> Result<Vec<Answer>> {
+        self.enter(events, false, Some(entry)).await
     }
 
     /// Like [`submit`](Self::submit), unless too much is waiting already.
@@ -66,16 +84,23 @@ impl Commits {
         permit.send(Command::Submit(Submission {
             events,
             patient: false,
+            entry: None,
             reply,
         }));
         answers.await.unwrap_or(Err(Error::Stopping))
     }
 
-    async fn enter(&self, events: Vec<Event>, patient: bool) -> Result<Vec<Answer>> {
+    async fn enter(
+        &self,
+        events: Vec<Event>,
+        patient: bool,
+        entry: Option<Entry>,
+    ) -> Result<Vec<Answer>> {
         let (reply, answers) = oneshot::channel();
         let command = Command::Submit(Submission {
             events,
             patient,
+            entry,
             reply,
         });
         self.sender
@@ -87,12 +112,26 @@ impl Commits {
 
     /// Submits a decision about one task, which may be impossible by now.
     pub(crate) async fn decide(&self, id: &TaskId, event: Event) -> Result<()> {
-        let answer = self.submit(vec![event]).await?.pop();
-        match answer {
-            Some(Answer::UnknownTask) => Err(Error::UnknownTask(id.clone())),
-            Some(Answer::Conflict(why)) => Err(Error::Invalid(why)),
-            _ => Ok(()),
-        }
+        let answers = self.submit(vec![event]).await?;
+        judge(id, answers)
+    }
+
+    /// Like [`decide`](Self::decide), recorded.
+    pub(crate) async fn decide_recorded(
+        &self,
+        id: &TaskId,
+        event: Event,
+        entry: Entry,
+    ) -> Result<()> {
+        let answers = self.submit_recorded(vec![event], entry).await?;
+        judge(id, answers)
+    }
+
+    /// Removes what is old, in a transaction of its own; `entry` is recorded if anything goes.
+    pub(crate) async fn prune(&self, step: Step, entry: Option<Entry>) -> Result<Pruned> {
+        let (reply, pruned) = oneshot::channel();
+        self.command(Command::Prune(step, entry, reply)).await;
+        pruned.await.unwrap_or(Err(Error::Stopping))
     }
 
     pub(crate) async fn look(&self, queue: impl Into<Box<str>>) {
@@ -113,5 +152,14 @@ impl Commits {
     async fn command(&self, command: Command) {
         // A closed committer has nothing left to be told.
         let _ = self.sender.send(command).await;
+    }
+}
+
+/// What a decision about one task came to.
+fn judge(id: &TaskId, answers: Vec<Answer>) -> Result<()> {
+    match answers.into_iter().next_back() {
+        Some(Answer::UnknownTask) => Err(Error::UnknownTask(id.clone())),
+        Some(Answer::Conflict(why)) => Err(Error::Invalid(why)),
+        _ => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Claimed, Committer, Done, Slots, Submission};
+use super::{Claimed, Committer, Done, Slots, Submission, recording::recorded};
 use crate::{
     engine::{self, Answer, Changes, Event, Missing, Turn, Verdict, Wanted, World},
     error::{Result, TaskError},
@@ -114,13 +114,18 @@ impl Committer {
         let mut claimed = self.claim_fresh(&mut slots, &mut world, &changes, now);
         claimed.extend(resumed);
         let mut outbox = self.freeze(&changes, now).await?;
-        self.writer.save(&writes(&world, &changes, &outbox)).await?;
+        let links = self.links(batch, &answers, &changes).await?;
+        let mut writes = writes(&world, &changes, &outbox);
+        writes.recorded = recorded(self.audit.as_ref(), &links);
+        self.writer.save(&writes).await?;
+        drop(writes);
         self.claim_waiting(&mut slots, &mut claimed, now).await?;
         let committed = self.writer.commit().await;
         // What can't be stored because it is there already was not committed, for certain.
         let unsure = |error| !crate::store::was_there(error);
         self.doubt.open |= committed.as_ref().is_err_and(unsure);
         let places: HashMap<MessageId, i64> = committed?.into_iter().collect();
+        self.advance(&links);
         for row in &mut outbox {
             row.seq = places.get(&row.message).copied().unwrap_or_default();
         }
@@ -417,6 +422,7 @@ fn writes<'a>(world: &'a World, changes: &'a Changes, outgoing: &'a [OutboxRow])
             .filter_map(|id| Some((state(id)?, changes.outputs.get(id))))
             .collect(),
         payloads: payloads(changes),
+        recorded: None,
         accepted: &changes.accepted,
         outgoing,
         settled: changes

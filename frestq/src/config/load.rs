@@ -150,6 +150,7 @@ impl Loaded {
             }
             "bind" => Some((self.config.bind().to_string(), Source::Follows("port"))),
             "database" => Some((self.config.database(), Source::Follows("the binary's name"))),
+            "audit" => Some((self.config.audits().to_string(), Source::Follows("tls"))),
             _ => None,
         }
     }

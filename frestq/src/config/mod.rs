@@ -55,6 +55,11 @@ pub struct Config {
     pub handler_threads: usize,
     /// Whether payloads are written to the log; not by default.
     pub log_payloads: bool,
+    /// Whether a chained record is kept of who asked for what (`--audit`); by default where there is `[tls]`.
+    pub audit: Option<bool>,
+    /// For how long tasks that have ended are kept, with their messages; for ever by default.
+    #[serde(with = "humantime_serde")]
+    pub retention: Option<Duration>,
     /// How long a task of a synchronized group holds what it has reserved; 60 s by default. A round of
     /// a group lasts half as long.
     #[serde(with = "humantime_serde")]
@@ -141,6 +146,8 @@ impl Default for Config {
             threads: 1,
             handler_threads: std::thread::available_parallelism().map_or(4, |n| n.get().max(4)),
             log_payloads: false,
+            audit: None,
+            retention: None,
             reservation_timeout: Duration::from_secs(60),
             shutdown_timeout: Duration::from_secs(30),
             queues: BTreeMap::new(),
@@ -228,6 +235,11 @@ impl Config {
     /// The name of this process among those of the same peer.
     pub(crate) fn node_name(&self) -> String {
         self.node.clone().unwrap_or_else(|| self.bind().to_string())
+    }
+
+    /// Whether there is an audit.
+    pub(crate) fn audits(&self) -> bool {
+        self.audit.unwrap_or_else(|| !self.is_open())
     }
 
     /// How many tasks of `queue` run at the same time.

@@ -19,6 +19,8 @@ use crate::{
 pub(crate) struct Guest {
     /// The registered peer; none in open mode, where nobody has an identity.
     pub(super) member: Option<Arc<Member>>,
+    /// What it has shown; none in open mode.
+    pub(super) certificate: Option<Fingerprint>,
     /// Counts the request until it is answered.
     _counted: Option<Counted<String>>,
 }
@@ -49,15 +51,15 @@ pub(crate) fn identify(
     let Some(standing) = peer.0.trust.standing() else {
         return Ok(Guest {
             member: None,
+            certificate: None,
             _counted: None,
         });
     };
-    let member = match certificate {
-        None => return refuse(Cause::NoCertificate, stranger()),
-        Some(pin) => match standing.members.by_pin(&pin) {
-            None => return refuse(Cause::UnknownCertificate(pin), stranger()),
-            Some(member) => member.clone(),
-        },
+    let Some(pin) = certificate else {
+        return refuse(Cause::NoCertificate, stranger());
+    };
+    let Some(member) = standing.members.by_pin(&pin).cloned() else {
+        return refuse(Cause::UnknownCertificate(pin), stranger());
     };
     let counted = match caller.crowded {
         true => None,
@@ -70,6 +72,7 @@ pub(crate) fn identify(
     }
     Ok(Guest {
         member: Some(member),
+        certificate,
         _counted: counted,
     })
 }

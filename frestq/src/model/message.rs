@@ -24,6 +24,17 @@ pub(crate) struct InboxRow {
     /// `None` where the message carries a task: it is that task's input.
     pub(crate) data: Option<Json>,
     pub(crate) received_at: Timestamp,
+    /// What the audit keeps of it beside; none where there is no audit.
+    pub(crate) evidence: Option<Evidence>,
+}
+
+/// Where a message came from, and what exactly it was.
+#[derive(Clone, Debug)]
+pub(crate) struct Evidence {
+    /// The fingerprint of the certificate that its connection has shown.
+    pub(crate) certificate: Option<Box<str>>,
+    /// SHA-256 of the body.
+    pub(crate) body: [u8; 32],
 }
 
 /// A message that a decision causes; it becomes an [`OutboxRow`] when its bytes are frozen.

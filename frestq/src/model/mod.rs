@@ -11,7 +11,7 @@ pub use ids::{MessageId, PeerUrl, TaskId};
 pub(crate) use ids::{NodeId, PeerId};
 pub use json::Json;
 pub(crate) use json::{null, to_json};
-pub(crate) use message::{Data, InboxKey, InboxRow, OutboxRow, Outgoing};
+pub(crate) use message::{Data, Evidence, InboxKey, InboxRow, OutboxRow, Outgoing};
 pub use message::{Direction, MessageRecord};
 pub use options::ActionOptions;
 pub use status::{Status, TaskKind};

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Json, NodeId, PeerId, PeerUrl, Status, TaskId, TaskKind};
+use crate::error::{Error, Result};
 
 /// Which side of a task this peer is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -240,4 +241,17 @@ pub struct TaskRecord {
     pub attempt: i64,
     pub failures: i64,
     pub run_date: Option<Timestamp>,
+    /// Since when nothing is left of the task but that it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pruned_date: Option<Timestamp>,
+}
+
+impl TaskRecord {
+    /// The record, unless it is what pruning has left of it.
+    pub(crate) fn unless_pruned(self) -> Result<Self> {
+        match self.pruned_date {
+            Some(at) => Err(Error::Pruned { id: self.id, at }),
+            None => Ok(self),
+        }
+    }
 }

@@ -69,6 +69,18 @@ pub(crate) const MESSAGE_FIELDS: &[Field] = &[
     ("output_status", "m.answer", Value::Number),
 ];
 
+/// What a row of the audit can be filtered by.
+pub(crate) const AUDIT_FIELDS: &[Field] = &[
+    ("chain", "a.chain", Value::Text),
+    ("peer", "a.peer", Value::Text),
+    ("certificate", "a.certificate", Value::Text),
+    ("queue_name", "a.queue", Value::Text),
+    ("action", "a.action", Value::Text),
+    ("message_id", "a.message", Value::Text),
+    ("task_id", "a.task", Value::Text),
+    ("answer", "a.answer", Value::Text),
+];
+
 /// One condition.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Filter {
@@ -106,6 +118,15 @@ impl Filters {
             sql,
             value: value.to_owned(),
         }])
+    }
+
+    /// Only tasks of which more is left than that they were.
+    pub(crate) fn unless_pruned(mut self) -> Self {
+        self.0.push(Filter::Number {
+            sql: "CASE WHEN t.pruned_at IS NULL THEN 0 ELSE 1 END",
+            value: 0,
+        });
+        self
     }
 
     /// Reads `key=value` arguments against the fields there are.

@@ -7,8 +7,10 @@
 //! What both databases are asked in the same words is in `read`, what they answer in `rows`; the rest,
 //! where each has its own best way, in a module of its own.
 
+mod audit;
 mod filter;
 mod postgres;
+mod pruning;
 mod read;
 mod requests;
 mod rows;
@@ -16,9 +18,10 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use pruning::{Page, Place, Pruned, Step};
 pub(crate) use requests::{Request, Stage};
 
-pub(crate) use filter::{Filter, Filters, MESSAGE_FIELDS, TASK_FIELDS};
+pub(crate) use filter::{AUDIT_FIELDS, Filter, Filters, MESSAGE_FIELDS, TASK_FIELDS};
 
 use std::time::Duration;
 
@@ -26,6 +29,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::{
+    audit::{Head, Link},
     error::{Error, Result},
     model::{
         InboxKey, InboxRow, Json, MessageId, NewTask, NodeId, OutboxRow, PeerId, PeerUrl, TaskId,
@@ -129,6 +133,14 @@ pub(crate) struct Writes<'a> {
     pub(crate) outgoing: &'a [OutboxRow],
     pub(crate) settled: Vec<Settled<'a>>,
     pub(crate) payloads: Vec<NewPayload<'a>>,
+    pub(crate) recorded: Option<Recorded<'a>>,
+}
+
+/// The next rows of a chain of the audit.
+#[derive(Debug)]
+pub(crate) struct Recorded<'a> {
+    pub(crate) chain: &'a str,
+    pub(crate) links: &'a [Link],
 }
 
 /// What changes of a task beside its state and output.
@@ -357,6 +369,16 @@ impl Writer {
         on_either!(self, writer => writer.save(writes).await)
     }
 
+    /// How far a chain of the audit goes.
+    pub(crate) async fn audit_head(&mut self, chain: &str) -> Result<Head> {
+        on_either!(self, writer => writer.audit_head(chain).await)
+    }
+
+    /// Removes what is old, as far as that is still so.
+    pub(crate) async fn prune(&mut self, step: &Step, now: Timestamp) -> Result<Pruned> {
+        on_either!(self, writer => writer.prune(step, now).await)
+    }
+
     /// Tasks of a queue that wait for a slot, in order, with their inputs.
     pub(crate) async fn waiting(
         &mut self,
@@ -380,7 +402,7 @@ pub(crate) fn is_transient(error: &Error) -> bool {
         // Postgres: serialization failure, deadlock.
         Some("40001" | "40P01") => true,
         // Postgres: the row is there by now. SQLite has one writer, so there it is no race.
-        Some("23505") => matches!(error.table(), Some("inbox" | "tasks")),
+        Some("23505") => matches!(error.table(), Some("inbox" | "tasks" | "audit")),
         // SQLite: another process holds the file, busy or with a newer snapshot.
         Some("5" | "517") => true,
         _ => false,

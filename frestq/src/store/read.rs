@@ -198,7 +198,7 @@ impl Store {
     pub(crate) async fn tasks(&self, filters: &Filters, limit: i64) -> Result<Vec<TaskRecord>> {
         let sql = format!(
             "SELECT t.id, t.kind, t.action, t.queue, t.status, t.label, t.role, p.url, s.url, t.created_at, t.modified_at, \
-             t.input, t.output, t.pingback_at, t.expires_at, t.info, t.attempt, t.failures, t.run_at, t.ord, t.parent, t.reservation, t.progress \
+             t.input, t.output, t.pingback_at, t.expires_at, t.info, t.attempt, t.failures, t.run_at, t.ord, t.parent, t.reservation, t.progress, t.pruned_at \
              FROM tasks t JOIN peers p ON p.id = t.peer JOIN peers s ON s.id = 0{} ORDER BY t.seq DESC LIMIT $1",
             filters.to_sql(2)
         );
@@ -299,7 +299,7 @@ impl Store {
 }
 
 /// The values of a listing: its limit, then those of the filters.
-fn values(limit: i64, filters: &Filters) -> Vec<Param> {
+pub(super) fn values(limit: i64, filters: &Filters) -> Vec<Param> {
     let filters = filters.0.iter().map(|filter| match filter {
         Filter::Text { value, .. }
         | Filter::Prefix { value, .. }

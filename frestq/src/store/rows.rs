@@ -295,6 +295,7 @@ pub(super) fn task(row: &Row) -> Result<TaskRecord> {
         attempt: row.get(16)?,
         failures: row.get(17)?,
         run_date: row.moment_if_any(18)?,
+        pruned_date: row.moment_if_any(23)?,
     })
 }
 

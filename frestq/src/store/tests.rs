@@ -24,11 +24,13 @@ macro_rules! on_postgres {
     };
 }
 
+mod audit;
 mod handlers;
 mod harness;
 mod opening;
 mod outbox;
 mod processes;
+mod pruning;
 mod records;
 mod tasks;
 mod wakes;

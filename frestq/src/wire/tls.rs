@@ -355,6 +355,8 @@ impl Crowds {
     }
 }
 
+impl Caller {}
+
 /// Connections without an identity.
 pub(crate) struct Plain(pub(crate) TcpListener);
 

@@ -118,6 +118,7 @@ fn received(message: &str, hash: u8, from: PeerId, what: What) -> Event {
         task: None,
         data: None,
         received_at: NOW,
+        evidence: None,
     };
     Event::Receive(Box::new(Received { row, what }))
 }

@@ -3,7 +3,9 @@
 //! Rows are claimed under row locks, leases go by the database's clock, and whoever commits something
 //! that concerns the others says so with `NOTIFY`.
 
+mod audit;
 mod nodes;
+mod pruning;
 mod wake;
 mod write;
 

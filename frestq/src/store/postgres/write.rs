@@ -273,6 +273,9 @@ impl PgWriter {
         if !writes.settled.is_empty() {
             self.settle(writes).await?;
         }
+        if let Some(recorded) = &writes.recorded {
+            self.record(recorded).await?;
+        }
         let payloads = wake::notifications(&self.origin, writes);
         if !payloads.is_empty() {
             const SQL: &str =
@@ -435,7 +438,10 @@ impl PgWriter {
     }
 
     /// Every statement within a transaction goes through here, so that no failure is overlooked.
-    async fn fetch(&mut self, query: Query<'_, sqlx::Postgres, PgArguments>) -> Result<Vec<PgRow>> {
+    pub(super) async fn fetch(
+        &mut self,
+        query: Query<'_, sqlx::Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>> {
         let connection = self.connection.as_mut().ok_or_else(|| {
             Error::Database(sqlx::Error::Protocol("there is no open transaction".into()))
         })?;
@@ -488,7 +494,7 @@ async fn rolled_back(mut connection: PgConnection) -> Option<PgConnection> {
 }
 
 /// One value of every row.
-fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
+pub(super) fn column<'a, R, T>(rows: &'a [R], value: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
 }
 

@@ -1,6 +1,8 @@
 //! SQLite: WAL, a full sync at every commit, one serving process.
 
+mod audit;
 mod nodes;
+mod pruning;
 mod write;
 
 use std::{

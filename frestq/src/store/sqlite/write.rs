@@ -283,6 +283,9 @@ impl SqliteWriter {
                 &rows,
             )?;
         }
+        if let Some(recorded) = &writes.recorded {
+            self.record(recorded)?;
+        }
         Ok(())
     }
 
@@ -307,7 +310,7 @@ impl SqliteWriter {
     }
 
     /// Runs what was put aside, and then this.
-    async fn fetch(&mut self, sql: &str, values: Vec<Param>) -> Result<Vec<Row>> {
+    pub(super) async fn fetch(&mut self, sql: &str, values: Vec<Param>) -> Result<Vec<Row>> {
         let (mut all, mut arguments) = std::mem::take(&mut self.aside);
         all.push_str(sql);
         arguments.extend(values);
@@ -322,7 +325,7 @@ impl SqliteWriter {
         Ok(rows)
     }
 
-    fn put_aside<T: Serialize>(&mut self, sql: &'static str, rows: &[T]) -> Result<()> {
+    pub(super) fn put_aside<T: Serialize>(&mut self, sql: &'static str, rows: &[T]) -> Result<()> {
         self.aside.0.push_str(sql);
         self.aside.0.push(';');
         self.aside.1.push(serde_json::to_string(rows)?.into());
@@ -421,7 +424,7 @@ impl Serialize for ChangedRow<'_> {
 }
 
 /// Bytes as hexadecimal text, which `unhex` reads back.
-struct Hex<'a>(&'a [u8]);
+pub(super) struct Hex<'a>(pub(super) &'a [u8]);
 
 impl Serialize for Hex<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

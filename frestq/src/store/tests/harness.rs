@@ -179,6 +179,7 @@ pub(super) fn inbox_row(peer: PeerId, message: &str) -> InboxRow {
         task: None,
         data: Some(json("1")),
         received_at: at(0),
+        evidence: None,
     }
 }
 

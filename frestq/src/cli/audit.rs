@@ -1,0 +1,145 @@
+//! `--audit` and `--verify-audit`: who asked for what, and whether that record is as it was written.
+
+use std::{collections::BTreeMap, io::Write};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{
+    Stop,
+    flags::Flags,
+    list, output,
+    table::{Column, Long, cut, render, whole},
+};
+use crate::{
+    audit::{Anchor, Fault, Head, Link},
+    error::Error,
+    store::Store,
+};
+
+const COLUMNS: &[Column] = &[
+    whole("date", 0),
+    cut("peer", 1),
+    cut("certificate", 6),
+    cut("queue_name", 4),
+    cut("action", 2),
+    cut("task_id", 3),
+    cut("answer", 5),
+    cut("chain", 8),
+    whole("seq", 7),
+];
+
+/// A row as `--json` gives it.
+#[derive(Serialize)]
+struct Record<'a> {
+    chain: &'a str,
+    seq: i64,
+    date: Timestamp,
+    peer: &'a str,
+    certificate: Option<&'a str>,
+    queue_name: &'a str,
+    action: &'a str,
+    message_id: Option<&'a str>,
+    task_id: Option<&'a str>,
+    body_sha256: String,
+    answer: &'a str,
+    hash: String,
+}
+
+impl<'a> Record<'a> {
+    fn of((chain, link): &'a (String, Link)) -> Self {
+        let entry = &link.entry;
+        Self {
+            chain,
+            seq: link.seq,
+            date: entry.at,
+            peer: &entry.peer,
+            certificate: entry.certificate.as_deref(),
+            queue_name: &entry.queue,
+            action: &entry.action,
+            message_id: entry.message.as_deref(),
+            task_id: entry.task.as_deref(),
+            body_sha256: entry.body.to_string(),
+            answer: &entry.answer,
+            hash: link.hash.to_string(),
+        }
+    }
+}
+
+/// `--audit`
+pub(super) async fn list(
+    store: &Store,
+    flags: &Flags,
+    width: Option<u16>,
+    out: &mut dyn Write,
+) -> Result<(), Stop> {
+    let links = store.audited(&list::filters(flags)?, flags.limit()).await?;
+    let records: Vec<_> = links.iter().map(Record::of).collect();
+    if flags.json {
+        return output::pretty(out, &records);
+    }
+    if records.is_empty() {
+        return output::line(out, "no rows of the audit match");
+    }
+    let rows: Vec<_> = records.iter().map(row).collect();
+    output::line(out, &render(COLUMNS, &rows, width, Long::Cut))
+}
+
+fn row(record: &Record<'_>) -> Vec<String> {
+    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    vec![
+        list::moment(record.date),
+        record.peer.to_owned(),
+        text(record.certificate),
+        record.queue_name.to_owned(),
+        record.action.to_owned(),
+        text(record.task_id),
+        record.answer.to_owned(),
+        record.chain.to_owned(),
+        record.seq.to_string(),
+    ]
+}
+
+/// The earlier heads that are to be in the audit. Wrong ones are a matter of usage.
+pub(super) fn anchors(flags: &Flags) -> Result<Vec<Anchor>, Stop> {
+    let given = flags.verify_audit.iter().flatten();
+    given
+        .map(|head| head.parse())
+        .collect::<Result<_, _>>()
+        .map_err(|why| Stop::Usage(Box::new(Error::Invalid(why))))
+}
+
+/// `--verify-audit`: a line for each chain. Whether all of them are sound.
+pub(super) async fn verify(
+    store: &Store,
+    flags: &Flags,
+    out: &mut dyn Write,
+) -> Result<bool, Stop> {
+    let mut wanted: BTreeMap<String, Vec<Head>> = BTreeMap::new();
+    for Anchor { chain, head } in anchors(flags)? {
+        wanted.entry(chain).or_default().push(head);
+    }
+    let chains = store.audit_chains().await?;
+    if chains.is_empty() && wanted.is_empty() {
+        output::line(out, "the audit is empty")?;
+        return Ok(true);
+    }
+    let mut sound = true;
+    let mut tell = |chain: String, found: Result<Head, Fault>| {
+        sound &= found.is_ok();
+        let line = match found {
+            Ok(head) => Anchor { chain, head }.to_string(),
+            Err(fault) => format!("audit {chain}: {fault}"),
+        };
+        output::line(out, &output::one_line(&line))
+    };
+    for chain in chains {
+        let anchors = wanted.remove(&chain.name).unwrap_or_default();
+        let found = store.verify_audit(&chain, anchors).await?;
+        tell(chain.name, found)?;
+    }
+    for chain in wanted.into_keys() {
+        tell(chain, Err(Fault::Gone))?;
+    }
+    Ok(sound)
+}

@@ -1,0 +1,91 @@
+//! Removes what is old.
+
+use jiff::Timestamp;
+
+use super::{
+    super::pruning::{Pruned, Step, stays},
+    write::SqliteWriter,
+};
+use crate::error::Result;
+
+impl SqliteWriter {
+    pub(crate) async fn prune(&mut self, step: &Step, now: Timestamp) -> Result<Pruned> {
+        match step {
+            Step::Tasks(tasks, before) => self.prune_tasks(tasks, *before, now).await,
+            Step::Sent(messages) => {
+                const SQL: &str = "DELETE FROM outbox WHERE state <> 0 AND seq IN (SELECT value FROM json_each(?)) RETURNING seq, 0, 0";
+                let gone = self.count(SQL, messages).await?;
+                Ok(Pruned {
+                    messages: gone,
+                    ..Pruned::default()
+                })
+            }
+            Step::Received { gone, emptied } => {
+                const GONE: &str = "DELETE FROM inbox WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq, 0, 0";
+                const EMPTIED: &str = "UPDATE inbox SET data = 'null' WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq, 0, 0";
+                Ok(Pruned {
+                    messages: self.count(GONE, gone).await?,
+                    emptied: self.count(EMPTIED, emptied).await?,
+                    ..Pruned::default()
+                })
+            }
+        }
+    }
+
+    async fn prune_tasks(
+        &mut self,
+        tasks: &[i64],
+        before: Timestamp,
+        now: Timestamp,
+    ) -> Result<Pruned> {
+        const FIND: &str = concat!(
+            "SELECT t.seq, t.id, t.role <> 2 AND t.kind <> 5 FROM json_each(?) v CROSS JOIN tasks t ON t.seq = v.value \
+             WHERE t.pruned_at IS NULL AND NOT ",
+            stays!("?")
+        );
+        let values = vec![
+            serde_json::to_string(tasks)?.into(),
+            before.as_microsecond().into(),
+        ];
+        let (mut known, mut own, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+        for row in self.fetch(FIND, values).await? {
+            let of_others: bool = row.get(2)?;
+            let list = if of_others { &mut known } else { &mut own };
+            list.push(row.get::<i64>(0)?);
+            ids.push(row.get::<String>(1)?);
+        }
+        // What stays though all above it goes is a root from now on.
+        self.put_aside(
+            "UPDATE tasks SET parent = NULL WHERE parent IN (SELECT value FROM json_each(?))",
+            &ids,
+        )?;
+        self.put_aside(
+            "DELETE FROM tasks WHERE seq IN (SELECT value FROM json_each(?))",
+            &own,
+        )?;
+        let buried: Vec<_> = known
+            .iter()
+            .map(|seq| (seq, now.as_microsecond()))
+            .collect();
+        self.put_aside(
+            "UPDATE tasks SET pruned_at = v.value->>1, input = 'null', output = NULL, reservation = NULL, progress = NULL, \
+             label = NULL, info = NULL, unique_key = NULL, parent = NULL, open_children = 0, wake_at = NULL, run_at = NULL, \
+             pingback_at = NULL FROM json_each(?) v WHERE tasks.seq = v.value->>0",
+            &buried,
+        )?;
+        Ok(Pruned {
+            removed: own.len() as u64,
+            tombstones: known.len() as u64,
+            ..Pruned::default()
+        })
+    }
+
+    /// How many rows of these a statement has found.
+    async fn count(&mut self, sql: &str, rows: &[i64]) -> Result<u64> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let values = vec![serde_json::to_string(rows)?.into()];
+        Ok(self.fetch(sql, values).await?.len() as u64)
+    }
+}
