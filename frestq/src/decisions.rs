@@ -15,9 +15,9 @@ use crate::{
     config::Config,
     engine::Event,
     error::{Error, Result, TaskError},
+    membership::Membership,
     model::{Json, NodeId, TaskId},
     peer::Frestq,
-    peers::Peers,
     registry::Registry,
     retrying,
     signals::Signals,
@@ -121,6 +121,8 @@ pub(crate) async fn alone(
     decision: Decision,
 ) -> Result<String> {
     let clock = Clock::default();
+    let trust = Arc::new(Trust::load(config)?);
+    let membership = Membership::new(store, trust, config.root_url()?).await?;
     let commits = Committer {
         store: store.clone(),
         writer: store.writer().await?,
@@ -128,7 +130,7 @@ pub(crate) async fn alone(
         node: NodeId(0),
         url: config.root_url()?,
         clock: clock.clone(),
-        peers: Arc::new(Peers::load(store, Arc::new(Trust::load(config)?)).await?),
+        peers: membership.peers.clone(),
         // Nobody listens: whoever serves next looks at everything.
         signals: Arc::new(Signals::new().0),
         admission: Arc::new(Admission::new(config.limits.clone())),

@@ -284,6 +284,7 @@ impl Sender<'_> {
 
     /// It spoke to us, so it is there, and reads what this request shows that it reads.
     async fn note(&self, peer: &Frestq, id: PeerId) -> Result<(), Refusal> {
+        peer.0.peers.heard(id, peer.0.clock.now());
         let was_away = peer
             .0
             .peers

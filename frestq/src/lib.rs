@@ -100,6 +100,7 @@ mod handler;
 mod inbox;
 mod logging;
 mod macros;
+mod membership;
 mod message;
 mod model;
 mod outbox;
@@ -107,6 +108,7 @@ mod peer;
 mod peers;
 mod planting;
 pub mod prelude;
+mod registered;
 mod registry;
 mod relative;
 mod retry;
@@ -135,5 +137,6 @@ pub use model::{
     Direction, Json, MessageId, MessageRecord, PeerUrl, Role, Status, TaskId, TaskKind, TaskRecord,
 };
 pub use peer::{ExternalTask, Frestq, TaskHandle};
+pub use registered::{Peer, PeerRecord, RegisteredPeers};
 pub use relative::{Relative, Relatives};
 pub use transaction::{Param, Params, Transaction};

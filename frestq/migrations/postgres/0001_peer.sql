@@ -13,8 +13,25 @@ CREATE TABLE peers (
     failures        BIGINT  NOT NULL DEFAULT 0,
     probe_at        BIGINT,
     last_error      TEXT,
+    -- which registered peer it is; none in open mode
+    name            TEXT,
+    -- when a message of it came in last, and when it last answered one of ours
+    heard_at        BIGINT,
+    answered_at     BIGINT,
     -- the node that delivers to it; of no meaning once that node is gone
     delivering_node BIGINT
+);
+
+-- The peers that are registered here, beside those of the configuration.
+CREATE TABLE registrations (
+    name         TEXT COLLATE "C" PRIMARY KEY,
+    url          TEXT NOT NULL,
+    -- fingerprints, as a JSON list
+    certificates TEXT NOT NULL,
+    -- certificates of authorities, in PEM
+    ca           TEXT,
+    -- grants, as a JSON list
+    allow        TEXT NOT NULL
 );
 
 -- The identity is a sequence, so no number is ever given out twice.

@@ -8,7 +8,24 @@ CREATE TABLE peers (
     -- transport failures in a row, and when the breaker lets the next probe through
     failures   INTEGER NOT NULL DEFAULT 0,
     probe_at   INTEGER,
-    last_error TEXT
+    last_error TEXT,
+    -- which registered peer it is; none in open mode
+    name       TEXT,
+    -- when a message of it came in last, and when it last answered one of ours
+    heard_at    INTEGER,
+    answered_at INTEGER
+) STRICT;
+
+-- The peers that are registered here, beside those of the configuration.
+CREATE TABLE registrations (
+    name         TEXT NOT NULL PRIMARY KEY,
+    url          TEXT NOT NULL,
+    -- fingerprints, as a JSON list
+    certificates TEXT NOT NULL,
+    -- certificates of authorities, in PEM
+    ca           TEXT,
+    -- grants, as a JSON list
+    allow        TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE nodes (

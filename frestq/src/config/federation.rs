@@ -3,14 +3,15 @@
 //! A peer is *open* with neither of the two: everybody is who he says he is, so only its own machine
 //! may come in. With both it is *closed*: an identity is a certificate, and what is not granted is
 //! refused. One without the other is a fault, also on the loopback, since peers without certificates
-//! could not be told apart.
+//! could not be told apart; but the peers may be those of the database, so that `[tls]` alone is none
+//! before that was looked at.
 
 use serde::{Deserialize, Serialize};
 
 use super::Config;
 use crate::{
-    model::PeerUrl,
-    trust::{Fingerprint, Grant},
+    model::{Fingerprint, PeerUrl},
+    trust::Grant,
 };
 
 /// `[tls]`
@@ -62,11 +63,6 @@ impl Config {
         if self.tls.certificate.is_none() || self.tls.key.is_none() {
             faults.push(format!(
                 "peers are known by their certificates, and this one needs its own; add {TLS}"
-            ));
-        }
-        if self.peers.is_empty() {
-            faults.push(format!(
-                "with [tls] only registered peers may come in, and there are none; add {PEERS}"
             ));
         }
         let own = self.root_url().ok();

@@ -355,6 +355,9 @@ async fn judge(
     exchange: Exchange,
 ) -> Vec<(Arc<OutboxRow>, Verdict)> {
     let now = outbox.clock.now();
+    if !matches!(exchange, Exchange::Failed { .. }) {
+        outbox.peers.answered(peer, now);
+    }
     let (changed, verdicts) = match exchange {
         Exchange::Answered {
             replies,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::{Decode, Postgres, Row as _, Sqlite, Type, postgres::PgRow, sqlite::SqliteRow};
 
-use super::{Content, OutboxState, PeerHealth, PeerRow, Waiting};
+use super::{Contact, Content, OutboxState, PeerHealth, PeerRow, Waiting};
 use crate::{
     error::{Error, Result},
     model::{
@@ -202,7 +202,14 @@ pub(super) fn place(row: &Row) -> Result<(MessageId, i64)> {
     Ok((row.text(0)?.into(), row.get(1)?))
 }
 
-/// `id, url, extensions, failures, probe_at, last_error`
+/// The columns of a [`PeerRow`], in the order in which [`peer`] reads them.
+macro_rules! peer_columns {
+    () => {
+        "id, url, extensions, failures, probe_at, last_error, name, heard_at, answered_at"
+    };
+}
+pub(super) use peer_columns;
+
 pub(super) fn peer(row: &Row) -> Result<PeerRow> {
     Ok(PeerRow {
         id: PeerId(row.get(0)?),
@@ -212,6 +219,11 @@ pub(super) fn peer(row: &Row) -> Result<PeerRow> {
             failures: row.get(3)?,
             probe_at: row.moment_if_any(4)?,
             last_error: row.get(5)?,
+        },
+        name: row.get(6)?,
+        contact: Contact {
+            heard: row.moment_if_any(7)?,
+            answered: row.moment_if_any(8)?,
         },
     })
 }

@@ -35,7 +35,8 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use crate::{
     config::TlsConfig,
     error::{Error, Result},
-    trust::{Fingerprint, Trust},
+    model::Fingerprint,
+    trust::Trust,
 };
 
 /// How long the other side may take to say who it is.
@@ -105,7 +106,9 @@ impl Identity {
 
     /// What our other peers have to register.
     pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
-        self.chain.first().map(Fingerprint::of)
+        self.chain
+            .first()
+            .map(|certificate| Fingerprint::of(certificate))
     }
 
     /// For those who connect to us.
@@ -355,7 +358,7 @@ impl Listener for Tls {
                     let Ok(Some(stream)) = done else { continue };
                     let shown = stream.get_ref().1.peer_certificates();
                     let leaf = shown.and_then(<[_]>::first);
-                    let certificate = leaf.map(Fingerprint::of);
+                    let certificate = leaf.map(|certificate| Fingerprint::of(certificate));
                     return (stream, Caller { certificate });
                 }
             }
@@ -465,7 +468,7 @@ mod tests {
             read.map_err(|e| e.to_string())?;
             let shown = stream.get_ref().1.peer_certificates();
             let leaf = shown.and_then(<[_]>::first);
-            Ok((leaf.map(Fingerprint::of), bytes))
+            Ok((leaf.map(|certificate| Fingerprint::of(certificate)), bytes))
         };
         tokio::join!(client, server)
     }
