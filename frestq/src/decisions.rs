@@ -1,10 +1,11 @@
-//! What a person decides from the command line: call off, end, deny, retry.
+//! What a person decides from the command line: call off, end, deny, retry a task, register a peer or
+//! take it out.
 //!
 //! Only the serving process changes tasks, so the command line leaves a request in the database, which
 //! that process takes up ([`answer`]). Where none serves, [`alone`] has a committer without
 //! slots: it decides and writes, and neither runs nor delivers anything.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 
@@ -16,7 +17,7 @@ use crate::{
     engine::Event,
     error::{Error, Result, TaskError},
     membership::Membership,
-    model::{Json, NodeId, TaskId},
+    model::{Json, NodeId, Registration, TaskId},
     peer::Frestq,
     registry::Registry,
     retrying,
@@ -28,7 +29,7 @@ use crate::{
 /// How often the serving process looks for requests.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What a person wants of a task.
+/// What a person wants of a task, or of a peer.
 #[derive(Clone, Debug)]
 pub(crate) enum Decision {
     /// Call it off, with its subtree.
@@ -40,17 +41,28 @@ pub(crate) enum Decision {
     /// Plant a copy of a failed task under this id: chosen by the asker, so that a request that is
     /// taken up twice has one copy.
     Retry(TaskId),
+    /// Register a peer.
+    AddPeer(Box<Registration>),
+    /// Take a peer out.
+    RemovePeer,
 }
 
 impl Decision {
     /// As a request has it: its kind and its argument.
-    pub(crate) fn parts(&self) -> (&'static str, &str) {
-        match self {
-            Decision::Cancel => ("cancel", ""),
-            Decision::Finish(output) => ("finish", output.get()),
-            Decision::Deny(reason) => ("deny", reason),
-            Decision::Retry(fresh) => ("retry", fresh.as_str()),
-        }
+    pub(crate) fn parts(&self) -> Result<(&'static str, Cow<'_, str>)> {
+        Ok(match self {
+            Decision::Cancel => ("cancel", "".into()),
+            Decision::Finish(output) => ("finish", output.get().into()),
+            Decision::Deny(reason) => ("deny", reason.into()),
+            Decision::Retry(fresh) => ("retry", fresh.as_str().into()),
+            Decision::AddPeer(row) => ("add_peer", serde_json::to_string(row)?.into()),
+            Decision::RemovePeer => ("remove_peer", "".into()),
+        })
+    }
+
+    /// Whether it is about a task, and not about a peer.
+    pub(crate) fn is_about_a_task(&self) -> bool {
+        !matches!(self, Decision::AddPeer(_) | Decision::RemovePeer)
     }
 
     fn of_parts(kind: &str, argument: String) -> Result<Self> {
@@ -59,6 +71,8 @@ impl Decision {
             "finish" => Decision::Finish(serde_json::value::RawValue::from_string(argument)?),
             "deny" => Decision::Deny(argument),
             "retry" => Decision::Retry(argument.into()),
+            "add_peer" => Decision::AddPeer(serde_json::from_str(&argument)?),
+            "remove_peer" => Decision::RemovePeer,
             kind => {
                 return Err(Error::Invalid(format!(
                     "the serving process does not know what {kind:?} is; is it of an older version?"
@@ -74,10 +88,12 @@ pub(crate) struct Desk<'a> {
     pub(crate) commits: &'a Commits,
     pub(crate) registry: &'a Registry,
     pub(crate) clock: &'a Clock,
+    pub(crate) membership: &'a Membership,
 }
 
 impl Desk<'_> {
-    /// Carries a decision out; gives what was done in one line.
+    /// Carries out a decision about the task of this id, or the peer of this name; gives what was done in
+    /// one line.
     pub(crate) async fn carry_out(&self, id: &TaskId, decision: Decision) -> Result<String> {
         let event = match decision {
             Decision::Cancel => Event::CallOff {
@@ -93,6 +109,8 @@ impl Desk<'_> {
                 outcome: Err(TaskError::new(TaskError::DENIED, reason)),
             },
             Decision::Retry(fresh) => return self.retry(id, &fresh).await,
+            Decision::AddPeer(row) => return self.membership.add(*row).await,
+            Decision::RemovePeer => return self.membership.remove(id.as_str()).await,
         };
         let done = match &event {
             Event::CallOff { .. } => format!("task {id} is called off, with all below it"),
@@ -150,6 +168,7 @@ pub(crate) async fn alone(
         commits: &commits,
         registry: &registry,
         clock: &clock,
+        membership: &membership,
     };
     let done = desk.carry_out(id, decision).await;
     commits.close().await;
@@ -163,6 +182,7 @@ pub(crate) async fn answer(peer: &Frestq) {
         commits: &peer.0.commits,
         registry: &peer.0.registry,
         clock: &peer.0.clock,
+        membership: &peer.0.membership,
     };
     let mut ticks = tokio::time::interval(PAUSE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -196,7 +216,7 @@ async fn answer_all(desk: &Desk<'_>) -> Result<()> {
         };
         match &answer {
             Ok(done) => tracing::info!("by the command line: {done}"),
-            Err(error) => tracing::info!(task = %task, %error, "the command line asked in vain"),
+            Err(error) => tracing::info!("by the command line, in vain: {kind} {task}: {error}"),
         }
         desk.store.answer_request(seq, &answer).await?;
     }

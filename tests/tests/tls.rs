@@ -9,7 +9,7 @@ use crate::harness::{
 };
 
 /// Makes a certificate in the peer's folder; gives its fingerprint.
-fn certificate(peer: &Peer, name: &str) -> String {
+pub(crate) fn certificate(peer: &Peer, name: &str) -> String {
     let made = peer.cli(&["--new-certificate", name]);
     let words = String::from_utf8_lossy(&made.stdout).into_owned();
     assert!(made.status.success(), "{made:?}");
@@ -18,20 +18,20 @@ fn certificate(peer: &Peer, name: &str) -> String {
 }
 
 /// The peer shows a certificate from its folder, from its next start on.
-fn show(peer: &mut Peer, name: &str) {
+pub(crate) fn show(peer: &mut Peer, name: &str) {
     for (key, end) in [("CERTIFICATE", "pem"), ("KEY", "key")] {
         peer.set(&format!("FRESTQ_TLS__{key}"), &format!("{name}.{end}"));
     }
 }
 
 /// Registers a peer with another one, for its next start.
-fn register(at: &mut Peer, name: &str, url: &str, pins: &[&str], allow: &[&str]) {
+pub(crate) fn register(at: &mut Peer, name: &str, url: &str, pins: &[&str], allow: &[&str]) {
     let table = format!("{{url = {url:?}, certificates = {pins:?}, allow = {allow:?}}}");
     at.set(&format!("FRESTQ_PEERS__{}", name.to_uppercase()), &table);
 }
 
 /// A peer with a certificate, which is not running; and the certificate's fingerprint.
-async fn secured(store: &Store, name: &'static str) -> (Peer, String) {
+pub(crate) async fn secured(store: &Store, name: &'static str) -> (Peer, String) {
     let mut peer = Peer::new(store, name).await;
     peer.url = peer.url.replace("http:", "https:");
     let pin = certificate(&peer, name);
@@ -41,7 +41,7 @@ async fn secured(store: &Store, name: &'static str) -> (Peer, String) {
 }
 
 /// Two running peers; B takes what is allowed from A, and A nothing from B.
-async fn pair(store: &Store, allow: &[&str]) -> (Peer, Peer) {
+pub(crate) async fn pair(store: &Store, allow: &[&str]) -> (Peer, Peer) {
     let ((mut a, a_pin), (mut b, b_pin)) = (secured(store, "a").await, secured(store, "b").await);
     register(&mut a, "b", &b.url, &[&b_pin], &[]);
     register(&mut b, "a", &a.url, &[&a_pin], allow);
@@ -51,7 +51,7 @@ async fn pair(store: &Store, allow: &[&str]) -> (Peer, Peer) {
 }
 
 /// A client that shows a certificate of this peer's folder, and sends what the test wants.
-fn client(peer: &Peer, name: &str) -> reqwest::Client {
+pub(crate) fn client(peer: &Peer, name: &str) -> reqwest::Client {
     let mut pem = std::fs::read(peer.file(&format!("{name}.key"))).unwrap();
     pem.extend(std::fs::read(peer.file(&format!("{name}.pem"))).unwrap());
     reqwest::Client::builder()
@@ -63,17 +63,22 @@ fn client(peer: &Peer, name: &str) -> reqwest::Client {
 }
 
 /// Posts a message to a peer through a client.
-async fn post(to: &Peer, http: &reqwest::Client, queue: &str, message: &Value) -> Answer {
+pub(crate) async fn post(
+    to: &Peer,
+    http: &reqwest::Client,
+    queue: &str,
+    message: &Value,
+) -> Answer {
     let request = http.post(format!("{}/{queue}/", to.url));
     to.ask(request.body(message.to_string())).await.unwrap()
 }
 
-fn hello(sender: &str) -> Value {
+pub(crate) fn hello(sender: &str) -> Value {
     message(sender, "hello_world", json!({"username": "ada"}))
 }
 
 /// What its command line says of a peer.
-fn peer_line(at: &Peer, name: &str) -> Value {
+pub(crate) fn peer_line(at: &Peer, name: &str) -> Value {
     let listed = at.cli(&["--peers", "--json"]);
     let lines: Vec<Value> = serde_json::from_slice(&listed.stdout).unwrap();
     let line = lines.into_iter().find(|line| line["name"] == name);
@@ -82,7 +87,7 @@ fn peer_line(at: &Peer, name: &str) -> Value {
 
 /// Nothing has left a trace in its database, not even a peer's row.
 #[track_caller]
-fn assert_untouched(peer: &Peer) {
+pub(crate) fn assert_untouched(peer: &Peer) {
     assert_eq!(peer.tasks(), Vec::<Value>::new());
     let messages = peer.cli(&["--messages", "--json"]);
     assert_eq!(
@@ -98,7 +103,7 @@ fn assert_untouched(peer: &Peer) {
 }
 
 #[track_caller]
-fn complaint(output: &std::process::Output) -> String {
+pub(crate) fn complaint(output: &std::process::Output) -> String {
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "{words}");
     words
@@ -366,7 +371,7 @@ on_each_store! {
 }
 
 /// The file of a certificate, as others may register it.
-fn file_of(peer: &Peer, name: &str) -> String {
+pub(crate) fn file_of(peer: &Peer, name: &str) -> String {
     let path = peer.file(&format!("{name}.pem"));
     path.to_str().unwrap().to_owned()
 }

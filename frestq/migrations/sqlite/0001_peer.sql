@@ -127,6 +127,7 @@ CREATE INDEX outbox_pending ON outbox (peer, seq) WHERE state = 0;
 CREATE TABLE requests (
     seq        INTEGER PRIMARY KEY AUTOINCREMENT,
     kind       TEXT    NOT NULL,
+    -- the task that it is about, or the name of the peer
     task       TEXT    NOT NULL,
     argument   TEXT    NOT NULL,
     -- 0 pending, 1 taken, 2 done, 3 refused

@@ -1,4 +1,4 @@
-//! `--cancel`, `--finish`, `--deny` and `--retry`: what a person decides.
+//! `--cancel`, `--finish`, `--deny`, `--retry`, `--add-peer` and `--remove-peer`: what a person decides.
 //!
 //! The process that serves carries it out, and without one we do.
 
@@ -16,7 +16,8 @@ use crate::{
     config::Config,
     decisions::{self, Decision},
     error::{Error, Result},
-    model::TaskId,
+    model::{Fingerprint, TaskId},
+    registered::Peer,
     store::{Purpose, Stage, Store},
 };
 
@@ -27,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How often we look whether the one we asked is still there.
 const STILL_THERE: Duration = Duration::from_secs(1);
 
-/// What the flags ask for, of the task that begins with this id. A wrong argument is a matter of usage.
+/// What the flags ask for, of the task that begins with this id or of the peer of this name. A wrong argument is a matter of usage.
 pub(super) fn wanted(flags: &Flags) -> Result<Option<(&str, Decision)>, Stop> {
     if let Some(id) = &flags.cancel {
         return Ok(Some((id, Decision::Cancel)));
@@ -46,7 +47,27 @@ pub(super) fn wanted(flags: &Flags) -> Result<Option<(&str, Decision)>, Stop> {
     if let [id, reason] = &flags.deny[..] {
         return Ok(Some((checked(id)?, Decision::Deny(reason.clone()))));
     }
+    if let Some(name) = &flags.remove_peer {
+        return Ok(Some((name, Decision::RemovePeer)));
+    }
+    if let [name, url, certificate, allow @ ..] = &flags.add_peer[..] {
+        let peer = Peer::new(name, url).certificate(certificate_of(certificate)?);
+        let peer = allow.iter().fold(peer, Peer::allow);
+        let row = peer.check().map_err(|why| Stop::Usage(Box::new(why)))?;
+        return Ok(Some((name, Decision::AddPeer(Box::new(row)))));
+    }
     Ok(None)
+}
+
+/// A fingerprint as it is, or the text of the file that has the certificate.
+fn certificate_of(argument: &str) -> Result<String, Error> {
+    match Fingerprint::read(argument) {
+        Some(_) => Ok(argument.to_owned()),
+        None => std::fs::read_to_string(argument).map_err(|source| Error::Io {
+            what: format!("certificate {argument}"),
+            source,
+        }),
+    }
 }
 
 /// The id beside an argument, which the flag's own check does not reach.
@@ -67,12 +88,15 @@ pub(super) async fn run(
     out: &mut dyn Write,
 ) -> Result<(), Stop> {
     let mut store = Store::open(&config.database(), Purpose::Look).await?;
-    let task = match find::task(&store, id).await {
-        Ok(task) => task.id,
-        Err(error) => {
-            store.close().await;
-            return Err(error.into());
-        }
+    let task = match decision.is_about_a_task() {
+        true => match find::task(&store, id).await {
+            Ok(task) => task.id,
+            Err(error) => {
+                store.close().await;
+                return Err(error.into());
+            }
+        },
+        false => TaskId::from(id),
     };
     let done = match decide(&mut store, &task, &decision).await {
         Ok(Outcome::Carried(done)) => Ok(done),
@@ -110,8 +134,8 @@ async fn decide(store: &mut Store, task: &TaskId, decision: &Decision) -> Result
     if store.is_alone().await? {
         return Ok(Outcome::UpToUs { begun: false });
     }
-    let (kind, argument) = decision.parts();
-    let request = store.ask(kind, task, argument).await?;
+    let (kind, argument) = decision.parts()?;
+    let request = store.ask(kind, task, &argument).await?;
     let until = Instant::now() + PATIENCE;
     let mut look_again = Instant::now() + STILL_THERE;
     loop {
@@ -139,8 +163,12 @@ async fn decide(store: &mut Store, task: &TaskId, decision: &Decision) -> Result
                     PATIENCE.as_secs()
                 ),
                 false => format!(
-                    "the process that serves this peer took the request and gave no answer within {} seconds; look with --show-task {task} what came of it",
-                    PATIENCE.as_secs()
+                    "the process that serves this peer took the request and gave no answer within {} seconds; look with {} what came of it",
+                    PATIENCE.as_secs(),
+                    match decision.is_about_a_task() {
+                        true => format!("--show-task {task}"),
+                        false => "--peers".to_owned(),
+                    }
                 ),
             }));
         }

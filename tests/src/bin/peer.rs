@@ -432,6 +432,38 @@ async fn call(State(peer): State<Frestq>, Json(order): Json<Order>) -> frestq::R
     }
 }
 
+/// A peer that the test wants this one to register.
+#[derive(Deserialize)]
+struct Registered {
+    name: String,
+    url: String,
+    certificates: Vec<String>,
+    #[serde(default)]
+    allow: Vec<String>,
+}
+
+async fn add_peer(
+    State(peer): State<Frestq>,
+    Json(new): Json<Registered>,
+) -> frestq::Result<Json<Value>> {
+    let registered = frestq::Peer::new(new.name, new.url);
+    let registered = new
+        .certificates
+        .into_iter()
+        .fold(registered, frestq::Peer::certificate);
+    let registered = new.allow.into_iter().fold(registered, frestq::Peer::allow);
+    peer.peers().add(registered).await?;
+    Ok(Json(json!(peer.peers().list())))
+}
+
+async fn remove_peer(
+    State(peer): State<Frestq>,
+    Path(name): Path<String>,
+) -> frestq::Result<Json<Value>> {
+    peer.peers().remove(&name).await?;
+    Ok(Json(json!(peer.peers().list())))
+}
+
 async fn task(State(peer): State<Frestq>, Path(id): Path<TaskId>) -> axum::response::Response {
     match peer.task(&id).await {
         Ok(record) => Json(record).into_response(),
@@ -457,6 +489,8 @@ frestq::main!(|app| {
     .route("/send", post(send))
     .route("/plant", post(plant))
     .route("/call", post(call))
+    .route("/peers", post(add_peer))
+    .route("/peers/{name}/remove", post(remove_peer))
     .route("/task/{id}", get(task))
     .route("/most_running", get(most_running))
 });
