@@ -224,18 +224,10 @@ fn identify(peer: &Frestq, caller: &Caller) -> Result<Option<Arc<Member>>, Refus
     let Some(standing) = peer.0.trust.standing() else {
         return Ok(None);
     };
-    let cause = match &caller.certificate {
-        None => Cause::NoCertificate,
-        Some(pin) => match standing.members.by_pin(pin) {
-            Some(member) => return Ok(Some(member.clone())),
-            None => Cause::UnknownCertificate(*pin),
-        },
-    };
-    peer.0.trust.refusals.note(cause);
-    Err(Refusal::new(
-        403,
-        "this connection is not one of a registered peer",
-    ))
+    caller.member(&standing).map(Some).map_err(|cause| {
+        peer.0.trust.refusals.note(cause);
+        Refusal::new(403, "this connection is not one of a registered peer")
+    })
 }
 
 /// Who sent it. Without configured peers everybody on the loopback is who he says he is, and becomes

@@ -33,6 +33,7 @@ pub struct Peer {
     name: String,
     url: String,
     certificates: Vec<String>,
+    ca: Option<String>,
     allow: Vec<String>,
 }
 
@@ -43,14 +44,23 @@ impl Peer {
             name: name.into(),
             url: url.as_ref().to_owned(),
             certificates: Vec::new(),
+            ca: None,
             allow: Vec::new(),
         }
     }
 
     /// A certificate that it may show: the text of a PEM file, or `sha256:` and the fingerprint in
-    /// hexadecimal. At least one is needed; two are good while one is replaced by the other.
+    /// hexadecimal. At least one is needed unless there is a [`ca`](Self::ca); two are good while one is
+    /// replaced by the other.
     pub fn certificate(mut self, certificate: impl Into<String>) -> Self {
         self.certificates.push(certificate.into());
+        self
+    }
+
+    /// The certificates of authorities, as the text of a PEM file: it may show any certificate that one of
+    /// them has signed, for the host of its URL, in its time. Revocation is not looked at.
+    pub fn ca(mut self, bundle: impl Into<String>) -> Self {
+        self.ca = Some(bundle.into());
         self
     }
 
@@ -77,16 +87,16 @@ impl Peer {
         let certificates = certificates
             .collect::<Result<Vec<_>, _>>()
             .map_err(refuse)?;
-        if certificates.is_empty() {
+        if certificates.is_empty() && self.ca.is_none() {
             return Err(refuse(
-                "at least one certificate is needed, by which to know it".to_owned(),
+                "at least one certificate is needed, or a ca, by which to know it".to_owned(),
             ));
         }
         let row = Registration {
             name: name.clone(),
             url,
             certificates,
-            ca: None,
+            ca: self.ca,
             allow: self.allow,
         };
         Member::registered(&row).map_err(refuse)?;
@@ -117,6 +127,8 @@ pub struct PeerRecord {
     pub url: PeerUrl,
     /// The fingerprints of the certificates that it may show.
     pub certificates: Vec<String>,
+    /// Whether it is also known by the word of authorities.
+    pub ca: bool,
     /// What it may hand to us.
     pub allow: Vec<String>,
     /// `configuration` or `database`.
@@ -129,6 +141,7 @@ impl PeerRecord {
             name: member.name.clone(),
             url: member.url.clone(),
             certificates: member.pins.iter().map(ToString::to_string).collect(),
+            ca: member.authority.is_some(),
             allow: member.grants.iter().map(ToString::to_string).collect(),
             registered_in: member.place.word(),
         }
@@ -237,6 +250,7 @@ mod tests {
             (good().certificate("b.pem"), "PEM"),
             (good().certificate("sha256:12"), "fingerprint"),
             (good().allow("work"), "queue/action"),
+            (good().ca("ca.pem"), "no certificate"),
         ] {
             let why = refusal(peer);
             assert!(why.contains(word), "{word}: {why}");

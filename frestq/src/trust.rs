@@ -2,8 +2,10 @@
 //! certificates it names, and those that were registered since.
 //!
 //! An identity is the SHA-256 of the certificate that a connection has shown and proved to hold the
-//! key of. Names, dates and chains of certificates don't matter, since each is registered by itself.
+//! key of. Names, dates and chains of certificates don't matter, since each is registered by itself;
+//! they do for a peer that is registered with authorities instead.
 
+mod authority;
 mod grant;
 mod members;
 
@@ -18,6 +20,7 @@ use std::{
 
 use rustls::ServerConfig;
 
+pub(crate) use authority::Authority;
 pub(crate) use grant::Grant;
 pub(crate) use members::{Member, Members, Place};
 
@@ -36,6 +39,10 @@ const MOST_CAUSES: usize = 1024;
 pub(crate) enum Cause {
     NoCertificate,
     UnknownCertificate(Fingerprint),
+    /// A certificate has the name of a peer, but its authorities don't stand by it.
+    NotVouchedFor(Fingerprint, String, String),
+    /// A certificate has the names of several peers.
+    Ambiguous(Fingerprint, String),
     /// A peer said that it is another one.
     ForeignSender(String),
     /// A peer asked for what it has no grant for.
@@ -49,6 +56,16 @@ impl fmt::Display for Cause {
             Cause::UnknownCertificate(pin) => {
                 write!(f, "a sender showed a certificate of no peer, {pin}")
             }
+            Cause::NotVouchedFor(pin, name, why) => {
+                write!(
+                    f,
+                    "a sender showed a certificate with the name of peer {name}, {pin}, which its authorities don't stand by: {why}"
+                )
+            }
+            Cause::Ambiguous(pin, names) => write!(
+                f,
+                "a sender showed a certificate with the names of several peers, {names}: {pin}; register it with one of them"
+            ),
             Cause::ForeignSender(name) => {
                 write!(f, "peer {name} sent under an address that is not its own")
             }

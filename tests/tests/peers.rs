@@ -1,11 +1,15 @@
 //! Peers that are registered while another one serves, or by its command line.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    time::{Duration, Instant},
+};
 
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, Peer, Store, message, until},
+    harness::{Answer, Peer, Store, eventually, id, message, until},
     tls::{certificate, client, complaint, file_of, peer_line, post, register, secured},
 };
 
@@ -29,6 +33,66 @@ async fn add(at: &Peer, name: &str, url: &str, certificates: &[&str], allow: &[&
         .header("content-type", "application/json")
         .body(new.to_string());
     at.ask(request).await.unwrap()
+}
+
+/// An authority that signs certificates.
+struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, id());
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(params, key);
+        Self { pem, issuer }
+    }
+
+    /// A file with its certificate in the peer's folder.
+    fn file(&self, at: &Peer) -> String {
+        let path = at.file("authority.pem");
+        std::fs::write(&path, &self.pem).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Puts a certificate for a host and its key into the peer's folder.
+    fn sign(&self, at: &Peer, name: &str, host: &str, last_year: i32) {
+        let mut params = CertificateParams::new([host.to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        params.not_after = rcgen::date_time_ymd(last_year, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        std::fs::write(at.file(&format!("{name}.pem")), certificate.pem()).unwrap();
+        let file = at.file(&format!("{name}.key"));
+        std::fs::write(&file, key.serialize_pem()).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+/// Two peers that are not running, each of which knows the other one by the authority alone.
+async fn vouched_for(store: &Store, ca: &Authority) -> (Peer, Peer) {
+    let ((mut a, _), (b, _)) = (secured(store, "a").await, secured(store, "b").await);
+    for peer in [&a, &b] {
+        ca.sign(peer, peer.name, "127.0.0.1", 4000);
+    }
+    let file = ca.file(&a);
+    let table = format!("{{url = {:?}, ca = {file:?}, allow = [\"*\"]}}", b.url);
+    a.set("FRESTQ_PEERS__B", &table);
+    said(
+        &b,
+        &[
+            "--add-peer",
+            "a",
+            &a.url,
+            &format!("ca:{}", ca.file(&b)),
+            "*",
+        ],
+    );
+    (a, b)
 }
 
 /// Two running peers; A has B in its configuration, and B has A in its database.
@@ -231,6 +295,51 @@ on_each_store! {
         assert_eq!(b.task(&sent).await["receiver_url"], new);
         assert_eq!(a_old, b.url);
         b.stop().await;
+    }
+
+    async fn peers_may_know_each_other_by_the_word_of_an_authority(store) {
+        let ca = Authority::new();
+        let (mut a, mut b) = vouched_for(&store, &ca).await;
+        a.run().await;
+        b.run().await;
+        say_hello(&a, &b).await;
+        say_hello(&b, &a).await;
+        assert_eq!(peer_line(&b, "a")["ca"], true);
+        // A new certificate needs no word between the two.
+        a.stop().await;
+        ca.sign(&a, "a", "127.0.0.1", 4000);
+        a.run().await;
+        say_hello(&a, &b).await;
+        say_hello(&b, &a).await;
+        for (name, of, host, last_year, word) in [
+            ("expired", &ca, "127.0.0.1", 2001, "xpired"),
+            ("foreign", &Authority::new(), "127.0.0.1", 4000, "UnknownIssuer"),
+            ("other", &ca, "127.0.0.2", 4000, "a certificate of no peer"),
+        ] {
+            of.sign(&b, name, host, last_year);
+            let answer = post(&b, &client(&b, name), "say_queue", &hello(&a.url)).await;
+            assert_eq!(answer.status, 403, "{name}: {}", answer.body);
+            assert!(b.log().contains(word), "{name}: {}", b.log());
+        }
+    }
+
+    async fn nothing_is_sent_to_a_server_that_the_authority_does_not_stand_by(store) {
+        let ca = Authority::new();
+        let (mut a, mut b) = vouched_for(&store, &ca).await;
+        ca.sign(&b, "b", "127.0.0.1", 2001);
+        a.run().await;
+        b.run().await;
+        let task = a.send(&b.url, "say_queue", "hello_world", json!({"username": "ada"})).await;
+        let error = eventually("A says why", async || {
+            peer_line(&a, "b")["last_error"].as_str().map(str::to_owned)
+        })
+        .await;
+        assert!(error.contains("authorities don't stand by it") && error.contains("xpired"), "{error}");
+        assert_eq!(b.tasks(), Vec::<Value>::new());
+        // Once it has a good one, what waits is delivered.
+        ca.sign(&b, "b", "127.0.0.1", 4000);
+        b.hang_up();
+        assert_eq!(a.output(&task).await, "hello ada!");
     }
 
     async fn the_last_contact_is_known_both_ways(store) {

@@ -23,6 +23,8 @@ use crate::{
 
 /// How long an answer is waited for: longer than the lease of a process that died.
 const PATIENCE: Duration = Duration::from_secs(45);
+/// What the file of certificates of authorities is told by, in the place of a certificate.
+const BUNDLE: &str = "ca:";
 /// How often we look for the answer.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How often we look whether the one we asked is still there.
@@ -51,7 +53,11 @@ pub(super) fn wanted(flags: &Flags) -> Result<Option<(&str, Decision)>, Stop> {
         return Ok(Some((name, Decision::RemovePeer)));
     }
     if let [name, url, certificate, allow @ ..] = &flags.add_peer[..] {
-        let peer = Peer::new(name, url).certificate(certificate_of(certificate)?);
+        let peer = Peer::new(name, url);
+        let peer = match certificate.strip_prefix(BUNDLE) {
+            Some(bundle) => peer.ca(text_of(bundle)?),
+            None => peer.certificate(certificate_of(certificate)?),
+        };
         let peer = allow.iter().fold(peer, Peer::allow);
         let row = peer.check().map_err(|why| Stop::Usage(Box::new(why)))?;
         return Ok(Some((name, Decision::AddPeer(Box::new(row)))));
@@ -63,11 +69,15 @@ pub(super) fn wanted(flags: &Flags) -> Result<Option<(&str, Decision)>, Stop> {
 fn certificate_of(argument: &str) -> Result<String, Error> {
     match Fingerprint::read(argument) {
         Some(_) => Ok(argument.to_owned()),
-        None => std::fs::read_to_string(argument).map_err(|source| Error::Io {
-            what: format!("certificate {argument}"),
-            source,
-        }),
+        None => text_of(argument),
     }
+}
+
+fn text_of(file: &str) -> Result<String, Error> {
+    std::fs::read_to_string(file).map_err(|source| Error::Io {
+        what: format!("certificate {file}"),
+        source,
+    })
 }
 
 /// The id beside an argument, which the flag's own check does not reach.

@@ -25,6 +25,8 @@ struct Line {
     name: Option<String>,
     url: String,
     certificates: Vec<String>,
+    /// Whether it is also known by the word of authorities.
+    ca: bool,
     allow: Vec<String>,
     registered_in: Option<&'static str>,
     /// When a request of it came in last, and when it last answered one of ours; a few seconds old.
@@ -56,11 +58,14 @@ pub(super) async fn list(
                 Some(at) => format!("{}, next attempt {}", line.breaker, at.strftime("%F %TZ")),
                 None => line.breaker.to_owned(),
             };
-            let pins: Vec<_> = line
+            let mut pins: Vec<_> = line
                 .certificates
                 .iter()
                 .map(|pin| pin.chars().take(19).collect::<String>())
                 .collect();
+            if line.ca {
+                pins.push("ca".to_owned());
+            }
             vec![
                 line.name.clone().unwrap_or_else(|| "-".to_owned()),
                 line.url.clone(),
@@ -114,6 +119,7 @@ async fn look(store: &Store, config: &Config) -> Result<Vec<Line>> {
         lines.push(Line {
             name: Some(shown.name),
             certificates: shown.certificates,
+            ca: shown.ca,
             allow: shown.allow,
             registered_in: Some(shown.registered_in),
             ..line(member.url.to_string(), row, &backlog)
@@ -143,6 +149,7 @@ fn line(url: String, row: Option<&PeerRow>, backlog: &HashMap<PeerId, i64>) -> L
         name: None,
         url,
         certificates: Vec::new(),
+        ca: false,
         allow: Vec::new(),
         registered_in: None,
         last_heard: contact.heard,

@@ -36,6 +36,9 @@ pub struct PeerConfig {
     pub url: Option<String>,
     /// The certificates it may show: files in PEM, or `sha256:` and the fingerprint in hexadecimal.
     pub certificates: Vec<String>,
+    /// A file with the certificates of authorities, in PEM: the peer may show any certificate that one of
+    /// them has signed, for the host of its URL, in its time. Beside `certificates` or instead of them.
+    pub ca: Option<String>,
     /// The tasks it may hand to us: `"queue/action"`, `"queue/*"` or `"*"`; none by default.
     pub allow: Vec<String>,
 }
@@ -88,8 +91,8 @@ impl Config {
                     urls.push((url, name));
                 }
             }
-            if peer.certificates.is_empty() {
-                fault("certificates: at least one is needed".to_owned());
+            if peer.certificates.is_empty() && peer.ca.is_none() {
+                fault("certificates: at least one is needed, or ca".to_owned());
             }
             for pin in &peer.certificates {
                 if let Some(Err(why)) = Fingerprint::read(pin) {

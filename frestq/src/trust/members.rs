@@ -11,7 +11,7 @@ use std::{
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use super::Grant;
+use super::{Authority, Cause, Grant};
 use crate::{
     config::PeerConfig,
     error::{Error, Result},
@@ -40,6 +40,8 @@ pub(crate) struct Member {
     pub(crate) name: String,
     pub(crate) url: PeerUrl,
     pub(crate) pins: Vec<Fingerprint>,
+    /// Who vouches for other certificates of it.
+    pub(crate) authority: Option<Arc<Authority>>,
     pub(crate) grants: Vec<Grant>,
     pub(crate) place: Place,
 }
@@ -50,9 +52,17 @@ impl Member {
         let fault = |key, why| Error::Config(format!("peers.{name}.{key}: {why}"));
         let pins = config.certificates.iter().map(|pin| load(pin));
         let pins: Result<_, String> = pins.collect();
+        let url = config.url.as_deref().unwrap_or_default().parse()?;
+        let authority = config.ca.as_ref().map(|file| {
+            let bundle = std::fs::read_to_string(file).map_err(|error| error.to_string());
+            bundle
+                .and_then(|bundle| Authority::new(&url, &bundle))
+                .map_err(|why| fault("ca", format!("{file}: {why}")))
+        });
         Ok(Self {
             name: name.to_owned(),
-            url: config.url.as_deref().unwrap_or_default().parse()?,
+            authority: authority.transpose()?.map(Arc::new),
+            url,
             pins: pins.map_err(|why| fault("certificates", why))?,
             grants: grants(&config.allow).map_err(|why| fault("allow", why))?,
             place: Place::Configuration,
@@ -65,6 +75,10 @@ impl Member {
             name: row.name.clone(),
             url: row.url.clone(),
             pins: row.certificates.clone(),
+            authority: match &row.ca {
+                Some(bundle) => Some(Arc::new(Authority::new(&row.url, bundle)?)),
+                None => None,
+            },
             grants: grants(&row.allow)?,
             place: Place::Database,
         })
@@ -170,7 +184,52 @@ impl Members {
                 at(other)
             ));
         }
+        let host = new.url.host();
+        let same = |other: &&&Arc<Member>| other.authority.is_some() && other.url.host() == host;
+        if new.authority.is_some()
+            && let Some(other) = self.all().iter().find(same)
+        {
+            return Some(format!(
+                "the host {host} is that of {} too, and by the name in its certificate a peer with `ca` is known",
+                at(other)
+            ));
+        }
         None
+    }
+
+    /// The peer whose certificate this is, the first one of a chain.
+    pub(crate) fn identify(&self, chain: &[CertificateDer<'_>]) -> Result<Arc<Member>, Cause> {
+        let [certificate, others @ ..] = chain else {
+            return Err(Cause::NoCertificate);
+        };
+        let pin = Fingerprint::of(certificate);
+        if let Some(member) = self.by_pin(&pin) {
+            return Ok(member.clone());
+        }
+        let mut found: Vec<&Arc<Member>> = Vec::new();
+        let mut cause = Cause::UnknownCertificate(pin);
+        for member in self.all() {
+            let Some(authority) = &member.authority else {
+                continue;
+            };
+            if !authority.names(certificate) {
+                continue;
+            }
+            match authority.knows_client(certificate, others) {
+                Ok(()) => found.push(member),
+                Err(why) => {
+                    cause = Cause::NotVouchedFor(pin, member.name.clone(), why.to_string());
+                }
+            }
+        }
+        match found[..] {
+            [] => Err(cause),
+            [member] => Ok(member.clone()),
+            _ => {
+                let names: Vec<_> = found.iter().map(|member| member.name.as_str()).collect();
+                Err(Cause::Ambiguous(pin, names.join(", ")))
+            }
+        }
     }
 
     pub(crate) fn by_pin(&self, pin: &Fingerprint) -> Option<&Arc<Member>> {
@@ -199,7 +258,7 @@ impl Members {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::authority::made::Ca, *};
 
     fn pin(digit: char) -> String {
         format!("sha256:{}", digit.to_string().repeat(64))
@@ -215,10 +274,58 @@ mod tests {
                 url: Some(url(name)),
                 certificates: pins.iter().copied().map(pin).collect(),
                 allow: vec!["work/echo".into()],
+                ..PeerConfig::default()
             };
             ((*name).to_owned(), config)
         });
         Members::load(&peers.collect())
+    }
+
+    #[test]
+    fn a_pin_goes_before_the_authorities_and_a_name_must_be_one_peers() {
+        let ca = Ca::new();
+        let both = ["a.example.org", "b.example.org"];
+        let sign = |hosts: &[&str]| ca.sign(hosts, &[], (2000, 4000)).0;
+        let (of_a, of_both, pinned) = (sign(&both[..1]), sign(&both), sign(&both[..1]));
+        let mut rows = [row("a", "a", '1'), row("b", "b", '2'), row("c", "c", '3')];
+        for row in &mut rows[..2] {
+            row.ca = Some(ca.certificate.pem());
+        }
+        rows[2].certificates = vec![Fingerprint::of(&pinned)];
+        let members = Members::default().with(rows.to_vec());
+        let name = |certificate: CertificateDer<'static>| {
+            members
+                .identify(&[certificate])
+                .map(|member| member.name.clone())
+        };
+        assert_eq!(name(of_a), Ok("a".to_owned()));
+        assert_eq!(name(pinned), Ok("c".to_owned()));
+        assert!(matches!(name(of_both), Err(Cause::Ambiguous(..))));
+        let (expired, _) = ca.sign(&both[..1], &[], (2000, 2001));
+        let Err(Cause::NotVouchedFor(_, name, why)) = name(expired) else {
+            panic!("it is over")
+        };
+        assert!(name == "a" && why.contains("xpired"), "{name} {why}");
+        assert_eq!(members.identify(&[]).unwrap_err(), Cause::NoCertificate);
+    }
+
+    #[test]
+    fn two_peers_with_authorities_on_one_host_are_refused() {
+        let ca = Ca::new().certificate.pem();
+        let (mut one, mut two) = (row("a", "a", '1'), row("b", "b", '2'));
+        two.url = "https://a.example.org:5001/api/queues".parse().unwrap();
+        assert!(
+            Members::default()
+                .with(vec![one.clone(), two.clone()])
+                .overruled
+                .is_empty()
+        );
+        (one.ca, two.ca) = (Some(ca.clone()), Some(ca));
+        let members = Members::default().with(vec![one, two]);
+        let [(name, why)] = &members.overruled[..] else {
+            panic!("{:?}", members.overruled)
+        };
+        assert!(name == "b" && why.contains("a.example.org"), "{why}");
     }
 
     fn row(name: &str, host: &str, digit: char) -> Registration {

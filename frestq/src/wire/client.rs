@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 
 use super::{
     BATCH, EXTENSIONS, EXTENSIONS_HEADER, INTERNAL_QUEUE, message::BatchAnswer, server::IDLE,
-    shows_extensions,
+    shows_extensions, tls::Expected,
 };
 use crate::{
     config::DeliveryConfig,
@@ -102,7 +102,10 @@ impl Client {
         {
             return Ok(client.clone());
         }
-        let tls = standing.identity.client(member.pins.clone())?;
+        let tls = standing.identity.client(Expected {
+            pins: member.pins.clone(),
+            authority: member.authority.clone(),
+        })?;
         let builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .https_only(true);

@@ -1,13 +1,19 @@
 //! Mutual TLS between peers: our certificate, the connections that come in, and how those that go out
 //! know whom they have reached.
 //!
-//! Both verifiers leave names, dates and chains aside, and check that the other side holds the key of
-//! the certificate it shows. Whose that certificate is, the client knows before it sends anything; the
-//! server takes any, or none, and the inbox decides what comes of it. Sessions are not resumed, so each
+//! Both verifiers check that the other side holds the key of the certificate it shows. Whose that
+//! certificate is, the client knows before it sends anything; the server takes any, or none, and the
+//! inbox decides what comes of it. Names, dates and chains are left aside, unless the peer is registered
+//! with authorities. Sessions are not resumed, so each
 //! connection proves its key anew.
 
 use std::{
-    fs, io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration,
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use axum::serve::Listener;
@@ -36,7 +42,7 @@ use crate::{
     config::TlsConfig,
     error::{Error, Result},
     model::Fingerprint,
-    trust::Trust,
+    trust::{Authority, Cause, Member, Standing, Trust},
 };
 
 /// How long the other side may take to say who it is.
@@ -127,11 +133,11 @@ impl Identity {
         Ok(config)
     }
 
-    /// For a connection to the peer that has one of these certificates.
-    pub(crate) fn client(&self, pins: Vec<Fingerprint>) -> Result<ClientConfig> {
+    /// For a connection to this server and no other.
+    pub(crate) fn client(&self, expected: Expected) -> Result<ClientConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = PinnedServer {
-            pins,
+        let verifier = OneServer {
+            expected,
             provider: provider.clone(),
         };
         let mut config = ClientConfig::builder_with_provider(provider)
@@ -218,34 +224,63 @@ impl ClientCertVerifier for AnyClient {
     handshake_signatures_are_verified!(provider);
 }
 
+/// By what a server is known.
+#[derive(Debug, Default)]
+pub(crate) struct Expected {
+    /// The certificates of its own.
+    pub(crate) pins: Vec<Fingerprint>,
+    /// Who vouches for others.
+    pub(crate) authority: Option<Arc<Authority>>,
+}
+
+impl Expected {
+    /// Why this certificate, with those behind it, is not one of the server, if so.
+    fn refuse(
+        &self,
+        certificate: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+    ) -> Option<WrongServer> {
+        let shown = Fingerprint::of(certificate);
+        if self.pins.contains(&shown) {
+            return None;
+        }
+        match &self.authority {
+            None => Some(WrongServer::Unregistered(shown)),
+            Some(authority) => match authority.knows_server(certificate, others) {
+                Ok(()) => None,
+                Err(why) => Some(WrongServer::NotVouchedFor(shown, why)),
+            },
+        }
+    }
+}
+
 /// Takes exactly one peer.
 #[derive(Debug)]
-struct PinnedServer {
-    pins: Vec<Fingerprint>,
+struct OneServer {
+    expected: Expected,
     provider: Arc<CryptoProvider>,
 }
 
-impl PinnedServer {
+impl OneServer {
     fn provider(&self) -> &CryptoProvider {
         &self.provider
     }
 }
 
-impl ServerCertVerifier for PinnedServer {
+impl ServerCertVerifier for OneServer {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
+        others: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let shown = Fingerprint::of(certificate);
-        match self.pins.contains(&shown) {
-            true => Ok(ServerCertVerified::assertion()),
-            false => {
-                let why = WrongServer(shown).into();
-                Err(CertificateError::Other(rustls::OtherError(why)).into())
+        match self.expected.refuse(certificate, others) {
+            None => Ok(ServerCertVerified::assertion()),
+            Some(why) => {
+                let why = rustls::OtherError(Arc::new(why));
+                Err(CertificateError::Other(why).into())
             }
         }
     }
@@ -254,11 +289,20 @@ impl ServerCertVerifier for PinnedServer {
 }
 
 /// What the operator reads in the peer's last error; rustls shows only the debug form of causes.
-struct WrongServer(Fingerprint);
+pub(super) enum WrongServer {
+    Unregistered(Fingerprint),
+    NotVouchedFor(Fingerprint, rustls::Error),
+}
 
 impl std::fmt::Debug for WrongServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} is not registered for this peer", self.0)
+        match self {
+            Self::Unregistered(shown) => write!(f, "{shown} is not registered for this peer"),
+            Self::NotVouchedFor(shown, why) => write!(
+                f,
+                "{shown} is not registered for this peer, and its authorities don't stand by it: {why}"
+            ),
+        }
     }
 }
 
@@ -270,17 +314,60 @@ impl std::fmt::Display for WrongServer {
 
 impl std::error::Error for WrongServer {}
 
-impl From<WrongServer> for Arc<dyn std::error::Error + Send + Sync> {
-    fn from(error: WrongServer) -> Self {
-        Arc::new(error)
-    }
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Caller {
+    shown: Option<Arc<Shown>>,
 }
 
-/// Who is at the other end of a connection.
-#[derive(Clone, Debug)]
-pub(crate) struct Caller {
-    /// The certificate whose key it holds.
-    pub(crate) certificate: Option<Fingerprint>,
+/// The certificate whose key the other end holds, and those behind it.
+#[derive(Debug)]
+struct Shown {
+    fingerprint: Fingerprint,
+    chain: Vec<CertificateDer<'static>>,
+    /// Whose it is, under the standing that said so: it is found out once and not for every request, and
+    /// again after a reload.
+    known: Mutex<Option<(Arc<Standing>, Result<Arc<Member>, Cause>)>>,
+}
+
+impl Caller {
+    /// One that has shown these certificates, its own first.
+    pub(crate) fn new(chain: Vec<CertificateDer<'static>>) -> Self {
+        let shown = chain.first().map(|own| Fingerprint::of(own));
+        Self {
+            shown: shown.map(|fingerprint| {
+                Arc::new(Shown {
+                    fingerprint,
+                    chain,
+                    known: Mutex::default(),
+                })
+            }),
+        }
+    }
+
+    /// Its own certificate.
+    pub(crate) fn certificate(&self) -> Option<Fingerprint> {
+        self.shown.as_ref().map(|shown| shown.fingerprint)
+    }
+
+    /// The registered peer that it is.
+    pub(crate) fn member(&self, standing: &Arc<Standing>) -> Result<Arc<Member>, Cause> {
+        let Some(shown) = &self.shown else {
+            return Err(Cause::NoCertificate);
+        };
+        let mut known = shown
+            .known
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some((under, found)) = &*known
+            && Arc::ptr_eq(under, standing)
+        {
+            return found.clone();
+        }
+        let found = standing.members.identify(&shown.chain);
+        *known = Some((standing.clone(), found.clone()));
+        found
+    }
 }
 
 /// Connections without an identity.
@@ -293,11 +380,11 @@ impl Listener for Plain {
     async fn accept(&mut self) -> (TcpStream, Caller) {
         let (stream, _) = Listener::accept(&mut self.0).await;
         hurry(&stream);
-        (stream, Caller { certificate: None })
+        (stream, Caller::default())
     }
 
     fn local_addr(&self) -> io::Result<Caller> {
-        Ok(Caller { certificate: None })
+        Ok(Caller::default())
     }
 }
 
@@ -357,16 +444,15 @@ impl Listener for Tls {
                     // One that panicked is one that failed.
                     let Ok(Some(stream)) = done else { continue };
                     let shown = stream.get_ref().1.peer_certificates();
-                    let leaf = shown.and_then(<[_]>::first);
-                    let certificate = leaf.map(|certificate| Fingerprint::of(certificate));
-                    return (stream, Caller { certificate });
+                    let chain = shown.map(<[_]>::to_vec).unwrap_or_default();
+                    return (stream, Caller::new(chain));
                 }
             }
         }
     }
 
     fn local_addr(&self) -> io::Result<Caller> {
-        Ok(Caller { certificate: None })
+        Ok(Caller::default())
     }
 }
 
@@ -400,6 +486,14 @@ mod tests {
             chain: vec![certificate.der().clone()],
             key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
             versions,
+        }
+    }
+
+    /// The server of this identity.
+    fn only(server: &Identity) -> Expected {
+        Expected {
+            pins: vec![server.fingerprint().unwrap()],
+            ..Expected::default()
         }
     }
 
@@ -477,7 +571,7 @@ mod tests {
     async fn each_side_learns_the_certificate_of_the_other_whatever_the_version() {
         for versions in [NEWEST, BOTH, OLD] {
             let (a, b) = (identity(versions), identity(BOTH));
-            let client = a.client(vec![b.fingerprint().unwrap()]).unwrap();
+            let client = a.client(only(&b)).unwrap();
             let (sent, seen) = meet(client, b.server().unwrap()).await;
             sent.unwrap();
             assert_eq!(seen.unwrap(), (a.fingerprint(), b"secret".to_vec()));
@@ -487,7 +581,7 @@ mod tests {
     #[tokio::test]
     async fn tls_1_2_is_spoken_only_where_it_is_allowed() {
         let (a, b) = (identity(OLD), identity(NEWEST));
-        let client = a.client(vec![b.fingerprint().unwrap()]).unwrap();
+        let client = a.client(only(&b)).unwrap();
         let (sent, seen) = meet(client, b.server().unwrap()).await;
         assert!(sent.is_err() && seen.is_err());
     }
@@ -496,7 +590,15 @@ mod tests {
     async fn not_a_byte_goes_to_a_server_with_another_certificate() {
         let [a, b, other] = [NEWEST, NEWEST, NEWEST].map(identity);
         for pins in [vec![], vec![other.fingerprint().unwrap()]] {
-            let (sent, seen) = meet(a.client(pins).unwrap(), b.server().unwrap()).await;
+            let (sent, seen) = meet(
+                a.client(Expected {
+                    pins,
+                    ..Expected::default()
+                })
+                .unwrap(),
+                b.server().unwrap(),
+            )
+            .await;
             let words = sent.unwrap_err().to_string();
             assert!(
                 words.contains(&b.fingerprint().unwrap().to_string()),
@@ -512,7 +614,7 @@ mod tests {
             let [a, b, thief] = [versions, versions, versions].map(identity);
             let mut server = thief.server().unwrap();
             server.cert_resolver = Stolen::new(&b, &thief);
-            let client = a.client(vec![b.fingerprint().unwrap()]).unwrap();
+            let client = a.client(only(&b)).unwrap();
             let (sent, seen) = meet(client, server).await;
             assert!(sent.is_err() && seen.is_err(), "{sent:?} {seen:?}");
         }
@@ -522,7 +624,7 @@ mod tests {
     async fn a_client_without_the_key_of_its_certificate_does_not_come_in() {
         for versions in [NEWEST, BOTH, OLD] {
             let [a, b, thief] = [versions, versions, versions].map(identity);
-            let mut client = thief.client(vec![b.fingerprint().unwrap()]).unwrap();
+            let mut client = thief.client(only(&b)).unwrap();
             client.client_auth_cert_resolver = Stolen::new(&a, &thief);
             let (_, seen) = meet(client, b.server().unwrap()).await;
             assert!(seen.is_err(), "{seen:?}");
@@ -532,7 +634,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_may_come_without_a_certificate_and_is_nobody() {
         let (a, b) = (identity(NEWEST), identity(NEWEST));
-        let mut client = a.client(vec![b.fingerprint().unwrap()]).unwrap();
+        let mut client = a.client(only(&b)).unwrap();
         client.client_auth_cert_resolver = Arc::new(Nobody);
         let (sent, seen) = meet(client, b.server().unwrap()).await;
         sent.unwrap();
