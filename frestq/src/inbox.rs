@@ -11,8 +11,8 @@ use crate::{
     error::Error,
     message::Message,
     model::{
-        InboxKey, InboxRow, Json, NewTask, PeerId, PeerUrl, Role, TaskId, TaskKind, TaskState,
-        to_json,
+        Fingerprint, InboxKey, InboxRow, Json, NewTask, PeerId, PeerUrl, Role, TaskId, TaskKind,
+        TaskState, to_json,
     },
     outbox::reached,
     peer::Frestq,
@@ -108,6 +108,7 @@ async fn take(
         url: envelope.sender.clone(),
         extensions,
         member,
+        certificate: caller.certificate(),
     };
     let known = sender.recognize(peer).await?;
     if queue == INTERNAL_QUEUE && envelope.action == BATCH {
@@ -237,6 +238,8 @@ struct Sender<'a> {
     extensions: bool,
     /// The registered peer; none in open mode.
     member: Option<&'a Member>,
+    /// What it has shown.
+    certificate: Option<Fingerprint>,
 }
 
 impl Sender<'_> {
@@ -249,13 +252,23 @@ impl Sender<'_> {
         Ok(known)
     }
 
-    /// Writes the sender's row, made if need be, into events that were understood without it.
+    /// Writes the sender's certificate and its row, made if need be, into events that were understood
+    /// without them.
     async fn sign(
         &self,
         peer: &Frestq,
         known: Option<PeerId>,
         events: &mut [Event],
     ) -> Result<(), Refusal> {
+        for event in events.iter_mut() {
+            let Event::Receive(received) = event else {
+                continue;
+            };
+            received.certificate = self.certificate;
+            if let What::Task(task) | What::Synchronize(task) = &mut received.what {
+                task.state.certificate = self.certificate;
+            }
+        }
         if known.is_some() {
             return Ok(());
         }
@@ -416,7 +429,14 @@ fn understand(
         }
         what
     };
-    Ok((Event::Receive(Box::new(Received { row, what })), permit))
+    Ok((
+        Event::Receive(Box::new(Received {
+            row,
+            certificate: None,
+            what,
+        })),
+        permit,
+    ))
 }
 
 /// The handler that the sender may ask for. What it may not have is for it what does not exist.

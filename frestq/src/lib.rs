@@ -127,7 +127,7 @@ pub use compose::{
     Action, Compose, External, Node, Parallel, Sequential, SimpleTask, Synchronized,
 };
 pub use config::{Config, DeliveryConfig, Limits, PeerConfig, QueueConfig, TlsConfig};
-pub use context::Task;
+pub use context::{Sender, Task};
 pub use director::{Director, Group, NamedDirector, Subtask};
 pub use error::{Error, Result, TaskError};
 pub use handler::{FromTask, Handler, IntoOutcome, Recovery, Requirements};

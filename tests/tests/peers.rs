@@ -9,7 +9,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, Peer, Store, eventually, id, message, until},
+    harness::{Answer, Peer, Store, eventually, id, message, until, update},
     tls::{certificate, client, complaint, file_of, peer_line, post, register, secured},
 };
 
@@ -23,6 +23,14 @@ fn said(at: &Peer, arguments: &[&str]) -> String {
     let output = at.cli(arguments);
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// The messages that a peer has sent about a task.
+fn messages_of(at: &Peer, task: &str) -> Vec<Value> {
+    let listed = said(at, &["--messages", "--json"]);
+    let mut messages: Vec<Value> = serde_json::from_str(&listed).unwrap();
+    messages.retain(|message| message["task_id"] == task);
+    messages
 }
 
 /// Lets the application of a peer register another one.
@@ -340,6 +348,118 @@ on_each_store! {
         ca.sign(&b, "b", "127.0.0.1", 4000);
         b.hang_up();
         assert_eq!(a.output(&task).await, "hello ada!");
+    }
+
+    async fn a_pinned_task_goes_to_no_server_with_another_certificate(store) {
+        let ((mut a, a_pin), (mut b, b_pin)) = (secured(&store, "a").await, secured(&store, "b").await);
+        let next = certificate(&b, "next");
+        register(&mut a, "b", &b.url, &[&b_pin, &next], &[]);
+        register(&mut b, "a", &a.url, &[&a_pin], &["*"]);
+        a.run().await;
+        b.run().await;
+        let order = |pin: &str| json!({"to": b.url, "queue": "work", "action": "echo", "data": 1, "pin": pin});
+        let pinned = a.order(&order(&next)).await;
+        let why = eventually("A says why", async || {
+            let sent = messages_of(&a, &pinned);
+            sent[0]["last_error"].as_str().map(str::to_owned)
+        })
+        .await;
+        assert!(why.contains(&b_pin) && why.contains(&next) && why.contains("pinned"), "{why}");
+        // It holds up no other, and says nothing of the peer.
+        say_hello(&a, &b).await;
+        let right = a.order(&order(&b_pin)).await;
+        assert_eq!(a.output(&right).await, 1);
+        assert_eq!(peer_line(&a, "b")["breaker"], "closed");
+        assert_eq!(b.find_task(&pinned).await, None);
+        assert_eq!(a.task(&pinned).await["receiver_ssl_cert"], json!(next));
+        for end in ["pem", "key"] {
+            std::fs::copy(b.file(&format!("next.{end}")), b.file(&format!("b.{end}"))).unwrap();
+        }
+        b.hang_up();
+        assert_eq!(a.output(&pinned).await, 1);
+    }
+
+    async fn an_update_of_a_pinned_task_counts_only_with_its_certificate(store) {
+        let ((mut a, a_pin), (mut b, b_pin)) = (secured(&store, "a").await, secured(&store, "b").await);
+        let next = certificate(&b, "next");
+        register(&mut a, "b", &b.url, &[&b_pin, &next], &[]);
+        register(&mut b, "a", &a.url, &[&a_pin], &["*"]);
+        a.run().await;
+        b.run().await;
+        let order = json!({"to": b.url, "queue": "work", "action": "wait", "data": {"gate": "go"}});
+        let free = a.order(&order).await;
+        let mut order = order.clone();
+        order["pin"] = json!(b_pin);
+        let pinned = a.order(&order).await;
+        for task in [&free, &pinned] {
+            b.started(task, 1).await;
+        }
+        let other = client(&b, "next");
+        let forge = async |task: &str| {
+            let finished = update(&b.url, task, "finished", json!("forged"));
+            post(&a, &other, "internal.frestq", &finished).await
+        };
+        let (guess, forged) = (forge(&id()).await, forge(&pinned).await);
+        assert_eq!((guess.status, forged.status), (404, 404));
+        assert_eq!(guess.refusal(), forged.refusal());
+        // Without a pin it is the peer, by whichever certificate.
+        assert_eq!(forge(&free).await.status, 200);
+        assert_eq!(a.output(&free).await, "forged");
+        b.open("go");
+        assert_eq!(a.output(&pinned).await, 1);
+    }
+
+    async fn pinned_and_other_messages_share_a_lane_and_no_connection(store) {
+        let (a, mut b) = met(&store).await;
+        let pin = peer_line(&a, "b")["certificates"][0].as_str().unwrap().to_owned();
+        say_hello(&a, &b).await;
+        b.stop().await;
+        let mut tasks = Vec::new();
+        for n in 0..20 {
+            let mut order = json!({"to": b.url, "queue": "work", "action": "echo", "data": n});
+            if n % 3 == 0 {
+                order["pin"] = json!(pin);
+            }
+            tasks.push(a.order(&order).await);
+        }
+        b.run().await;
+        for (n, task) in tasks.iter().enumerate() {
+            assert_eq!(a.output(task).await, n);
+        }
+    }
+
+    async fn a_pin_that_no_server_can_show_is_refused(store) {
+        let (a, b) = met(&store).await;
+        let other = certificate(&a, "other");
+        let pem = std::fs::read_to_string(file_of(&b, "b")).unwrap();
+        let stranger = "https://stranger.example.org/api/queues";
+        let order = |to: &str, pin: &str| json!({"to": to, "queue": "work", "action": "echo", "pin": pin});
+        for (to, pin, word) in [
+            (b.url.as_str(), other.as_str(), "none of the certificates of peer b"),
+            (b.url.as_str(), "b.pem", "PEM"),
+            (a.url.as_str(), other.as_str(), "for this peer itself"),
+            (stranger, other.as_str(), "no registered peer"),
+        ] {
+            let answer = a.try_order(&order(to, pin)).await.unwrap();
+            assert!(answer.status >= 400 && answer.body.contains(word), "{word}: {}", answer.body);
+        }
+        assert_eq!(a.tasks(), Vec::<Value>::new());
+        a.order(&order(&b.url, &pem)).await;
+        // In open mode nobody shows a certificate.
+        let open = Peer::start(&store, "open").await;
+        let answer = open.try_order(&order("http://127.0.0.1:1/api/queues", &other)).await.unwrap();
+        assert!(answer.status >= 400 && answer.body.contains("[tls]"), "{}", answer.body);
+    }
+
+    async fn a_handler_sees_who_sent_its_task_and_with_which_certificate(store) {
+        let (a, b) = met(&store).await;
+        let task = a.send(&b.url, "work", "whose", Value::Null).await;
+        let pin = peer_line(&b, "a")["certificates"][0].clone();
+        let whose = json!({"url": a.url, "name": "a", "certificate": pin});
+        assert_eq!(a.output(&task).await, whose);
+        assert_eq!(b.task(&task).await["sender_ssl_cert"], pin);
+        let own = a.call(&a.url, "work", "whose", Value::Null).await;
+        assert_eq!(own["output"], json!({"url": a.url, "name": null, "certificate": null}));
     }
 
     async fn the_last_contact_is_known_both_ways(store) {

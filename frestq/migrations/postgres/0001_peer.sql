@@ -83,6 +83,9 @@ CREATE TABLE tasks (
     progress    TEXT,
     -- no two open tasks have the same
     unique_key  TEXT COLLATE "C",
+    -- SHA-256 of a certificate: of a sent task that which its receiver must show, of a received one that
+    -- with which it came
+    certificate BYTEA,
     output      TEXT
 );
 
@@ -118,6 +121,8 @@ CREATE TABLE outbox (
     task         TEXT    COLLATE "C" NOT NULL,
     carries_task BOOLEAN NOT NULL,
     body         TEXT    NOT NULL,
+    -- SHA-256 of the certificate that the server must show
+    pin          BYTEA,
     -- 0 pending, 1 delivered, 2 failed
     state        BIGINT  NOT NULL,
     attempts     BIGINT  NOT NULL DEFAULT 0,

@@ -76,6 +76,9 @@ CREATE TABLE tasks (
     progress    TEXT,
     -- no two open tasks have the same
     unique_key  TEXT,
+    -- SHA-256 of a certificate: of a sent task that which its receiver must show, of a received one that
+    -- with which it came
+    certificate BLOB,
     output      TEXT
 ) STRICT;
 
@@ -111,6 +114,8 @@ CREATE TABLE outbox (
     task         TEXT    NOT NULL,
     carries_task INTEGER NOT NULL,
     body         TEXT    NOT NULL,
+    -- SHA-256 of the certificate that the server must show
+    pin          BLOB,
     -- 0 pending, 1 delivered, 2 failed
     state        INTEGER NOT NULL,
     attempts     INTEGER NOT NULL DEFAULT 0,

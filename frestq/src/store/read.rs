@@ -172,7 +172,7 @@ impl Store {
         now: Timestamp,
         limit: i64,
     ) -> Result<Vec<OutboxRow>> {
-        const SQL: &str = "SELECT seq, peer, message, queue, action, task, carries_task, body, expires_at, attempts, due_at, created_at \
+        const SQL: &str = "SELECT seq, peer, message, queue, action, task, carries_task, body, expires_at, attempts, due_at, created_at, pin \
              FROM outbox WHERE peer = $1 AND state = 0 AND seq > $2 AND due_at <= $3 ORDER BY seq LIMIT $4";
         let values = vec![
             peer.0.into(),
@@ -219,7 +219,7 @@ impl Store {
     pub(crate) async fn tasks(&self, filters: &Filters, limit: i64) -> Result<Vec<TaskRecord>> {
         let sql = format!(
             "SELECT t.id, t.kind, t.action, t.queue, t.status, t.label, t.role, p.url, s.url, t.created_at, t.modified_at, \
-             t.input, t.output, t.pingback_at, t.expires_at, t.info, t.attempt, t.failures, t.run_at, t.ord, t.parent, t.reservation, t.progress \
+             t.input, t.output, t.pingback_at, t.expires_at, t.info, t.attempt, t.failures, t.run_at, t.ord, t.parent, t.reservation, t.progress, t.certificate \
              FROM tasks t JOIN peers p ON p.id = t.peer JOIN peers s ON s.id = 0{} ORDER BY t.seq DESC LIMIT $1",
             filters.to_sql(2)
         );

@@ -231,6 +231,8 @@ pub(crate) struct Expected {
     pub(crate) pins: Vec<Fingerprint>,
     /// Who vouches for others.
     pub(crate) authority: Option<Arc<Authority>>,
+    /// The one of all these that the task wants.
+    pub(crate) only: Option<Fingerprint>,
 }
 
 impl Expected {
@@ -241,6 +243,9 @@ impl Expected {
         others: &[CertificateDer<'_>],
     ) -> Option<WrongServer> {
         let shown = Fingerprint::of(certificate);
+        if let Some(only) = self.only.filter(|only| *only != shown) {
+            return Some(WrongServer::NotPinned { shown, only });
+        }
         if self.pins.contains(&shown) {
             return None;
         }
@@ -292,12 +297,40 @@ impl ServerCertVerifier for OneServer {
 pub(super) enum WrongServer {
     Unregistered(Fingerprint),
     NotVouchedFor(Fingerprint, rustls::Error),
+    NotPinned {
+        shown: Fingerprint,
+        only: Fingerprint,
+    },
+}
+
+impl WrongServer {
+    /// Whether an attempt failed for the pin of its task, and says nothing of the peer.
+    pub(super) fn missed_the_pin(error: &(dyn std::error::Error + 'static)) -> bool {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            // It hides what it was made of from its sources.
+            let inner = io.get_ref();
+            return inner.is_some_and(|inner| Self::missed_the_pin(inner));
+        }
+        match error.downcast_ref::<rustls::Error>() {
+            Some(rustls::Error::InvalidCertificate(CertificateError::Other(cause))) => {
+                matches!(cause.0.downcast_ref(), Some(Self::NotPinned { .. }))
+            }
+            Some(_) => false,
+            None => error.source().is_some_and(Self::missed_the_pin),
+        }
+    }
 }
 
 impl std::fmt::Debug for WrongServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unregistered(shown) => write!(f, "{shown} is not registered for this peer"),
+            Self::NotPinned { shown, only } => {
+                write!(
+                    f,
+                    "{shown} is not the certificate that the task is pinned to, {only}"
+                )
+            }
             Self::NotVouchedFor(shown, why) => write!(
                 f,
                 "{shown} is not registered for this peer, and its authorities don't stand by it: {why}"
@@ -606,6 +639,33 @@ mod tests {
             );
             assert!(seen.is_err(), "{seen:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn of_several_certificates_of_a_peer_only_the_wanted_one_will_do() {
+        let [a, b, other] = [NEWEST, NEWEST, NEWEST].map(identity);
+        let pins = vec![b.fingerprint().unwrap(), other.fingerprint().unwrap()];
+        for (only, good) in [(&b, true), (&other, false)] {
+            let expected = Expected {
+                pins: pins.clone(),
+                only: only.fingerprint(),
+                ..Expected::default()
+            };
+            let client = a.client(expected).unwrap();
+            let (sent, _) = meet(client, b.server().unwrap()).await;
+            assert_eq!(sent.is_ok(), good);
+            let missed = sent
+                .err()
+                .is_some_and(|why| WrongServer::missed_the_pin(&why));
+            assert_eq!(missed, !good);
+        }
+        // A wanted one has to be one of the peer's all the same.
+        let expected = Expected {
+            only: b.fingerprint(),
+            ..Expected::default()
+        };
+        let (sent, _) = meet(a.client(expected).unwrap(), b.server().unwrap()).await;
+        assert!(!WrongServer::missed_the_pin(&sent.unwrap_err()));
     }
 
     #[tokio::test]

@@ -205,6 +205,17 @@ async fn private() -> anyhow::Result<String> {
     Ok("ours".into())
 }
 
+/// Who sent it, as the handler sees it.
+#[frestq::task(queue = "work", action = "whose")]
+async fn whose(task: Task) -> anyhow::Result<Value> {
+    let sender = task.sender();
+    Ok(json!({
+        "url": sender.url(),
+        "name": sender.name(),
+        "certificate": sender.certificate(),
+    }))
+}
+
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 static MOST_RUNNING: AtomicUsize = AtomicUsize::new(0);
 
@@ -395,6 +406,7 @@ struct Order {
     delay_ms: Option<u64>,
     priority: Option<i32>,
     unique: Option<String>,
+    pin: Option<String>,
 }
 
 async fn send(State(peer): State<Frestq>, Json(order): Json<Order>) -> frestq::Result<Json<Value>> {
@@ -417,6 +429,9 @@ async fn send(State(peer): State<Frestq>, Json(order): Json<Order>) -> frestq::R
     }
     if let Some(key) = order.unique {
         task = task.unique(key);
+    }
+    if let Some(certificate) = order.pin {
+        task = task.pin(certificate);
     }
     let task = peer.send(task).await?;
     Ok(Json(json!({ "id": task.id() })))
