@@ -12,22 +12,23 @@ use crate::{
     config::Config,
     error::{Error, Result},
     handler::States,
+    membership::Membership,
     model::NodeId,
     outbox::{Deliveries, Outbox},
     peer::{Frestq, Inner},
-    peers::Peers,
     registry::Registry,
     signals::Signals,
     store::{Purpose, Store},
     tending,
     trust::{Grant, Trust},
     wire::{
+        caller::Crowds,
         client::Client,
         proxy::Proxied,
         quota::Quota,
         routes,
         server::{Bounds, IDLE, serve},
-        tls::{Crowds, Plain, Tls},
+        tls::{Plain, Tls},
     },
     worker::{self, Worker},
 };
@@ -91,11 +92,11 @@ impl App {
     pub(crate) async fn serve(mut self) -> Result<()> {
         let reread = self.reread.take();
         let running = self.start().await?;
-        let trust = running.peer.0.trust.clone();
+        let membership = running.peer.0.membership.clone();
         let reloading = async {
             match reread {
-                Some(reread) if trust.standing().is_some() => {
-                    reload_at_each_hangup(&trust, &reread).await
+                Some(reread) if membership.trust.standing().is_some() => {
+                    reload_at_each_hangup(&membership, &reread).await
                 }
                 // With nothing to read again, a closed terminal ends the peer as it ends other programs.
                 _ => std::future::pending().await,
@@ -134,7 +135,9 @@ impl App {
         let listener = TcpListener::bind(bind).await.map_err(listen)?;
         store.set_own_url(&url).await?;
         let node = store.join(&config.node_name(), clock.now()).await?;
-        let peers = Arc::new(Peers::load(&store, trust.clone()).await?);
+        let membership = Membership::new(&store, trust.clone(), url.clone()).await?;
+        membership.begin().await?;
+        let peers = membership.peers.clone();
         let admission = Arc::new(Admission::new(config.limits.clone()));
         admission.reset(store.open_tasks().await?);
         let (signals, wakes) = Signals::new();
@@ -186,6 +189,7 @@ impl App {
             store,
             peers,
             trust,
+            membership: Arc::new(membership),
             commits,
             signals,
             admission,
@@ -275,7 +279,7 @@ fn warn_of_idle_grants(peer: &Frestq) {
 }
 
 /// Reads certificates and peers again whenever SIGHUP comes; what runs goes on.
-async fn reload_at_each_hangup(trust: &Trust, reread: &Reread) -> Result<Infallible> {
+async fn reload_at_each_hangup(membership: &Membership, reread: &Reread) -> Result<Infallible> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut hangup = signal(SignalKind::hangup()).map_err(|source| Error::Io {
         what: "waiting for SIGHUP".into(),
@@ -283,7 +287,8 @@ async fn reload_at_each_hangup(trust: &Trust, reread: &Reread) -> Result<Infalli
     })?;
     loop {
         hangup.recv().await;
-        match reread().and_then(|config| trust.reload(&config)) {
+        let reloaded = async { membership.reload(&reread()?).await };
+        match reloaded.await {
             Ok(()) => tracing::info!(
                 "SIGHUP: [tls] and [peers] are read again; other keys need a new start"
             ),
@@ -369,6 +374,9 @@ impl Running {
         server.abort();
         let closed = timeout(LAST_WRITES, async {
             peer.0.commits.close().await;
+            if let Err(error) = peer.0.peers.write_contacts(&peer.0.store).await {
+                tracing::debug!(%error, "the last contacts could not be written down");
+            }
             if let Err(error) = peer.0.store.leave(node).await {
                 tracing::warn!(%error, "this process could not be signed off");
             }

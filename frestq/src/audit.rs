@@ -69,7 +69,7 @@ impl FromStr for Digest {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) at: Timestamp,
-    /// The address of the peer that asked; `operator` or `retention` where it was this peer itself.
+    /// The address of the peer that asked; `operator`, `application` or `retention` where it was this peer itself.
     pub(crate) peer: Box<str>,
     /// The fingerprint of the certificate that the connection has shown; none in open mode.
     pub(crate) certificate: Option<Box<str>>,
@@ -84,6 +84,27 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// What was decided about a task or a peer on this side: by whom, and how it came out.
+    pub(crate) fn decision(
+        at: Timestamp,
+        by: &str,
+        (action, argument): (&str, &str),
+        about: &str,
+        answer: &str,
+    ) -> Self {
+        Self {
+            at,
+            peer: by.into(),
+            certificate: None,
+            queue: "".into(),
+            action: action.into(),
+            message: None,
+            task: Some(about.into()),
+            body: Digest::of(argument.as_bytes()),
+            answer: answer.into(),
+        }
+    }
+
     fn hash(&self, previous: Digest, chain: &str, seq: i64) -> Digest {
         let mut hasher = Sha256::new();
         hasher.update(previous.0);

@@ -79,6 +79,7 @@ pub(crate) struct Draft {
     pub(crate) delay: Option<Duration>,
     pub(crate) priority: i32,
     pub(crate) unique: Option<String>,
+    pub(crate) pin: Option<String>,
 }
 
 /// What runs it.
@@ -113,6 +114,7 @@ impl Draft {
             delay: None,
             priority: 0,
             unique: None,
+            pin: None,
         }
     }
 }
@@ -441,6 +443,18 @@ impl<T> SimpleTask<T> {
     /// Like [`pingback_at`](Self::pingback_at), counted from the moment of sending.
     pub fn pingback_in(mut self, distance: Duration) -> Self {
         self.draft.pingback = Some(When::In(distance));
+        self
+    }
+
+    /// Narrows the receiver to one certificate: the text of a PEM file, or `sha256:` and the fingerprint in
+    /// hexadecimal. Messages about this task go only to a server that shows it, and only what comes by a
+    /// connection that shows it counts for the task. Until such a server is there the task waits, as for
+    /// one that is down.
+    ///
+    /// The receiver has to be a registered peer, and the certificate one by which it is known; both are
+    /// checked by `send`.
+    pub fn pin(mut self, certificate: impl Into<String>) -> Self {
+        self.draft.pin = Some(certificate.into());
         self
     }
 

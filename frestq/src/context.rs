@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::{
     compose::{Compose, Draft},
     error::{Error, Result},
-    model::{Json, PeerUrl, TaskId, to_json},
+    model::{Fingerprint, Json, PeerUrl, TaskId, to_json},
     peer::Frestq,
     relative::{Relative, Relatives},
     transaction::Transaction,
@@ -24,7 +24,7 @@ struct Running {
     id: TaskId,
     queue: Box<str>,
     action: Box<str>,
-    sender: PeerUrl,
+    sender: Sender,
     attempt: i64,
     epoch: i64,
     input: Json,
@@ -33,6 +33,39 @@ struct Running {
     reservation: Json,
     called_off: watch::Receiver<bool>,
     added: Mutex<Added>,
+}
+
+/// The peer that sent a task: who it is, and by what it was known.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    pub(crate) url: PeerUrl,
+    pub(crate) name: Option<String>,
+    pub(crate) certificate: Option<Fingerprint>,
+}
+
+impl Sender {
+    /// Its root queues URL.
+    pub fn url(&self) -> &PeerUrl {
+        &self.url
+    }
+
+    /// The name under which it is registered; none without `[tls]`, and of a local task.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// `sha256:` and the fingerprint of the certificate that it showed when it handed the task over; none
+    /// without `[tls]`, and of a local task.
+    pub fn certificate(&self) -> Option<String> {
+        self.certificate.map(|certificate| certificate.to_string())
+    }
+}
+
+/// Its root queues URL.
+impl std::fmt::Display for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.url.fmt(f)
+    }
 }
 
 /// What the handler adds, to be committed with its completion.
@@ -48,7 +81,7 @@ pub(crate) struct Start {
     pub(crate) id: TaskId,
     pub(crate) queue: Box<str>,
     pub(crate) action: Box<str>,
-    pub(crate) sender: PeerUrl,
+    pub(crate) sender: Sender,
     pub(crate) attempt: i64,
     pub(crate) epoch: i64,
     pub(crate) input: Json,
@@ -93,7 +126,7 @@ impl Task {
     }
 
     /// The peer that sent it; this peer itself for a local task.
-    pub fn sender(&self) -> &PeerUrl {
+    pub fn sender(&self) -> &Sender {
         &self.0.sender
     }
 
@@ -116,7 +149,7 @@ impl Task {
     /// The key under which an effect outside of this peer's database is done once: sender and task
     /// id. It is the same in every run of this task and in no other task.
     pub fn effect_key(&self) -> String {
-        format!("{} {}", self.0.sender, self.0.id)
+        format!("{} {}", self.0.sender.url, self.0.id)
     }
 
     /// The input as a type of yours.

@@ -1,4 +1,5 @@
-//! What a person decides from the command line: call off, end, deny, retry, prune.
+//! What a person decides from the command line: call off, end, deny, retry, prune tasks, register a peer
+//! or take it out.
 //!
 //! Only the serving process changes tasks, so the command line leaves a request in the database, which
 //! that process takes up ([`answer`]). Where none serves, [`alone`] has a committer without
@@ -11,15 +12,15 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use crate::{
     admission::Admission,
-    audit::{Digest, Entry},
+    audit::Entry,
     clock::Clock,
     commit::{Chain, Commits, Committer, Doubt, Recent, Slots},
     config::Config,
     engine::{Answer, Event},
     error::{Error, Result, TaskError},
-    model::{Json, NodeId, TaskId},
+    membership::Membership,
+    model::{Json, NodeId, Registration, TaskId},
     peer::Frestq,
-    peers::Peers,
     pruning::Pruning,
     registry::Registry,
     retrying,
@@ -31,7 +32,7 @@ use crate::{
 /// How often the serving process looks for requests.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What a person wants of a task.
+/// What a person wants of a task, or of a peer.
 #[derive(Clone, Debug)]
 pub(crate) enum Decision {
     /// Call it off, with its subtree.
@@ -45,18 +46,29 @@ pub(crate) enum Decision {
     Retry(TaskId),
     /// Remove what has ended so long ago. It is about no task.
     Prune(Duration),
+    /// Register a peer.
+    AddPeer(Box<Registration>),
+    /// Take a peer out.
+    RemovePeer,
 }
 
 impl Decision {
     /// As a request has it: its kind and its argument.
-    pub(crate) fn parts(&self) -> (&'static str, Cow<'_, str>) {
-        match self {
+    pub(crate) fn parts(&self) -> Result<(&'static str, Cow<'_, str>)> {
+        Ok(match self {
             Decision::Cancel => ("cancel", "".into()),
             Decision::Finish(output) => ("finish", output.get().into()),
             Decision::Deny(reason) => ("deny", reason.into()),
             Decision::Retry(fresh) => ("retry", fresh.as_str().into()),
             Decision::Prune(age) => ("prune", format_duration(*age).to_string().into()),
-        }
+            Decision::AddPeer(row) => ("add_peer", serde_json::to_string(row)?.into()),
+            Decision::RemovePeer => ("remove_peer", "".into()),
+        })
+    }
+
+    /// Whether it is about a task, and not about a peer.
+    pub(crate) fn is_about_a_task(&self) -> bool {
+        !matches!(self, Decision::AddPeer(_) | Decision::RemovePeer)
     }
 
     fn of_parts(kind: &str, argument: String) -> Result<Self> {
@@ -69,6 +81,8 @@ impl Decision {
                 parse_duration(&argument)
                     .map_err(|why| Error::Invalid(format!("{argument:?}: {why}")))?,
             ),
+            "add_peer" => Decision::AddPeer(serde_json::from_str(&argument)?),
+            "remove_peer" => Decision::RemovePeer,
             kind => {
                 return Err(Error::Invalid(format!(
                     "the serving process does not know what {kind:?} is; is it of an older version?"
@@ -85,6 +99,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) registry: &'a Registry,
     pub(crate) clock: &'a Clock,
     pub(crate) config: &'a Config,
+    pub(crate) membership: &'a Membership,
 }
 
 impl<'a> Desk<'a> {
@@ -95,6 +110,7 @@ impl<'a> Desk<'a> {
             registry: &peer.0.registry,
             clock: &peer.0.clock,
             config: peer.config(),
+            membership: &peer.0.membership,
         }
     }
 
@@ -106,20 +122,12 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Carries a decision out; gives what was done in one line.
+    /// Carries out a decision about the task of this id, or the peer of this name; gives what was done in
+    /// one line.
     pub(crate) async fn carry_out(&self, id: &TaskId, decision: Decision) -> Result<String> {
-        let (kind, argument) = decision.parts();
-        let entry = Entry {
-            at: self.clock.now(),
-            peer: "operator".into(),
-            certificate: None,
-            queue: "".into(),
-            action: kind.into(),
-            message: None,
-            task: Some(id.as_str().into()),
-            body: Digest::of(argument.as_bytes()),
-            answer: "".into(),
-        };
+        let (kind, argument) = decision.parts()?;
+        let asked = (kind, &*argument);
+        let entry = Entry::decision(self.clock.now(), "operator", asked, id.as_str(), "");
         let event = match decision {
             Decision::Cancel => Event::CallOff {
                 id: id.clone(),
@@ -139,6 +147,14 @@ impl<'a> Desk<'a> {
                 let pruned = self.pruning().prune(age, now, "operator").await?;
                 return Ok(pruned.to_string());
             }
+            Decision::AddPeer(row) => {
+                let done = self.membership.add(*row).await?;
+                return self.record(entry, done).await;
+            }
+            Decision::RemovePeer => {
+                let done = self.membership.remove(id.as_str()).await?;
+                return self.record(entry, done).await;
+            }
         };
         let done = match &event {
             Event::CallOff { .. } => format!("task {id} is called off, with all below it"),
@@ -148,6 +164,14 @@ impl<'a> Desk<'a> {
         let answer = done.as_str().into();
         let entry = Entry { answer, ..entry };
         self.commits.decide_recorded(id, event, entry).await?;
+        Ok(done)
+    }
+
+    /// Records what was done already.
+    async fn record(&self, entry: Entry, done: String) -> Result<String> {
+        let answer = done.as_str().into();
+        let entry = Entry { answer, ..entry };
+        self.commits.submit_recorded(Vec::new(), entry).await?;
         Ok(done)
     }
 
@@ -178,7 +202,9 @@ pub(crate) async fn alone(
     decision: Decision,
 ) -> Result<String> {
     let clock = Clock::default();
-    let commits = without_slots(store, config, &clock).await?;
+    let trust = Arc::new(Trust::load(config)?);
+    let membership = Membership::new(store, trust, config.root_url()?).await?;
+    let commits = without_slots(store, config, &membership, &clock).await?;
     let registry = Registry::collect();
     let desk = Desk {
         store,
@@ -186,6 +212,7 @@ pub(crate) async fn alone(
         registry: &registry,
         clock: &clock,
         config,
+        membership: &membership,
     };
     let done = desk.carry_out(id, decision).await;
     commits.close().await;
@@ -196,6 +223,7 @@ pub(crate) async fn alone(
 pub(crate) async fn without_slots(
     store: &Arc<Store>,
     config: &Config,
+    membership: &Membership,
     clock: &Clock,
 ) -> Result<Commits> {
     let committer = Committer {
@@ -205,7 +233,7 @@ pub(crate) async fn without_slots(
         node: NodeId(0),
         url: config.root_url()?,
         clock: clock.clone(),
-        peers: Arc::new(Peers::load(store, Arc::new(Trust::load(config)?)).await?),
+        peers: membership.peers.clone(),
         // Nobody listens: whoever serves next looks at everything.
         signals: Arc::new(Signals::new().0),
         admission: Arc::new(Admission::new(config.limits.clone())),

@@ -13,8 +13,8 @@ use crate::{
     error::Error,
     message::Message,
     model::{
-        Evidence, InboxKey, InboxRow, Json, NewTask, PeerId, PeerUrl, Role, TaskId, TaskKind,
-        TaskState, to_json,
+        Evidence, Fingerprint, InboxKey, InboxRow, Json, NewTask, PeerId, PeerUrl, Role, TaskId,
+        TaskKind, TaskState, to_json,
     },
     outbox::reached,
     peer::Frestq,
@@ -110,7 +110,7 @@ async fn take(
         url: envelope.sender.clone(),
         extensions,
         member,
-        certificate: guest.certificate.map(|pin| pin.to_string().into()),
+        certificate: guest.certificate,
     };
     let known = sender.recognize(peer).await?;
     if queue == INTERNAL_QUEUE && envelope.action == BATCH {
@@ -221,8 +221,8 @@ struct Sender<'a> {
     extensions: bool,
     /// The registered peer; none in open mode.
     member: Option<&'a Member>,
-    /// The fingerprint of the certificate that it has shown.
-    certificate: Option<Box<str>>,
+    /// What it has shown.
+    certificate: Option<Fingerprint>,
 }
 
 impl Sender<'_> {
@@ -235,13 +235,23 @@ impl Sender<'_> {
         Ok(known)
     }
 
-    /// Writes the sender's row, made if need be, into events that were understood without it.
+    /// Writes the sender's certificate and its row, made if need be, into events that were understood
+    /// without them.
     async fn sign(
         &self,
         peer: &Frestq,
         known: Option<PeerId>,
         events: &mut [Event],
     ) -> Result<(), Refusal> {
+        for event in events.iter_mut() {
+            let Event::Receive(received) = event else {
+                continue;
+            };
+            received.certificate = self.certificate;
+            if let What::Task(task) | What::Synchronize(task) = &mut received.what {
+                task.state.certificate = self.certificate;
+            }
+        }
         if known.is_some() {
             return Ok(());
         }
@@ -262,6 +272,7 @@ impl Sender<'_> {
 
     /// It spoke to us, so it is there, and reads what this request shows that it reads.
     async fn note(&self, peer: &Frestq, id: PeerId) -> Result<(), Refusal> {
+        peer.0.peers.heard(id, peer.0.clock.now());
         let was_away = peer
             .0
             .peers
@@ -317,7 +328,7 @@ fn understand(
         data: Some(envelope.data.clone()),
         received_at: now,
         evidence: peer.config().audits().then(|| Evidence {
-            certificate: from.certificate.clone(),
+            certificate: from.certificate.map(|pin| pin.to_string().into()),
             body: Sha256::digest(text.as_bytes()).into(),
         }),
     };
@@ -406,7 +417,14 @@ fn understand(
         }
         what
     };
-    Ok((Event::Receive(Box::new(Received { row, what })), permit))
+    Ok((
+        Event::Receive(Box::new(Received {
+            row,
+            certificate: None,
+            what,
+        })),
+        permit,
+    ))
 }
 
 /// The handler that the sender may ask for. What it may not have is for it what does not exist.

@@ -101,6 +101,7 @@ mod handler;
 mod inbox;
 mod logging;
 mod macros;
+mod membership;
 mod message;
 mod model;
 mod outbox;
@@ -109,6 +110,7 @@ mod peers;
 mod planting;
 pub mod prelude;
 mod pruning;
+mod registered;
 mod registry;
 mod relative;
 mod retry;
@@ -127,7 +129,7 @@ pub use compose::{
     Action, Compose, External, Node, Parallel, Sequential, SimpleTask, Synchronized,
 };
 pub use config::{Config, DeliveryConfig, Limits, PeerConfig, ProxyConfig, QueueConfig, TlsConfig};
-pub use context::Task;
+pub use context::{Sender, Task};
 pub use director::{Director, Group, NamedDirector, Subtask};
 pub use error::{Error, Result, TaskError};
 pub use handler::{FromTask, Handler, IntoOutcome, Recovery, Requirements};
@@ -137,5 +139,6 @@ pub use model::{
     Direction, Json, MessageId, MessageRecord, PeerUrl, Role, Status, TaskId, TaskKind, TaskRecord,
 };
 pub use peer::{ExternalTask, Frestq, TaskHandle};
+pub use registered::{Peer, PeerRecord, RegisteredPeers};
 pub use relative::{Relative, Relatives};
 pub use transaction::{Param, Params, Transaction};

@@ -17,9 +17,11 @@ use crate::{
     engine::{Answer, Event},
     error::{Error, Result, TaskError},
     handler::States,
+    membership::Membership,
     model::{Json, PeerUrl, Status, TaskId, TaskRecord, to_json},
     peers::Peers,
     planting::plant,
+    registered::RegisteredPeers,
     registry::Registry,
     signals::{Ended, Signals, Watch},
     store::Store,
@@ -42,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) store: Arc<Store>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) trust: Arc<Trust>,
+    pub(crate) membership: Arc<Membership>,
     pub(crate) commits: Commits,
     pub(crate) signals: Arc<Signals>,
     pub(crate) admission: Arc<Admission>,
@@ -115,6 +118,11 @@ impl Frestq {
             watch: Mutex::new(watch),
             output: PhantomData,
         })
+    }
+
+    /// The registered peers, to be listed and changed while this one serves.
+    pub fn peers(&self) -> RegisteredPeers {
+        RegisteredPeers(self.clone())
     }
 
     /// A task of this peer that waits for a person.

@@ -7,8 +7,11 @@ use jiff::Timestamp;
 use crate::{
     compose::{Draft, Target, When},
     error::{Error, Result},
-    model::{Json, NewTask, OnFailure, PeerId, PeerUrl, Role, TaskId, TaskKind, TaskState},
+    model::{
+        Fingerprint, Json, NewTask, OnFailure, PeerId, PeerUrl, Role, TaskId, TaskKind, TaskState,
+    },
     peer::Frestq,
+    registered::fingerprint,
     registry::DIRECTORS,
 };
 
@@ -102,12 +105,17 @@ async fn row(peer: &Frestq, draft: Draft, now: Timestamp) -> Result<NewTask> {
             }
         }
     };
+    let certificate = match &draft.pin {
+        Some(pin) => Some(pinned(peer, &place, pin)?),
+        None => None,
+    };
     let at = |when: Option<When>| when.map(|when| when.resolve(now)).transpose();
     Ok(NewTask {
         state: TaskState {
             kind: place.kind,
             role: place.role,
             peer: place.peer,
+            certificate,
             queue: place.queue.into(),
             action: place.action.into(),
             on_failure: place.on_failure,
@@ -153,6 +161,29 @@ async fn action_of(peer: &Frestq, url: PeerUrl, queue: String, action: String) -
         action,
         on_failure,
     })
+}
+
+/// The certificate that the receiver of a task must show.
+fn pinned(peer: &Frestq, place: &Place, pin: &str) -> Result<Fingerprint> {
+    let refuse = |why: &str| Err(Error::Invalid(format!("a pin: {why}")));
+    let pin = fingerprint(pin).map_err(|why| Error::Invalid(format!("a pin: {why}")))?;
+    let Some(standing) = peer.0.trust.standing() else {
+        return refuse(
+            "without [tls] no server shows a certificate; add [tls] and [peers], or leave the pin out",
+        );
+    };
+    let row = peer.0.peers.by_id(place.peer);
+    let member = row.and_then(|row| standing.members.by_url(&row.url).cloned());
+    match member.filter(|_| place.role == Role::Sent) {
+        None => refuse("the task is for this peer itself"),
+        Some(member) if member.authority.is_none() && !member.pins.contains(&pin) => {
+            Err(Error::Invalid(format!(
+                "a pin: {pin} is none of the certificates of peer {}",
+                member.name
+            )))
+        }
+        Some(_) => Ok(pin),
+    }
 }
 
 fn check_length(what: &str, text: &str, least: usize) -> Result<()> {

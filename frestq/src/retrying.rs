@@ -168,6 +168,7 @@ mod tests {
                 kind: TaskKind::Sequential,
                 role: Role::Local,
                 peer: PeerId::SELF,
+                certificate: None,
                 queue: queue.into(),
                 action: "act".into(),
                 status: Status::Error,

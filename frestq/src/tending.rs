@@ -91,6 +91,10 @@ async fn keep_alive(peer: &Frestq, node: NodeId) {
             // Whatever this process runs would look as if it had been left behind.
             continue;
         }
+        let contacts = peer.0.peers.write_contacts(&peer.0.store);
+        if !matches!(timeout(HEARTBEAT, contacts).await, Ok(Ok(()))) {
+            tracing::debug!("the last contacts with other peers could not be written down");
+        }
         match timeout(HEARTBEAT, worker::take_over_orphans(peer)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -176,6 +180,7 @@ async fn listen(peer: &Frestq) {
                 // If it runs here, another process has called it off: its result counts no more.
                 peer.0.signals.runs.call_off(&task);
             }
+            Wake::Members => look_at_members(peer).await,
             Wake::Everything => look_everywhere(peer).await,
         }
     }
@@ -194,6 +199,13 @@ async fn look_everywhere(peer: &Frestq) {
         }
         Err(error) => tracing::warn!(%error, "the outbox can't be read"),
     }
+    look_at_members(peer).await;
     peer.0.signals.watchers.look_all();
     peer.0.signals.timer.plan(peer.0.clock.now());
+}
+
+async fn look_at_members(peer: &Frestq) {
+    if let Err(error) = peer.0.membership.look().await {
+        tracing::warn!(%error, "the registered peers can't be read");
+    }
 }

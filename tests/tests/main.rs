@@ -19,6 +19,7 @@ mod handlers;
 mod lifecycle;
 mod operator;
 mod options;
+mod peers;
 mod pressure;
 mod processes;
 mod proxy;

@@ -8,7 +8,26 @@ CREATE TABLE peers (
     -- transport failures in a row, and when the breaker lets the next probe through
     failures   INTEGER NOT NULL DEFAULT 0,
     probe_at   INTEGER,
-    last_error TEXT
+    last_error TEXT,
+    -- which registered peer it is; none in open mode
+    name       TEXT,
+    -- when a message of it came in last, and when it last answered one of ours
+    heard_at    INTEGER,
+    answered_at INTEGER
+) STRICT;
+
+-- The peers that are registered here, beside those of the configuration.
+CREATE TABLE registrations (
+    name         TEXT NOT NULL PRIMARY KEY,
+    url          TEXT NOT NULL,
+    -- fingerprints, as a JSON list
+    certificates TEXT NOT NULL,
+    -- certificates of authorities, in PEM
+    ca           TEXT,
+    -- grants, as a JSON list
+    allow        TEXT NOT NULL,
+    -- 1: its name may stand for a private address
+    private      INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE nodes (
@@ -61,6 +80,9 @@ CREATE TABLE tasks (
     progress    TEXT,
     -- no two open tasks have the same
     unique_key  TEXT,
+    -- SHA-256 of a certificate: of a sent task that which its receiver must show, of a received one that
+    -- with which it came
+    certificate BLOB,
     output      TEXT,
     -- since when nothing is left of it but that it was
     pruned_at   INTEGER
@@ -100,6 +122,8 @@ CREATE TABLE outbox (
     task         TEXT    NOT NULL,
     carries_task INTEGER NOT NULL,
     body         TEXT    NOT NULL,
+    -- SHA-256 of the certificate that the server must show
+    pin          BLOB,
     -- 0 pending, 1 delivered, 2 failed
     state        INTEGER NOT NULL,
     attempts     INTEGER NOT NULL DEFAULT 0,
@@ -140,6 +164,7 @@ CREATE TABLE audit_heads (
 CREATE TABLE requests (
     seq        INTEGER PRIMARY KEY AUTOINCREMENT,
     kind       TEXT    NOT NULL,
+    -- the task that it is about, or the name of the peer
     task       TEXT    NOT NULL,
     argument   TEXT    NOT NULL,
     -- 0 pending, 1 taken, 2 done, 3 refused

@@ -13,7 +13,7 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use super::{Stop, output};
 use crate::{
     error::{Error, Result},
-    trust::Fingerprint,
+    model::Fingerprint,
 };
 
 /// Writes `NAME.pem` and `NAME.key`, and what the other peers are to register.

@@ -12,6 +12,7 @@ use crate::{
     app::App,
     config::{Entry, Loaded, masked_address},
     error::{Error, Result},
+    membership,
     model::ActionOptions,
     registry::{HandlerKind, Registration, Registry},
     store::{Purpose, Store},
@@ -72,13 +73,14 @@ async fn look(app: &App, loaded: &Loaded, registry: &Registry) -> Result<Finding
     let config = &loaded.config;
     let mut faults = loaded.faults.clone();
     faults.extend(config.faults());
+    let mut members = None;
     if config.faults().is_empty() {
         let own = Identity::load(&config.tls).err();
-        let others = Members::load(&config.peers).err();
-        faults.extend(own.into_iter().chain(others).map(|fault| match fault {
-            Error::Config(why) => why,
-            other => other.to_string(),
-        }));
+        faults.extend(own.into_iter().map(words));
+        match Members::load(&config.peers) {
+            Ok(configured) => members = Some(configured),
+            Err(fault) => faults.push(words(fault)),
+        }
     }
     match registry.check(&app.states, config.queues.keys().map(String::as_str)) {
         Ok(()) => {}
@@ -91,7 +93,16 @@ async fn look(app: &App, loaded: &Loaded, registry: &Registry) -> Result<Finding
     let opened = Store::open(&address, Purpose::Look).await;
     let ready = opened.is_ok();
     match opened {
-        Ok(store) => store.close().await,
+        Ok(store) => {
+            if let Some(members) = members {
+                let rows = store.registrations().await?;
+                let count = rows.len();
+                let members = Some(members.with(rows)).filter(|_| !config.is_open());
+                let company = membership::check(members.as_ref(), count);
+                faults.extend(company.err().map(words));
+            }
+            store.close().await;
+        }
         Err(error) => faults.push(error.to_string()),
     }
     Ok(Findings {
@@ -103,6 +114,13 @@ async fn look(app: &App, loaded: &Loaded, registry: &Registry) -> Result<Finding
         },
         faults,
     })
+}
+
+fn words(fault: Error) -> String {
+    match fault {
+        Error::Config(why) => why,
+        other => other.to_string(),
+    }
 }
 
 fn setting(entry: Entry) -> Setting {

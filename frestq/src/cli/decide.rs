@@ -1,4 +1,5 @@
-//! `--cancel`, `--finish`, `--deny`, `--retry` and `--prune`: what a person decides.
+//! `--cancel`, `--finish`, `--deny`, `--retry`, `--prune`, `--add-peer` and `--remove-peer`: what a person
+//! decides.
 //!
 //! The process that serves carries it out, and without one we do.
 
@@ -16,18 +17,22 @@ use crate::{
     config::Config,
     decisions::{self, Decision},
     error::{Error, Result},
-    model::TaskId,
+    model::{Fingerprint, TaskId},
+    registered::Peer,
     store::{Purpose, Stage, Store},
 };
 
 /// How long an answer is waited for: longer than the lease of a process that died.
 const PATIENCE: Duration = Duration::from_secs(45);
+/// What the file of certificates of authorities is told by, in the place of a certificate.
+const BUNDLE: &str = "ca:";
 /// How often we look for the answer.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How often we look whether the one we asked is still there.
 const STILL_THERE: Duration = Duration::from_secs(1);
 
-/// What the flags ask for, of the task that begins with this id if it is about one. A wrong argument is a matter of usage.
+/// What the flags ask for, of the task that begins with this id or of the peer of this name, if it is about
+/// one. A wrong argument is a matter of usage.
 pub(super) fn wanted(flags: &Flags) -> Result<Option<(Option<&str>, Decision)>, Stop> {
     if let Some(age) = flags.prune {
         return Ok(Some((None, Decision::Prune(age))));
@@ -49,7 +54,35 @@ pub(super) fn wanted(flags: &Flags) -> Result<Option<(Option<&str>, Decision)>, 
     if let [id, reason] = &flags.deny[..] {
         return Ok(Some((Some(checked(id)?), Decision::Deny(reason.clone()))));
     }
+    if let Some(name) = &flags.remove_peer {
+        return Ok(Some((Some(name), Decision::RemovePeer)));
+    }
+    if let [name, url, certificate, allow @ ..] = &flags.add_peer[..] {
+        let peer = Peer::new(name, url);
+        let peer = match certificate.strip_prefix(BUNDLE) {
+            Some(bundle) => peer.ca(text_of(bundle)?),
+            None => peer.certificate(certificate_of(certificate)?),
+        };
+        let peer = allow.iter().fold(peer, Peer::allow);
+        let row = peer.check().map_err(|why| Stop::Usage(Box::new(why)))?;
+        return Ok(Some((Some(name), Decision::AddPeer(Box::new(row)))));
+    }
     Ok(None)
+}
+
+/// A fingerprint as it is, or the text of the file that has the certificate.
+fn certificate_of(argument: &str) -> Result<String, Error> {
+    match Fingerprint::read(argument) {
+        Some(_) => Ok(argument.to_owned()),
+        None => text_of(argument),
+    }
+}
+
+fn text_of(file: &str) -> Result<String, Error> {
+    std::fs::read_to_string(file).map_err(|source| Error::Io {
+        what: format!("certificate {file}"),
+        source,
+    })
 }
 
 /// The id beside an argument, which the flag's own check does not reach.
@@ -70,7 +103,11 @@ pub(super) async fn run(
     out: &mut dyn Write,
 ) -> Result<(), Stop> {
     let mut store = Store::open(&config.database(), Purpose::Look).await?;
-    let task = match named(&store, id).await {
+    let named = match id {
+        Some(name) if !decision.is_about_a_task() => Ok(TaskId::from(name)),
+        id => named(&store, id).await,
+    };
+    let task = match named {
         Ok(task) => task,
         Err(error) => {
             store.close().await;
@@ -121,7 +158,7 @@ async fn decide(store: &mut Store, task: &TaskId, decision: &Decision) -> Result
     if store.is_alone().await? {
         return Ok(Outcome::UpToUs { begun: false });
     }
-    let (kind, argument) = decision.parts();
+    let (kind, argument) = decision.parts()?;
     let request = store.ask(kind, task, &argument).await?;
     let until = Instant::now() + PATIENCE;
     let mut look_again = Instant::now() + STILL_THERE;
@@ -153,8 +190,12 @@ async fn decide(store: &mut Store, task: &TaskId, decision: &Decision) -> Result
                     PATIENCE.as_secs()
                 ),
                 false => format!(
-                    "the process that serves this peer took the request and gave no answer within {} seconds; look with --show-task {task} what came of it",
-                    PATIENCE.as_secs()
+                    "the process that serves this peer took the request and gave no answer within {} seconds; look with {} what came of it",
+                    PATIENCE.as_secs(),
+                    match decision.is_about_a_task() {
+                        true => format!("--show-task {task}"),
+                        false => "--peers".to_owned(),
+                    }
                 ),
             }));
         }

@@ -16,7 +16,7 @@ const LIMIT: u32 = 20;
 #[command(
     version,
     disable_help_subcommand = true,
-    group(ArgGroup::new("what").args(["createdb", "tasks", "messages", "audit", "verify_audit", "show_task", "show_message", "show_external", "tree", "watch", "check", "cancel", "finish", "deny", "retry", "prune", "peers", "new_certificate"])),
+    group(ArgGroup::new("what").args(["createdb", "tasks", "messages", "audit", "verify_audit", "show_task", "show_message", "show_external", "tree", "watch", "check", "cancel", "finish", "deny", "retry", "prune", "peers", "add_peer", "remove_peer", "new_certificate"])),
     group(ArgGroup::new("listing").args(["tasks", "messages", "audit"])),
     // A group of one, since a flag that conflicts with `tree` would lift a requirement of itself.
     group(ArgGroup::new("drawing").args(["tree"])),
@@ -83,6 +83,13 @@ pub(super) struct Flags {
     /// List the other peers: their certificates, what each may ask for, and whether it can be reached
     #[arg(long)]
     pub(super) peers: bool,
+    /// Register a peer in the database, or change it: its certificate as a PEM file or sha256:..., or
+    /// ca:FILE with those of authorities; and the tasks that it may hand to this one, as queue/action, queue/* or *
+    #[arg(long, num_args = 3.., value_names = ["NAME", "URL", "CERTIFICATE", "GRANT"])]
+    pub(super) add_peer: Vec<String>,
+    /// Take out a peer that --add-peer or the application has registered
+    #[arg(long, value_name = "NAME")]
+    pub(super) remove_peer: Option<String>,
     /// Make a key and a self-signed certificate, NAME.key and NAME.pem, and show its fingerprint
     #[arg(long, value_name = "NAME")]
     pub(super) new_certificate: Option<String>,
@@ -132,9 +139,13 @@ impl Flags {
             &self.watch,
             &self.cancel,
             &self.retry,
+            &self.remove_peer,
             &self.new_certificate,
         ];
-        let decides = !self.finish.is_empty() || !self.deny.is_empty() || self.prune.is_some();
+        let decides = self.prune.is_some()
+            || [&self.finish, &self.deny, &self.add_peer]
+                .iter()
+                .any(|arguments| !arguments.is_empty());
         !reads && !self.createdb && !decides && ids.iter().all(|id| id.is_none())
     }
 
@@ -240,6 +251,8 @@ mod tests {
             &["--deny", "1"],
             &["--cancel", "1", "--retry", "1"],
             &["--cancel", "1", "--json"],
+            &["--add-peer", "b", "https://b/api/queues"],
+            &["--add-peer", "b", "u", "c", "--remove-peer", "b"],
             &["--with-parents", "--watch", "1"],
         ] {
             let error = read(arguments).expect_err(&arguments.join(" "));

@@ -13,7 +13,8 @@ use crate::{
     config::Config,
     error::Result,
     model::PeerId,
-    store::{PeerHealth, PeerRow, Store},
+    registered::PeerRecord,
+    store::{Contact, PeerHealth, PeerRow, Store},
     trust::Members,
 };
 
@@ -24,7 +25,13 @@ struct Line {
     name: Option<String>,
     url: String,
     certificates: Vec<String>,
+    /// Whether it is also known by the word of authorities.
+    ca: bool,
     allow: Vec<String>,
+    registered_in: Option<&'static str>,
+    /// When a request of it came in last, and when it last answered one of ours; a few seconds old.
+    last_heard: Option<Timestamp>,
+    last_answer: Option<Timestamp>,
     breaker: &'static str,
     next_attempt: Option<Timestamp>,
     /// Messages that wait for it.
@@ -51,16 +58,22 @@ pub(super) async fn list(
                 Some(at) => format!("{}, next attempt {}", line.breaker, at.strftime("%F %TZ")),
                 None => line.breaker.to_owned(),
             };
-            let pins: Vec<_> = line
+            let mut pins: Vec<_> = line
                 .certificates
                 .iter()
                 .map(|pin| pin.chars().take(19).collect::<String>())
                 .collect();
+            if line.ca {
+                pins.push("ca".to_owned());
+            }
             vec![
                 line.name.clone().unwrap_or_else(|| "-".to_owned()),
                 line.url.clone(),
                 pins.join(" "),
                 line.allow.join(" "),
+                line.registered_in.unwrap_or("-").to_owned(),
+                at(line.last_heard),
+                at(line.last_answer),
                 breaker,
                 line.backlog.to_string(),
                 output::one_line(line.last_error.as_deref().unwrap_or_default()),
@@ -72,6 +85,9 @@ pub(super) async fn list(
         cut("url", 1),
         cut("certificates", 4),
         cut("allow", 3),
+        cut("registered_in", 7),
+        whole("last_heard", 8),
+        whole("last_answer", 9),
         whole("breaker", 2),
         whole("backlog", 5),
         cut("last_error", 6),
@@ -79,8 +95,12 @@ pub(super) async fn list(
     output::line(out, &render(&columns, &rows, width, Long::Wrapped))
 }
 
+fn at(moment: Option<Timestamp>) -> String {
+    moment.map_or_else(|| "-".to_owned(), |at| at.strftime("%F %TZ").to_string())
+}
+
 async fn look(store: &Store, config: &Config) -> Result<Vec<Line>> {
-    let members = Members::load(&config.peers)?;
+    let members = Members::load(&config.peers)?.with(store.registrations().await?);
     let backlog: HashMap<PeerId, i64> = store.waiting_messages().await?.into_iter().collect();
     let met: Vec<PeerRow> = store
         .peers()
@@ -90,28 +110,50 @@ async fn look(store: &Store, config: &Config) -> Result<Vec<Line>> {
         .collect();
     let mut lines = Vec::new();
     for member in members.all() {
-        let row = met.iter().find(|row| row.url == member.url);
-        let written = config.peers.get(&member.name);
+        // Under its name, as it may have changed its address since the last start.
+        let row = met
+            .iter()
+            .find(|row| row.name.as_ref() == Some(&member.name));
+        let row = row.or_else(|| met.iter().find(|row| row.url == member.url));
+        let shown = PeerRecord::of(member);
         lines.push(Line {
-            name: Some(member.name.clone()),
-            certificates: member.pins.iter().map(ToString::to_string).collect(),
-            allow: written.map(|peer| peer.allow.clone()).unwrap_or_default(),
+            name: Some(shown.name),
+            certificates: shown.certificates,
+            ca: shown.ca,
+            allow: shown.allow,
+            registered_in: Some(shown.registered_in),
             ..line(member.url.to_string(), row, &backlog)
         });
     }
-    let others = met.iter().filter(|row| members.by_url(&row.url).is_none());
+    let overruled = members.overruled.iter();
+    lines.extend(overruled.map(|(name, why)| Line {
+        name: Some(name.clone()),
+        registered_in: Some("database, without effect"),
+        last_error: Some(why.clone()),
+        ..line(String::new(), None, &backlog)
+    }));
+    let others = met.iter().filter(|row| {
+        let name = row.name.as_deref();
+        let named = name.and_then(|name| members.by_name(name));
+        named.or(members.by_url(&row.url)).is_none()
+    });
     lines.extend(others.map(|row| line(row.url.to_string(), Some(row), &backlog)));
     Ok(lines)
 }
 
 fn line(url: String, row: Option<&PeerRow>, backlog: &HashMap<PeerId, i64>) -> Line {
     let health = row.map_or_else(PeerHealth::default, |row| row.health.clone());
+    let contact = row.map_or_else(Contact::default, |row| row.contact);
     let waiting = row.and_then(|row| backlog.get(&row.id));
     Line {
         name: None,
         url,
         certificates: Vec::new(),
+        ca: false,
         allow: Vec::new(),
+        registered_in: None,
+        last_heard: contact.heard,
+        last_answer: contact.answered,
         breaker: if health.failures > 0 {
             "open"
         } else {

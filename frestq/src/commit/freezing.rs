@@ -113,6 +113,7 @@ impl Committer {
                 action: message.action.clone(),
                 task: task.clone(),
                 carries_task: message.carries_task,
+                pin: message.pin,
                 expires_at: message.expires_at.or(self.end_of_delayed(message)),
                 attempts: 0,
                 due_at: message.not_before.unwrap_or(now),

@@ -3,7 +3,8 @@
 //! A peer is *open* with neither of the two: everybody is who he says he is, so only its own machine
 //! may come in. With both it is *closed*: an identity is a certificate, and what is not granted is
 //! refused. One without the other is a fault, also on the loopback, since peers without certificates
-//! could not be told apart.
+//! could not be told apart; but the peers may be those of the database, so that `[tls]` alone is none
+//! before that was looked at.
 
 use std::net::IpAddr;
 
@@ -11,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Config;
 use crate::{
-    model::PeerUrl,
-    trust::{Fingerprint, Grant},
+    model::{Fingerprint, PeerUrl},
+    trust::Grant,
     wire::proxy::Proxy,
 };
 
@@ -62,6 +63,9 @@ pub struct PeerConfig {
     pub url: Option<String>,
     /// The certificates it may show: files in PEM, or `sha256:` and the fingerprint in hexadecimal.
     pub certificates: Vec<String>,
+    /// A file with the certificates of authorities, in PEM: the peer may show any certificate that one of
+    /// them has signed, for the host of its URL, in its time. Beside `certificates` or instead of them.
+    pub ca: Option<String>,
     /// The tasks it may hand to us: `"queue/action"`, `"queue/*"` or `"*"`; none by default.
     pub allow: Vec<String>,
     /// Whether the name in its URL may stand for a private address; not by default. An address in the URL
@@ -109,11 +113,6 @@ impl Config {
                 "peers are known by their certificates, and this one needs its own; add {TLS}"
             ));
         }
-        if self.peers.is_empty() {
-            faults.push(format!(
-                "with [tls] only registered peers may come in, and there are none; add {PEERS}"
-            ));
-        }
         let own = self.root_url().ok();
         if own.as_ref().is_some_and(|url| !url.is_https()) {
             faults.push("root_url must start with https:// where there is [tls]".to_owned());
@@ -137,8 +136,8 @@ impl Config {
                     urls.push((url, name));
                 }
             }
-            if peer.certificates.is_empty() {
-                fault("certificates: at least one is needed".to_owned());
+            if peer.certificates.is_empty() && peer.ca.is_none() {
+                fault("certificates: at least one is needed, or ca".to_owned());
             }
             for pin in &peer.certificates {
                 if let Some(Err(why)) = Fingerprint::read(pin) {

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 
 use crate::{
     error::TaskError,
-    model::{ActionOptions, InboxRow, Json, NewTask, NodeId, OutboxRow, Status, TaskId},
+    model::{
+        ActionOptions, Fingerprint, InboxRow, Json, NewTask, NodeId, OutboxRow, Status, TaskId,
+    },
     transaction::Transaction,
 };
 
@@ -70,6 +72,8 @@ pub(crate) struct Done {
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
     pub(crate) row: InboxRow,
+    /// The certificate of the connection that it came by.
+    pub(crate) certificate: Option<Fingerprint>,
     pub(crate) what: What,
 }
 

@@ -290,6 +290,7 @@ pub(super) fn update_message(task: &TaskState, output: Option<&Json>) -> Outgoin
         expires_at: None,
         not_before: None,
         carries_task: false,
+        pin: task.pin(),
         needs_extensions: false,
     }
 }

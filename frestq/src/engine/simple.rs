@@ -27,6 +27,7 @@ pub(super) fn send(turn: &mut Turn<'_>, task: &TaskState) {
         expires_at: task.expires_at,
         not_before: task.run_at,
         carries_task: true,
+        pin: task.pin(),
         needs_extensions: false,
     });
 }
@@ -44,8 +45,17 @@ pub(super) fn call_off_message(task: &TaskState) -> Outgoing {
         expires_at: None,
         not_before: None,
         carries_task: false,
+        pin: task.pin(),
         needs_extensions: true,
     }
+}
+
+/// Whether a message comes from the peer that we gave this task to, with the certificate that it must
+/// show.
+pub(super) fn is_receiver(task: &TaskState, received: &Received) -> bool {
+    task.role == Role::Sent
+        && task.peer == received.row.key.peer
+        && (task.pin().is_none() || task.pin() == received.certificate)
 }
 
 /// The receiver reports. Only the receiver counts; only what is newer and leads forward has effect.
@@ -58,7 +68,7 @@ pub(super) fn update(
     let Some(task) = turn.task(&update.task)? else {
         return Ok(Answer::UnknownTask);
     };
-    if task.role != Role::Sent || task.peer != received.row.key.peer {
+    if !is_receiver(task, received) {
         return Ok(Answer::UnknownTask);
     }
     let newer = update.rev.is_none_or(|rev| rev > task.rev);

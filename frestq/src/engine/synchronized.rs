@@ -382,9 +382,8 @@ fn performed(
     received: &Received,
     id: &TaskId,
 ) -> Result<Option<(TaskState, Option<TaskState>)>, Missing> {
-    let from = received.row.key.peer;
     let task = turn.task(id)?;
-    let task = task.filter(|task| task.role == Role::Sent && task.peer == from);
+    let task = task.filter(|task| simple::is_receiver(task, received));
     let Some(task) = task.cloned() else {
         return Ok(None);
     };

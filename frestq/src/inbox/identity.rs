@@ -6,12 +6,13 @@ use axum::http::HeaderMap;
 
 use super::Refusal;
 use crate::{
+    model::Fingerprint,
     peer::Frestq,
-    trust::{Cause, Fingerprint, Member},
+    trust::{Cause, Member},
     wire::{
+        caller::Caller,
         proxy::{self, Untrusted},
         quota::Counted,
-        tls::Caller,
     },
 };
 
@@ -37,9 +38,9 @@ pub(crate) fn identify(
         Err(refusal)
     };
     let stranger = || Refusal::new(403, "this connection is not one of a registered peer");
-    let certificate = match proxy::certificate(peer.0.proxy.as_ref(), caller.address, headers) {
-        Ok(None) => caller.certificate,
-        Ok(Some(shown)) => Some(Fingerprint::of(&shown)),
+    let caller = match proxy::certificate(peer.0.proxy.as_ref(), caller.address, headers) {
+        Ok(None) => caller,
+        Ok(Some(shown)) => &caller.clone().showing(vec![shown]),
         Err(Untrusted::NotTheProxy) => {
             return refuse(Cause::NotTheProxy(caller.address), stranger());
         }
@@ -55,11 +56,9 @@ pub(crate) fn identify(
             _counted: None,
         });
     };
-    let Some(pin) = certificate else {
-        return refuse(Cause::NoCertificate, stranger());
-    };
-    let Some(member) = standing.members.by_pin(&pin).cloned() else {
-        return refuse(Cause::UnknownCertificate(pin), stranger());
+    let member = match caller.member(&standing) {
+        Ok(member) => member,
+        Err(cause) => return refuse(cause, stranger()),
     };
     let counted = match caller.crowded {
         true => None,
@@ -72,7 +71,7 @@ pub(crate) fn identify(
     }
     Ok(Guest {
         member: Some(member),
-        certificate,
+        certificate: caller.certificate(),
         _counted: counted,
     })
 }

@@ -98,6 +98,14 @@ impl PeerUrl {
         self.0.starts_with("https://")
     }
 
+    /// The host, as a certificate names it.
+    pub(crate) fn host(&self) -> String {
+        let url = url::Url::parse(&self.0).ok();
+        let host = url.as_ref().and_then(url::Url::host_str);
+        let host = host.unwrap_or_default();
+        host.trim_matches(['[', ']']).to_owned()
+    }
+
     /// Where messages for `queue` are posted. Its name is one segment of the path, whatever it holds.
     pub(crate) fn queue(&self, queue: &str) -> String {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Json, MessageId, PeerId, PeerUrl, Status, TaskId};
+use super::{Fingerprint, Json, MessageId, PeerId, PeerUrl, Status, TaskId};
 
 /// What makes a received message the same as an earlier one: its sender, and the id it chose.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -54,6 +54,8 @@ pub(crate) struct Outgoing {
     pub(crate) not_before: Option<Timestamp>,
     /// Whether this message carries the task itself, so that its refusal ends the task.
     pub(crate) carries_task: bool,
+    /// For no server but the one that shows this certificate.
+    pub(crate) pin: Option<Fingerprint>,
     /// Not sent at all to a peer that has not shown that it reads our extensions.
     pub(crate) needs_extensions: bool,
 }
@@ -92,6 +94,8 @@ pub(crate) struct OutboxRow {
     pub(crate) action: Box<str>,
     pub(crate) task: TaskId,
     pub(crate) carries_task: bool,
+    /// For no server but the one that shows this certificate.
+    pub(crate) pin: Option<Fingerprint>,
     pub(crate) body: Box<str>,
     /// After this its delivery is given up.
     pub(crate) expires_at: Option<Timestamp>,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Json, NodeId, PeerId, PeerUrl, Status, TaskId, TaskKind};
+use super::{Fingerprint, Json, NodeId, PeerId, PeerUrl, Status, TaskId, TaskKind};
 use crate::error::{Error, Result};
 
 /// Which side of a task this peer is on.
@@ -123,6 +123,9 @@ pub(crate) struct TaskState {
     pub(crate) role: Role,
     /// The peer at the other end; ourselves for a local task.
     pub(crate) peer: PeerId,
+    /// Of a sent task, the certificate that its receiver must show; of a received one, that with which it
+    /// came.
+    pub(crate) certificate: Option<Fingerprint>,
     pub(crate) queue: Box<str>,
     pub(crate) action: Box<str>,
     pub(crate) status: Status,
@@ -170,6 +173,7 @@ impl TaskState {
             kind: TaskKind::Sequential,
             role: Role::Local,
             peer: PeerId::SELF,
+            certificate: None,
             queue: "".into(),
             action: "".into(),
             status: Status::Created,
@@ -191,6 +195,13 @@ impl TaskState {
             expires_at: None,
             modified_at: now,
         }
+    }
+}
+
+impl TaskState {
+    /// The certificate without which its receiver neither gets a message about it nor may send one.
+    pub(crate) fn pin(&self) -> Option<Fingerprint> {
+        self.certificate.filter(|_| self.role == Role::Sent)
     }
 }
 
@@ -227,6 +238,8 @@ pub struct TaskRecord {
     pub parent_id: Option<TaskId>,
     pub sender_url: PeerUrl,
     pub receiver_url: PeerUrl,
+    pub sender_ssl_cert: Option<String>,
+    pub receiver_ssl_cert: Option<String>,
     pub is_received: bool,
     pub is_local: bool,
     pub created_date: Timestamp,

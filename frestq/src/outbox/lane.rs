@@ -277,15 +277,20 @@ impl Lane {
         Ok(())
     }
 
-    /// Up to `most` messages whose bodies fit into one request; gives up what is too old.
+    /// Up to `most` messages that fit into one request; gives up what is too old.
     fn take(&mut self, most: usize, now: Timestamp) -> Vec<Arc<OutboxRow>> {
-        let (mut taken, mut given_up, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let (mut taken, mut given_up, mut bytes) = (Vec::<Arc<OutboxRow>>::new(), Vec::new(), 0);
         while let Some(next) = self.ready.front() {
             let late = too_late(next, now, self.outbox.config.give_up_after);
             let late = late.or_else(|| next.moot.then(|| "called off before it was sent".into()));
             if late.is_none() {
                 bytes += next.body.len() + next.queue.len() + 64;
-                if taken.len() >= most || (!taken.is_empty() && bytes > self.batch_bytes) {
+                let fits = match taken.first() {
+                    // Only messages with the same pin may go by the same connection.
+                    Some(first) => bytes <= self.batch_bytes && first.pin == next.pin,
+                    None => true,
+                };
+                if taken.len() >= most || !fits {
                     break;
                 }
             }
@@ -360,6 +365,13 @@ async fn judge(
     exchange: Exchange,
 ) -> Vec<(Arc<OutboxRow>, Verdict)> {
     let now = outbox.clock.now();
+    let answered = !matches!(
+        exchange,
+        Exchange::Failed { .. } | Exchange::NotPinned { .. }
+    );
+    if answered {
+        outbox.peers.answered(peer, now);
+    }
     let (changed, verdicts) = match exchange {
         Exchange::Answered {
             replies,
@@ -399,6 +411,18 @@ async fn judge(
                 )
             };
             (changed.await, messages.into_iter().map(later).collect())
+        }
+        Exchange::NotPinned { messages, why } => {
+            // It concerns these messages and not the peer, whose others must not wait for them.
+            let later = |message: Arc<OutboxRow>| {
+                let reply = Reply::Later {
+                    status: 0,
+                    why: why.clone(),
+                    retry_after: None,
+                };
+                verdict(message, reply, now)
+            };
+            (Ok(()), messages.into_iter().map(later).collect())
         }
         Exchange::Failed { messages, why } => {
             let changed = outbox.peers.update(&outbox.store, peer, |health| {
@@ -489,6 +513,7 @@ mod tests {
             action: "a".into(),
             task: "t".into(),
             carries_task: true,
+            pin: None,
             body: "{}".into(),
             expires_at: None,
             attempts: 0,

@@ -12,6 +12,7 @@ mod filter;
 mod postgres;
 mod pruning;
 mod read;
+mod registrations;
 mod requests;
 mod rows;
 mod sqlite;
@@ -57,7 +58,19 @@ pub(crate) enum Purpose {
 pub(crate) struct PeerRow {
     pub(crate) id: PeerId,
     pub(crate) url: PeerUrl,
+    /// Which registered peer it is.
+    pub(crate) name: Option<String>,
     pub(crate) health: PeerHealth,
+    pub(crate) contact: Contact,
+}
+
+/// When a peer and we last heard of each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Contact {
+    /// The last request that came from it.
+    pub(crate) heard: Option<Timestamp>,
+    /// Its last answer to one of ours.
+    pub(crate) answered: Option<Timestamp>,
 }
 
 /// What is remembered of a peer's reachability.
@@ -205,6 +218,8 @@ pub(crate) enum Wake {
     Outbox(PeerId),
     /// This task has ended.
     Ended(TaskId),
+    /// Peers were registered, or taken out.
+    Members,
     /// Words may have been lost: look everywhere.
     Everything,
 }

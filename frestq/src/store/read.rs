@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, SqlSafeStr};
 
 use super::{
-    Due, Filter, Filters, PeerHealth, PeerRow, Store, TASK_FIELDS, Waiting,
-    rows::{self, select_state},
+    Contact, Due, Filter, Filters, PeerHealth, PeerRow, Store, TASK_FIELDS, Waiting,
+    rows::{self, peer_columns, select_state},
 };
 use crate::{
     error::Result,
@@ -39,19 +39,42 @@ impl Store {
 
     /// Every known peer.
     pub(crate) async fn peers(&self) -> Result<Vec<PeerRow>> {
-        const SQL: &str =
-            "SELECT id, url, extensions, failures, probe_at, last_error FROM peers ORDER BY id";
+        const SQL: &str = concat!("SELECT ", peer_columns!(), " FROM peers ORDER BY id");
         self.fetch(SQL, Vec::new(), rows::peer).await
     }
 
     /// The row of the peer with this address, made if there is none.
     pub(crate) async fn add_peer(&self, url: &PeerUrl) -> Result<PeerRow> {
-        const SQL: &str = "INSERT INTO peers (url) VALUES ($1) ON CONFLICT (url) DO UPDATE SET url = excluded.url \
-             RETURNING id, url, extensions, failures, probe_at, last_error";
+        const SQL: &str = concat!(
+            "INSERT INTO peers (url) VALUES ($1) ON CONFLICT (url) DO UPDATE SET url = excluded.url RETURNING ",
+            peer_columns!()
+        );
         let mut rows = self
             .fetch(SQL, vec![url.as_str().into()], rows::peer)
             .await?;
         Ok(rows.pop().ok_or(sqlx::Error::RowNotFound)?)
+    }
+
+    /// Gives a peer's row another name and address.
+    pub(crate) async fn set_peer(&self, id: PeerId, name: Option<&str>, url: &str) -> Result<()> {
+        const SQL: &str = "UPDATE peers SET name = $2, url = $3 WHERE id = $1";
+        let values = vec![id.0.into(), name.into(), url.into()];
+        self.fetch(SQL, values, |_| Ok(())).await?;
+        Ok(())
+    }
+
+    /// Writes down when a peer and we last heard of each other, unless another process knows better.
+    pub(crate) async fn set_contact(&self, peer: PeerId, contact: Contact) -> Result<()> {
+        const SQL: &str = "UPDATE peers SET heard_at = CASE WHEN heard_at > $2 THEN heard_at ELSE coalesce($2, heard_at) END, \
+             answered_at = CASE WHEN answered_at > $3 THEN answered_at ELSE coalesce($3, answered_at) END WHERE id = $1";
+        let micros = |at: Option<Timestamp>| at.map(|at| at.as_microsecond());
+        let values = vec![
+            peer.0.into(),
+            micros(contact.heard).into(),
+            micros(contact.answered).into(),
+        ];
+        self.fetch(SQL, values, |_| Ok(())).await?;
+        Ok(())
     }
 
     pub(crate) async fn set_peer_health(&self, peer: PeerId, health: &PeerHealth) -> Result<()> {
@@ -150,7 +173,7 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<OutboxRow>> {
         const SQL: &str = "SELECT o.seq, o.peer, o.message, o.queue, o.action, o.task, o.carries_task, o.body, o.expires_at, \
-             o.attempts, o.due_at, o.created_at, o.carries_task AND o.attempts = 0 AND coalesce(t.status >= 10, false) \
+             o.attempts, o.due_at, o.created_at, o.carries_task AND o.attempts = 0 AND coalesce(t.status >= 10, false), o.pin \
              FROM outbox o LEFT JOIN tasks t ON t.id = o.task \
              WHERE o.peer = $1 AND o.state = 0 AND o.seq > $2 AND o.due_at <= $3 ORDER BY o.seq LIMIT $4";
         let values = vec![
@@ -198,7 +221,7 @@ impl Store {
     pub(crate) async fn tasks(&self, filters: &Filters, limit: i64) -> Result<Vec<TaskRecord>> {
         let sql = format!(
             "SELECT t.id, t.kind, t.action, t.queue, t.status, t.label, t.role, p.url, s.url, t.created_at, t.modified_at, \
-             t.input, t.output, t.pingback_at, t.expires_at, t.info, t.attempt, t.failures, t.run_at, t.ord, t.parent, t.reservation, t.progress, t.pruned_at \
+             t.input, t.output, t.pingback_at, t.expires_at, t.info, t.attempt, t.failures, t.run_at, t.ord, t.parent, t.reservation, t.progress, t.pruned_at, t.certificate \
              FROM tasks t JOIN peers p ON p.id = t.peer JOIN peers s ON s.id = 0{} ORDER BY t.seq DESC LIMIT $1",
             filters.to_sql(2)
         );

@@ -18,6 +18,7 @@ const WORTH: i64 = 60_000_000;
 pub(crate) struct Request {
     pub(crate) seq: i64,
     pub(crate) kind: String,
+    /// The task that it is about, or the name of the peer.
     pub(crate) task: TaskId,
     pub(crate) argument: String,
 }

@@ -3,12 +3,13 @@
 use jiff::Timestamp;
 use sqlx::{Decode, Postgres, Row as _, Sqlite, Type, postgres::PgRow, sqlite::SqliteRow};
 
-use super::{Content, OutboxState, PeerHealth, PeerRow, Waiting};
+use super::{Contact, Content, OutboxState, PeerHealth, PeerRow, Waiting};
 use crate::{
     error::{Error, Result},
     model::{
-        Direction, InboxKey, Json, MessageId, MessageRecord, Moment, NewTask, NodeId, OnFailure,
-        OutboxRow, PeerId, PeerUrl, Role, Status, TaskId, TaskKind, TaskRecord, TaskState, null,
+        Direction, Fingerprint, InboxKey, Json, MessageId, MessageRecord, Moment, NewTask, NodeId,
+        OnFailure, OutboxRow, PeerId, PeerUrl, Role, Status, TaskId, TaskKind, TaskRecord,
+        TaskState, null,
     },
 };
 
@@ -77,6 +78,17 @@ impl Row {
         }
     }
 
+    fn certificate(&self, index: usize) -> Result<Option<Fingerprint>> {
+        let bytes: Option<Vec<u8>> = self.get(index)?;
+        let Some(bytes) = bytes else {
+            return Ok(None);
+        };
+        // A pin that can't be read must not become none.
+        Fingerprint::from_bytes(&bytes).map(Some).ok_or_else(|| {
+            Error::Invalid("the database holds a certificate's fingerprint that is none".into())
+        })
+    }
+
     /// A code of ours.
     fn code<T>(&self, index: usize, read: fn(i64) -> Option<T>, column: &str) -> Result<T> {
         let code = self.get(index)?;
@@ -104,7 +116,7 @@ macro_rules! select_state {
         concat!(
             "SELECT t.seq, t.id, t.kind, t.role, t.peer, t.queue, t.action, t.status, t.attempt, ",
             "t.failures, t.epoch, t.owner, t.rev, t.run_at, t.expires_at, t.modified_at, ",
-            "t.parent, t.ord, t.open_children, t.on_failure, t.moment, t.round, t.reserved, t.wake_at, t.pingback_at",
+            "t.parent, t.ord, t.open_children, t.on_failure, t.moment, t.round, t.reserved, t.wake_at, t.pingback_at, t.certificate",
             $rest
         )
     };
@@ -112,7 +124,7 @@ macro_rules! select_state {
 pub(super) use select_state;
 
 /// How many columns [`select_state!`] has: the place of the next one.
-pub(super) const AFTER_STATE: usize = 25;
+pub(super) const AFTER_STATE: usize = 26;
 
 pub(super) fn state(row: &Row) -> Result<TaskState> {
     Ok(TaskState {
@@ -141,6 +153,7 @@ pub(super) fn state(row: &Row) -> Result<TaskState> {
         reserved: row.get(22)?,
         wake_at: row.moment_if_any(23)?,
         report_at: row.moment_if_any(24)?,
+        certificate: row.certificate(25)?,
     })
 }
 
@@ -201,7 +214,14 @@ pub(super) fn place(row: &Row) -> Result<(MessageId, i64)> {
     Ok((row.text(0)?.into(), row.get(1)?))
 }
 
-/// `id, url, extensions, failures, probe_at, last_error`
+/// The columns of a [`PeerRow`], in the order in which [`peer`] reads them.
+macro_rules! peer_columns {
+    () => {
+        "id, url, extensions, failures, probe_at, last_error, name, heard_at, answered_at"
+    };
+}
+pub(super) use peer_columns;
+
 pub(super) fn peer(row: &Row) -> Result<PeerRow> {
     Ok(PeerRow {
         id: PeerId(row.get(0)?),
@@ -211,6 +231,11 @@ pub(super) fn peer(row: &Row) -> Result<PeerRow> {
             failures: row.get(3)?,
             probe_at: row.moment_if_any(4)?,
             last_error: row.get(5)?,
+        },
+        name: row.get(6)?,
+        contact: Contact {
+            heard: row.moment_if_any(7)?,
+            answered: row.moment_if_any(8)?,
         },
     })
 }
@@ -255,12 +280,20 @@ pub(super) fn outbox(row: &Row) -> Result<OutboxRow> {
         due_at: row.moment(10)?,
         created_at: row.moment(11)?,
         moot: row.get(12)?,
+        pin: row.certificate(13)?,
     })
 }
 
 pub(super) fn task(row: &Row) -> Result<TaskRecord> {
     let role = row.code(6, Role::from_code, "role")?;
     let (peer, here) = (PeerUrl::trusted(row.get(7)?), PeerUrl::trusted(row.get(8)?));
+    let certificate = row
+        .certificate(24)?
+        .map(|certificate| certificate.to_string());
+    let (sender_ssl_cert, receiver_ssl_cert) = match role {
+        Role::Sent => (None, certificate),
+        _ => (certificate, None),
+    };
     let (sender_url, receiver_url) = match role {
         Role::Sent => (here, peer),
         Role::Received => (peer, here),
@@ -281,6 +314,8 @@ pub(super) fn task(row: &Row) -> Result<TaskRecord> {
         parent_id: row.get::<Option<String>>(20)?.map(TaskId::from),
         sender_url,
         receiver_url,
+        sender_ssl_cert,
+        receiver_ssl_cert,
         is_received: role == Role::Received,
         is_local: role == Role::Local,
         created_date: row.moment(9)?,

@@ -15,13 +15,17 @@ use reqwest::{
 use serde_json::value::RawValue;
 
 use super::{
-    BATCH, EXTENSIONS, EXTENSIONS_HEADER, INTERNAL_QUEUE, message::BatchAnswer, resolve,
-    server::IDLE, shows_extensions,
+    BATCH, EXTENSIONS, EXTENSIONS_HEADER, INTERNAL_QUEUE,
+    message::BatchAnswer,
+    resolve,
+    server::IDLE,
+    shows_extensions,
+    tls::{Expected, WrongServer},
 };
 use crate::{
     config::DeliveryConfig,
     error::{Error, Result},
-    model::{MessageId, OutboxRow, PeerUrl},
+    model::{Fingerprint, MessageId, OutboxRow, PeerUrl},
     retry::LONGEST_RETRY_AFTER,
     trust::{Standing, Trust},
 };
@@ -59,6 +63,11 @@ pub(crate) enum Exchange {
         status: u16,
         messages: Vec<Arc<OutboxRow>>,
     },
+    /// The server has another certificate than the one that these are pinned to.
+    NotPinned {
+        messages: Vec<Arc<OutboxRow>>,
+        why: String,
+    },
     /// No answer came.
     Failed {
         messages: Vec<Arc<OutboxRow>>,
@@ -67,12 +76,12 @@ pub(crate) enum Exchange {
 }
 
 /// The HTTP clients, with their kept-alive connections: one for all in open mode, else one for each
-/// registered peer, which connects to that peer alone.
+/// registered peer, which connects to that peer alone, and one for each pin of its tasks.
 pub(crate) struct Client {
     config: DeliveryConfig,
     trust: Arc<Trust>,
     /// Each with the certificates that it was made for.
-    clients: Mutex<HashMap<PeerUrl, (Arc<Standing>, reqwest::Client)>>,
+    clients: Mutex<HashMap<(PeerUrl, Option<Fingerprint>), (Arc<Standing>, reqwest::Client)>>,
     open: reqwest::Client,
 }
 
@@ -87,7 +96,7 @@ impl Client {
     }
 
     /// The client that reaches this peer and nobody else.
-    fn to(&self, peer: &PeerUrl) -> Result<reqwest::Client> {
+    fn to(&self, peer: &PeerUrl, pin: Option<Fingerprint>) -> Result<reqwest::Client> {
         let Some(standing) = self.trust.standing() else {
             return Ok(self.open.clone());
         };
@@ -97,12 +106,17 @@ impl Client {
             .clients
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some((made_for, client)) = clients.get(peer)
-            && Arc::ptr_eq(made_for, &standing)
-        {
+        // Those of an earlier standing have old certificates, or their peers are gone.
+        clients.retain(|_, (made_for, _)| Arc::ptr_eq(made_for, &standing));
+        let key = (peer.clone(), pin);
+        if let Some((_, client)) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let tls = standing.identity.client(member.pins.clone())?;
+        let tls = standing.identity.client(Expected {
+            pins: member.pins.clone(),
+            authority: member.authority.clone(),
+            only: pin,
+        })?;
         let builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .https_only(true);
@@ -111,7 +125,7 @@ impl Client {
             false => builder.dns_resolver(resolve::public()),
         };
         let client = build(&self.config, builder)?;
-        clients.insert(peer.clone(), (standing.clone(), client.clone()));
+        clients.insert(key, (standing.clone(), client.clone()));
         Ok(client)
     }
 
@@ -119,7 +133,7 @@ impl Client {
     pub(crate) async fn post(&self, peer: &PeerUrl, message: Arc<OutboxRow>) -> Exchange {
         let body = message.body.to_string();
         match self
-            .exchange(peer, &message.queue, body, LONGEST_ANSWER)
+            .exchange(peer, message.pin, &message.queue, body, LONGEST_ANSWER)
             .await
         {
             Ok((status, headers, answer)) => {
@@ -129,10 +143,7 @@ impl Client {
                     extensions: shown(&headers),
                 }
             }
-            Err(why) => Exchange::Failed {
-                messages: vec![message],
-                why,
-            },
+            Err(failure) => failure.of(vec![message]),
         }
     }
 
@@ -145,11 +156,13 @@ impl Client {
     ) -> Exchange {
         let longest = LONGEST_ANSWER + messages.len() * 1024;
         let body = batch_body(own, &messages);
-        let (status, headers, answer) =
-            match self.exchange(peer, INTERNAL_QUEUE, body, longest).await {
-                Ok(answer) => answer,
-                Err(why) => return Exchange::Failed { messages, why },
-            };
+        // All of a request have the same.
+        let pin = messages.first().and_then(|message| message.pin);
+        let exchange = self.exchange(peer, pin, INTERNAL_QUEUE, body, longest);
+        let (status, headers, answer) = match exchange.await {
+            Ok(answer) => answer,
+            Err(failure) => return failure.of(messages),
+        };
         let retry_after = retry_after(&headers);
         let extensions = shown(&headers);
         if status != StatusCode::OK {
@@ -199,19 +212,20 @@ impl Client {
     async fn exchange(
         &self,
         peer: &PeerUrl,
+        pin: Option<Fingerprint>,
         queue: &str,
         body: String,
         longest: usize,
-    ) -> Result<(StatusCode, HeaderMap, Vec<u8>), String> {
-        let client = self.to(peer).map_err(|error| error.to_string())?;
+    ) -> Result<(StatusCode, HeaderMap, Vec<u8>), Failure> {
+        let client = self.to(peer, pin)?;
         let request = client
             .post(peer.queue(queue))
             .header(EXTENSIONS_HEADER, EXTENSIONS)
             .body(body);
-        let mut response = request.send().await.map_err(chain)?;
+        let mut response = request.send().await?;
         let mut answer = Vec::new();
         // What goes beyond the limit is neither read nor needed.
-        while let Some(chunk) = response.chunk().await.map_err(chain)? {
+        while let Some(chunk) = response.chunk().await? {
             answer.extend_from_slice(&chunk[..chunk.len().min(longest - answer.len())]);
             if answer.len() >= longest {
                 break;
@@ -222,6 +236,40 @@ impl Client {
             std::mem::take(response.headers_mut()),
             answer,
         ))
+    }
+}
+
+/// Why there is no answer.
+struct Failure {
+    not_pinned: bool,
+    why: String,
+}
+
+impl Failure {
+    fn of(self, messages: Vec<Arc<OutboxRow>>) -> Exchange {
+        let why = self.why;
+        match self.not_pinned {
+            true => Exchange::NotPinned { messages, why },
+            false => Exchange::Failed { messages, why },
+        }
+    }
+}
+
+impl From<reqwest::Error> for Failure {
+    fn from(error: reqwest::Error) -> Self {
+        Self {
+            not_pinned: WrongServer::missed_the_pin(&error),
+            why: chain(error),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            not_pinned: false,
+            why: error.to_string(),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! RESTQP: messages as they travel, the routes that take them in, the client that sends them.
 
+pub(crate) mod caller;
 pub(crate) mod client;
 pub(crate) mod message;
 pub(crate) mod proxy;

@@ -27,7 +27,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::tls::{Caller, Crowds, hurry};
+use super::{
+    caller::{Caller, Crowds},
+    tls::hurry,
+};
 
 /// PEM, the lines after the first indented by a tab as nginx's `$ssl_client_cert` is, or
 /// percent-encoded as its `$ssl_client_escaped_cert`. What operators of original peers have set up.
@@ -171,7 +174,7 @@ impl Listener for Proxied {
                     let address = address.ip().to_canonical();
                     if address != self.proxy {
                         let Some(counted) = self.crowds.greet(address) else { continue };
-                        return (whole(Vec::new(), stream), self.crowds.caller(address, None, counted));
+                        return (whole(Vec::new(), stream), self.crowds.caller(address, Vec::new(), counted));
                     }
                     self.heads.spawn(async move {
                         let (stream, folded) = timeout(HEAD, unfold(stream)).await??;

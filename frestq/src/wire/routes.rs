@@ -16,7 +16,7 @@ use axum::{
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{EXTENSIONS, EXTENSIONS_HEADER, shows_extensions, tls::Caller};
+use super::{EXTENSIONS, EXTENSIONS_HEADER, caller::Caller, shows_extensions};
 use crate::{
     inbox::{self, Refusal, Response},
     peer::Frestq,

@@ -17,7 +17,7 @@ use hyper_util::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower_service::Service;
 
-use super::tls::Caller;
+use super::caller::Caller;
 
 /// How long a connection may be without a request, or take to send the headers of one. Our own
 /// clients let go of idle ones earlier, so that none is closed under a message.

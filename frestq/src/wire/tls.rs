@@ -1,18 +1,14 @@
 //! Mutual TLS between peers: our certificate, the connections that come in, and how those that go out
 //! know whom they have reached.
 //!
-//! Both verifiers leave names, dates and chains aside, and check that the other side holds the key of
-//! the certificate it shows. Whose that certificate is, the client knows before it sends anything; the
-//! server takes any, or none, and the inbox decides what comes of it. Sessions are not resumed, so each
+//! Both verifiers check that the other side holds the key of the certificate it shows. Whose that
+//! certificate is, the client knows before it sends anything; the server takes any, or none, and the
+//! inbox decides what comes of it. Names, dates and chains are left aside, unless the peer is registered
+//! with authorities. Sessions are not resumed, so each
 //! connection proves its key anew.
 
 use std::{
-    fs, io,
-    net::{IpAddr, SocketAddr},
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    sync::Arc,
-    time::Duration,
+    fs, io, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration,
 };
 
 use axum::serve::Listener;
@@ -37,11 +33,12 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::quota::{Counted, Quota, site};
+use super::caller::{Caller, Crowds};
 use crate::{
-    config::{Limits, TlsConfig},
+    config::TlsConfig,
     error::{Error, Result},
-    trust::{Fingerprint, Trust},
+    model::Fingerprint,
+    trust::{Authority, Trust},
 };
 
 /// How long the other side may take to say who it is.
@@ -111,7 +108,9 @@ impl Identity {
 
     /// What our other peers have to register.
     pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
-        self.chain.first().map(Fingerprint::of)
+        self.chain
+            .first()
+            .map(|certificate| Fingerprint::of(certificate))
     }
 
     /// For those who connect to us.
@@ -130,11 +129,11 @@ impl Identity {
         Ok(config)
     }
 
-    /// For a connection to the peer that has one of these certificates.
-    pub(crate) fn client(&self, pins: Vec<Fingerprint>) -> Result<ClientConfig> {
+    /// For a connection to this server and no other.
+    pub(crate) fn client(&self, expected: Expected) -> Result<ClientConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = PinnedServer {
-            pins,
+        let verifier = OneServer {
+            expected,
             provider: provider.clone(),
         };
         let mut config = ClientConfig::builder_with_provider(provider)
@@ -221,34 +220,68 @@ impl ClientCertVerifier for AnyClient {
     handshake_signatures_are_verified!(provider);
 }
 
+/// By what a server is known.
+#[derive(Debug, Default)]
+pub(crate) struct Expected {
+    /// The certificates of its own.
+    pub(crate) pins: Vec<Fingerprint>,
+    /// Who vouches for others.
+    pub(crate) authority: Option<Arc<Authority>>,
+    /// The one of all these that the task wants.
+    pub(crate) only: Option<Fingerprint>,
+}
+
+impl Expected {
+    /// Why this certificate, with those behind it, is not one of the server, if so.
+    fn refuse(
+        &self,
+        certificate: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+    ) -> Option<WrongServer> {
+        let shown = Fingerprint::of(certificate);
+        if let Some(only) = self.only.filter(|only| *only != shown) {
+            return Some(WrongServer::NotPinned { shown, only });
+        }
+        if self.pins.contains(&shown) {
+            return None;
+        }
+        match &self.authority {
+            None => Some(WrongServer::Unregistered(shown)),
+            Some(authority) => match authority.knows_server(certificate, others) {
+                Ok(()) => None,
+                Err(why) => Some(WrongServer::NotVouchedFor(shown, why)),
+            },
+        }
+    }
+}
+
 /// Takes exactly one peer.
 #[derive(Debug)]
-struct PinnedServer {
-    pins: Vec<Fingerprint>,
+struct OneServer {
+    expected: Expected,
     provider: Arc<CryptoProvider>,
 }
 
-impl PinnedServer {
+impl OneServer {
     fn provider(&self) -> &CryptoProvider {
         &self.provider
     }
 }
 
-impl ServerCertVerifier for PinnedServer {
+impl ServerCertVerifier for OneServer {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
+        others: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let shown = Fingerprint::of(certificate);
-        match self.pins.contains(&shown) {
-            true => Ok(ServerCertVerified::assertion()),
-            false => {
-                let why = WrongServer(shown).into();
-                Err(CertificateError::Other(rustls::OtherError(why)).into())
+        match self.expected.refuse(certificate, others) {
+            None => Ok(ServerCertVerified::assertion()),
+            Some(why) => {
+                let why = rustls::OtherError(Arc::new(why));
+                Err(CertificateError::Other(why).into())
             }
         }
     }
@@ -257,11 +290,48 @@ impl ServerCertVerifier for PinnedServer {
 }
 
 /// What the operator reads in the peer's last error; rustls shows only the debug form of causes.
-struct WrongServer(Fingerprint);
+pub(super) enum WrongServer {
+    Unregistered(Fingerprint),
+    NotVouchedFor(Fingerprint, rustls::Error),
+    NotPinned {
+        shown: Fingerprint,
+        only: Fingerprint,
+    },
+}
+
+impl WrongServer {
+    /// Whether an attempt failed for the pin of its task, and says nothing of the peer.
+    pub(super) fn missed_the_pin(error: &(dyn std::error::Error + 'static)) -> bool {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            // It hides what it was made of from its sources.
+            let inner = io.get_ref();
+            return inner.is_some_and(|inner| Self::missed_the_pin(inner));
+        }
+        match error.downcast_ref::<rustls::Error>() {
+            Some(rustls::Error::InvalidCertificate(CertificateError::Other(cause))) => {
+                matches!(cause.0.downcast_ref(), Some(Self::NotPinned { .. }))
+            }
+            Some(_) => false,
+            None => error.source().is_some_and(Self::missed_the_pin),
+        }
+    }
+}
 
 impl std::fmt::Debug for WrongServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} is not registered for this peer", self.0)
+        match self {
+            Self::Unregistered(shown) => write!(f, "{shown} is not registered for this peer"),
+            Self::NotPinned { shown, only } => {
+                write!(
+                    f,
+                    "{shown} is not the certificate that the task is pinned to, {only}"
+                )
+            }
+            Self::NotVouchedFor(shown, why) => write!(
+                f,
+                "{shown} is not registered for this peer, and its authorities don't stand by it: {why}"
+            ),
+        }
     }
 }
 
@@ -272,90 +342,6 @@ impl std::fmt::Display for WrongServer {
 }
 
 impl std::error::Error for WrongServer {}
-
-impl From<WrongServer> for Arc<dyn std::error::Error + Send + Sync> {
-    fn from(error: WrongServer) -> Self {
-        Arc::new(error)
-    }
-}
-
-/// Who is at the other end of a connection.
-#[derive(Clone, Debug)]
-pub(crate) struct Caller {
-    /// The certificate whose key it holds.
-    pub(crate) certificate: Option<Fingerprint>,
-    pub(crate) address: IpAddr,
-    /// Whether its certificate has as many connections as one may have, without this one.
-    pub(crate) crowded: bool,
-    /// Whether the connection ends after one request.
-    pub(crate) once: bool,
-    /// Counts the connection until the last request on it is over.
-    _places: Option<Arc<Places>>,
-}
-
-type Places = (Counted<IpAddr>, Option<Counted<Fingerprint>>);
-
-impl Caller {
-    /// Somebody at this address, who has not said who he is.
-    pub(crate) fn at(address: IpAddr) -> Self {
-        Self {
-            certificate: None,
-            address,
-            crowded: false,
-            once: false,
-            _places: None,
-        }
-    }
-
-    /// The same, on a connection that ends after one request.
-    pub(crate) fn for_once(self, once: bool) -> Self {
-        Self { once, ..self }
-    }
-}
-
-/// How many connections may come from one address, and with one certificate.
-#[derive(Clone)]
-pub(crate) struct Crowds {
-    pub(crate) addresses: Arc<Quota<IpAddr>>,
-    pub(crate) certificates: Arc<Quota<Fingerprint>>,
-}
-
-impl Crowds {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        Self {
-            addresses: Quota::new(limits.connections_per_address),
-            certificates: Quota::new(limits.connections_per_peer),
-        }
-    }
-
-    /// Another connection from this address, if it may have one.
-    pub(crate) fn greet(&self, address: IpAddr) -> Option<Counted<IpAddr>> {
-        let counted = self.addresses.enter(site(address));
-        if counted.is_none() {
-            tracing::debug!(%address, "too many connections from there");
-        }
-        counted
-    }
-
-    /// The caller of a connection, by the certificate that it has shown.
-    pub(crate) fn caller(
-        &self,
-        address: IpAddr,
-        certificate: Option<Fingerprint>,
-        counted: Counted<IpAddr>,
-    ) -> Caller {
-        let place = certificate.map(|pin| self.certificates.enter(pin));
-        let crowded = matches!(place, Some(None));
-        Caller {
-            certificate,
-            crowded,
-            _places: Some(Arc::new((counted, place.flatten()))),
-            ..Caller::at(address)
-        }
-    }
-}
-
-impl Caller {}
 
 /// Connections without an identity.
 pub(crate) struct Plain(pub(crate) TcpListener);
@@ -413,8 +399,8 @@ impl Tls {
             match handshake.await {
                 Ok(Ok(stream)) => {
                     let shown = stream.get_ref().1.peer_certificates();
-                    let leaf = shown.and_then(<[_]>::first);
-                    let caller = crowds.caller(address.ip(), leaf.map(Fingerprint::of), counted);
+                    let chain = shown.map(<[_]>::to_vec).unwrap_or_default();
+                    let caller = crowds.caller(address.ip(), chain, counted);
                     Some((stream, caller))
                 }
                 Ok(Err(error)) => {
@@ -485,6 +471,14 @@ mod tests {
         }
     }
 
+    /// The server of this identity.
+    fn only(server: &Identity) -> Expected {
+        Expected {
+            pins: vec![server.fingerprint().unwrap()],
+            ..Expected::default()
+        }
+    }
+
     /// The certificate of one with the key of the other.
     #[derive(Debug)]
     struct Stolen(Arc<CertifiedKey>);
@@ -550,7 +544,7 @@ mod tests {
             read.map_err(|e| e.to_string())?;
             let shown = stream.get_ref().1.peer_certificates();
             let leaf = shown.and_then(<[_]>::first);
-            Ok((leaf.map(Fingerprint::of), bytes))
+            Ok((leaf.map(|certificate| Fingerprint::of(certificate)), bytes))
         };
         tokio::join!(client, server)
     }
@@ -559,7 +553,7 @@ mod tests {
     async fn each_side_learns_the_certificate_of_the_other_whatever_the_version() {
         for versions in [NEWEST, BOTH, OLD] {
             let (a, b) = (identity(versions), identity(BOTH));
-            let client = a.client(vec![b.fingerprint().unwrap()]).unwrap();
+            let client = a.client(only(&b)).unwrap();
             let (sent, seen) = meet(client, b.server().unwrap()).await;
             sent.unwrap();
             assert_eq!(seen.unwrap(), (a.fingerprint(), b"secret".to_vec()));
@@ -569,7 +563,7 @@ mod tests {
     #[tokio::test]
     async fn tls_1_2_is_spoken_only_where_it_is_allowed() {
         let (a, b) = (identity(OLD), identity(NEWEST));
-        let client = a.client(vec![b.fingerprint().unwrap()]).unwrap();
+        let client = a.client(only(&b)).unwrap();
         let (sent, seen) = meet(client, b.server().unwrap()).await;
         assert!(sent.is_err() && seen.is_err());
     }
@@ -578,7 +572,15 @@ mod tests {
     async fn not_a_byte_goes_to_a_server_with_another_certificate() {
         let [a, b, other] = [NEWEST, NEWEST, NEWEST].map(identity);
         for pins in [vec![], vec![other.fingerprint().unwrap()]] {
-            let (sent, seen) = meet(a.client(pins).unwrap(), b.server().unwrap()).await;
+            let (sent, seen) = meet(
+                a.client(Expected {
+                    pins,
+                    ..Expected::default()
+                })
+                .unwrap(),
+                b.server().unwrap(),
+            )
+            .await;
             let words = sent.unwrap_err().to_string();
             assert!(
                 words.contains(&b.fingerprint().unwrap().to_string()),
@@ -589,12 +591,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn of_several_certificates_of_a_peer_only_the_wanted_one_will_do() {
+        let [a, b, other] = [NEWEST, NEWEST, NEWEST].map(identity);
+        let pins = vec![b.fingerprint().unwrap(), other.fingerprint().unwrap()];
+        for (only, good) in [(&b, true), (&other, false)] {
+            let expected = Expected {
+                pins: pins.clone(),
+                only: only.fingerprint(),
+                ..Expected::default()
+            };
+            let client = a.client(expected).unwrap();
+            let (sent, _) = meet(client, b.server().unwrap()).await;
+            assert_eq!(sent.is_ok(), good);
+            let missed = sent
+                .err()
+                .is_some_and(|why| WrongServer::missed_the_pin(&why));
+            assert_eq!(missed, !good);
+        }
+        // A wanted one has to be one of the peer's all the same.
+        let expected = Expected {
+            only: b.fingerprint(),
+            ..Expected::default()
+        };
+        let (sent, _) = meet(a.client(expected).unwrap(), b.server().unwrap()).await;
+        assert!(!WrongServer::missed_the_pin(&sent.unwrap_err()));
+    }
+
+    #[tokio::test]
     async fn a_server_without_the_key_of_its_certificate_gets_nothing() {
         for versions in [NEWEST, BOTH, OLD] {
             let [a, b, thief] = [versions, versions, versions].map(identity);
             let mut server = thief.server().unwrap();
             server.cert_resolver = Stolen::new(&b, &thief);
-            let client = a.client(vec![b.fingerprint().unwrap()]).unwrap();
+            let client = a.client(only(&b)).unwrap();
             let (sent, seen) = meet(client, server).await;
             assert!(sent.is_err() && seen.is_err(), "{sent:?} {seen:?}");
         }
@@ -604,7 +633,7 @@ mod tests {
     async fn a_client_without_the_key_of_its_certificate_does_not_come_in() {
         for versions in [NEWEST, BOTH, OLD] {
             let [a, b, thief] = [versions, versions, versions].map(identity);
-            let mut client = thief.client(vec![b.fingerprint().unwrap()]).unwrap();
+            let mut client = thief.client(only(&b)).unwrap();
             client.client_auth_cert_resolver = Stolen::new(&a, &thief);
             let (_, seen) = meet(client, b.server().unwrap()).await;
             assert!(seen.is_err(), "{seen:?}");
@@ -614,7 +643,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_may_come_without_a_certificate_and_is_nobody() {
         let (a, b) = (identity(NEWEST), identity(NEWEST));
-        let mut client = a.client(vec![b.fingerprint().unwrap()]).unwrap();
+        let mut client = a.client(only(&b)).unwrap();
         client.client_auth_cert_resolver = Arc::new(Nobody);
         let (sent, seen) = meet(client, b.server().unwrap()).await;
         sent.unwrap();

@@ -205,6 +205,17 @@ async fn private() -> anyhow::Result<String> {
     Ok("ours".into())
 }
 
+/// Who sent it, as the handler sees it.
+#[frestq::task(queue = "work", action = "whose")]
+async fn whose(task: Task) -> anyhow::Result<Value> {
+    let sender = task.sender();
+    Ok(json!({
+        "url": sender.url(),
+        "name": sender.name(),
+        "certificate": sender.certificate(),
+    }))
+}
+
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 static MOST_RUNNING: AtomicUsize = AtomicUsize::new(0);
 
@@ -395,6 +406,7 @@ struct Order {
     delay_ms: Option<u64>,
     priority: Option<i32>,
     unique: Option<String>,
+    pin: Option<String>,
 }
 
 async fn send(State(peer): State<Frestq>, Json(order): Json<Order>) -> frestq::Result<Json<Value>> {
@@ -418,6 +430,9 @@ async fn send(State(peer): State<Frestq>, Json(order): Json<Order>) -> frestq::R
     if let Some(key) = order.unique {
         task = task.unique(key);
     }
+    if let Some(certificate) = order.pin {
+        task = task.pin(certificate);
+    }
     let task = peer.send(task).await?;
     Ok(Json(json!({ "id": task.id() })))
 }
@@ -430,6 +445,38 @@ async fn call(State(peer): State<Frestq>, Json(order): Json<Order>) -> frestq::R
         Err(Error::Task { error, .. }) => Ok(Json(json!({ "failed": error }))),
         Err(error) => Err(error),
     }
+}
+
+/// A peer that the test wants this one to register.
+#[derive(Deserialize)]
+struct Registered {
+    name: String,
+    url: String,
+    certificates: Vec<String>,
+    #[serde(default)]
+    allow: Vec<String>,
+}
+
+async fn add_peer(
+    State(peer): State<Frestq>,
+    Json(new): Json<Registered>,
+) -> frestq::Result<Json<Value>> {
+    let registered = frestq::Peer::new(new.name, new.url);
+    let registered = new
+        .certificates
+        .into_iter()
+        .fold(registered, frestq::Peer::certificate);
+    let registered = new.allow.into_iter().fold(registered, frestq::Peer::allow);
+    peer.peers().add(registered).await?;
+    Ok(Json(json!(peer.peers().list())))
+}
+
+async fn remove_peer(
+    State(peer): State<Frestq>,
+    Path(name): Path<String>,
+) -> frestq::Result<Json<Value>> {
+    peer.peers().remove(&name).await?;
+    Ok(Json(json!(peer.peers().list())))
 }
 
 async fn task(State(peer): State<Frestq>, Path(id): Path<TaskId>) -> axum::response::Response {
@@ -457,6 +504,8 @@ frestq::main!(|app| {
     .route("/send", post(send))
     .route("/plant", post(plant))
     .route("/call", post(call))
+    .route("/peers", post(add_peer))
+    .route("/peers/{name}/remove", post(remove_peer))
     .route("/task/{id}", get(task))
     .route("/most_running", get(most_running))
 });

@@ -137,6 +137,11 @@ impl Peer {
         self.settings.push((key.to_owned(), value.to_owned()));
     }
 
+    /// Takes a variable out of its environment, for the next start.
+    pub(crate) fn unset(&mut self, key: &str) {
+        self.settings.retain(|(known, _)| known != key);
+    }
+
     /// Its binary with its environment.
     fn command(&self) -> Command {
         let mut command = Command::new(self.binary);

@@ -413,6 +413,7 @@ impl Federation {
             action: message.action,
             task: message.task,
             carries_task: message.carries_task,
+            pin: None,
             body: "{}".into(),
             expires_at: None,
             attempts: 0,

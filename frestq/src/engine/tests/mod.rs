@@ -120,7 +120,11 @@ fn received(message: &str, hash: u8, from: PeerId, what: What) -> Event {
         received_at: NOW,
         evidence: None,
     };
-    Event::Receive(Box::new(Received { row, what }))
+    Event::Receive(Box::new(Received {
+        row,
+        certificate: None,
+        what,
+    }))
 }
 
 fn asked(message: &str, hash: u8, from: PeerId, id: &str) -> Event {
@@ -182,6 +186,7 @@ fn delivery(id: &str, verdict: Verdict) -> Event {
         action: "act".into(),
         task: id.into(),
         carries_task: true,
+        pin: None,
         body: "{}".into(),
         expires_at: None,
         attempts: 0,

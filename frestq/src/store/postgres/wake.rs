@@ -28,6 +28,7 @@ const TRIAL: Duration = Duration::from_secs(30);
 const QUEUES: char = 'q';
 const PEERS: char = 'o';
 const ENDED: char = 'e';
+const MEMBERS: char = 'm';
 const EVERYTHING: char = '*';
 
 impl Postgres {
@@ -41,6 +42,16 @@ impl Postgres {
             sender,
         ));
         Ok(receiver)
+    }
+
+    /// Tells the other processes that peers were registered, or taken out.
+    pub(crate) async fn tell_of_members(&self) -> Result<()> {
+        sqlx::query("SELECT pg_notify($1, $2)")
+            .bind(CHANNEL)
+            .bind(format!("{}{MEMBERS}", self.origin))
+            .execute(&self.pool)
+            .await?;
+        Ok(())
     }
 }
 
@@ -118,6 +129,7 @@ fn unpack(origin: &str, payload: &str) -> Vec<Wake> {
     match kind {
         Some(QUEUES) => each(list, Wake::Queue),
         Some(PEERS) => each(list, |peer| Wake::Outbox(PeerId(peer))),
+        Some(MEMBERS) => vec![Wake::Members],
         Some(ENDED) => each(list, |id: String| Wake::Ended(TaskId::from(id))),
         // Also what a newer version may say.
         _ => vec![Wake::Everything],

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    model::{InboxKey, MessageId, Moment, TaskId},
+    model::{Fingerprint, InboxKey, MessageId, Moment, TaskId},
     transaction::{Param, Transaction},
 };
 
@@ -287,11 +287,11 @@ impl PgWriter {
 
     async fn create(&mut self, writes: &Writes<'_>) -> Result<()> {
         const SQL: &str = "INSERT INTO tasks (id, kind, role, peer, queue, action, status, attempt, failures, epoch, owner, rev, \
-             run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment, round, reserved, wake_at, priority, unique_key) \
+             run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment, round, reserved, wake_at, priority, unique_key, certificate) \
              SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], \
              $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], \
              $15::bigint[], $16::bigint[], $17::bigint[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bigint[], \
-             $24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[], $31::text[])";
+             $24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[], $31::text[], $32::bytea[])";
         let rows = &writes.created;
         let query = sqlx::query(SQL)
             .bind(column(rows, |(_, s, _)| s.id.as_str()))
@@ -330,7 +330,10 @@ impl PgWriter {
             .bind(column(rows, |(_, s, _)| s.reserved))
             .bind(column(rows, |(_, s, _)| micros(s.wake_at)))
             .bind(column(rows, |(new, ..)| new.priority))
-            .bind(column(rows, |(new, ..)| new.unique_key.as_deref()));
+            .bind(column(rows, |(new, ..)| new.unique_key.as_deref()))
+            .bind(column(rows, |(_, s, _)| {
+                s.certificate.as_ref().map(Fingerprint::bytes)
+            }));
         self.fetch(query).await.map(drop)
     }
 
@@ -398,11 +401,11 @@ impl PgWriter {
 
     async fn send(&mut self, writes: &Writes<'_>) -> Result<()> {
         const SQL: &str = "INSERT INTO outbox (peer, message, queue, action, task, carries_task, body, state, due_at, \
-             expires_at, created_at) \
-             SELECT peer, message, queue, action, task, carries_task, body, 0, due_at, expires_at, created_at \
+             expires_at, created_at, pin) \
+             SELECT peer, message, queue, action, task, carries_task, body, 0, due_at, expires_at, created_at, pin \
              FROM UNNEST($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::text[], \
-             $8::bigint[], $9::bigint[], $10::bigint[]) \
-             AS v (peer, message, queue, action, task, carries_task, body, due_at, expires_at, created_at) \
+             $8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[]) \
+             AS v (peer, message, queue, action, task, carries_task, body, due_at, expires_at, created_at, pin) \
              RETURNING message, seq";
         let rows = writes.outgoing;
         let query = sqlx::query(SQL)
@@ -415,7 +418,8 @@ impl PgWriter {
             .bind(column(rows, |row| &*row.body))
             .bind(column(rows, |row| row.due_at.as_microsecond()))
             .bind(column(rows, |row| micros(row.expires_at)))
-            .bind(column(rows, |row| row.created_at.as_microsecond()));
+            .bind(column(rows, |row| row.created_at.as_microsecond()))
+            .bind(column(rows, |row| row.pin.as_ref().map(Fingerprint::bytes)));
         for row in self.fetch(query).await? {
             self.places.push(rows::place(&row.into())?);
         }

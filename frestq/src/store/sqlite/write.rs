@@ -182,11 +182,11 @@ impl SqliteWriter {
                 .collect();
             self.put_aside(
                 "INSERT INTO tasks (id, kind, role, peer, queue, action, status, attempt, failures, epoch, owner, rev, \
-                 run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment, round, reserved, wake_at, priority, unique_key) \
+                 run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment, round, reserved, wake_at, priority, unique_key, certificate) \
                  SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, \
                  value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, value->>15, \
                  value->>16, value->>17, value->>18, value->>19, value->>20, value->>21, value->>22, value->>23, value->>24, value->>25, \
-                 value->>26, value->>27, value->>28, value->>29, value->>30 \
+                 value->>26, value->>27, value->>28, value->>29, value->>30, unhex(value->>31) \
                  FROM json_each(?)",
                 &rows,
             )?;
@@ -252,13 +252,14 @@ impl SqliteWriter {
                         row.due_at.as_microsecond(),
                         row.expires_at.map(|at| at.as_microsecond()),
                         row.created_at.as_microsecond(),
+                        row.pin.as_ref().map(|pin| Hex(pin.bytes())),
                     )
                 })
                 .collect();
             self.put_aside(
                 "INSERT INTO outbox (peer, message, queue, action, task, carries_task, body, state, due_at, expires_at, \
-                 created_at) SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, 0, \
-                 value->>7, value->>8, value->>9 FROM json_each(?) WHERE true RETURNING message, seq",
+                 created_at, pin) SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, 0, \
+                 value->>7, value->>8, value->>9, unhex(value->>10) FROM json_each(?) WHERE true RETURNING message, seq",
                 &rows,
             )?;
         }
@@ -361,7 +362,7 @@ struct NewRow<'a>(&'a NewTask, &'a TaskState, Option<&'a Json>);
 impl Serialize for NewRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(new, state, output) = self;
-        let mut row = serializer.serialize_tuple(31)?;
+        let mut row = serializer.serialize_tuple(32)?;
         row.serialize_element(&state.id)?;
         row.serialize_element(&state.kind.code())?;
         row.serialize_element(&state.role.code())?;
@@ -393,6 +394,8 @@ impl Serialize for NewRow<'_> {
         row.serialize_element(&state.wake_at.map(|at| at.as_microsecond()))?;
         row.serialize_element(&new.priority)?;
         row.serialize_element(&new.unique_key)?;
+        let certificate = state.certificate.as_ref();
+        row.serialize_element(&certificate.map(|certificate| Hex(certificate.bytes())))?;
         row.end()
     }
 }

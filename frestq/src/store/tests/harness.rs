@@ -192,6 +192,7 @@ pub(super) fn outbox_row(peer: PeerId, message: &str) -> OutboxRow {
         action: "do".into(),
         task: "t".into(),
         carries_task: true,
+        pin: None,
         body: r#"{"data": 1}"#.into(),
         expires_at: None,
         attempts: 0,

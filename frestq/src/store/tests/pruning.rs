@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::harness::{
     Database, accept, at, create, inbox_row, json, load, new_task, outbox_row, peer, send, settle,
 };
+use crate::membership::Membership;
 use crate::{
     clock::Clock,
     commit::Commits,
@@ -49,10 +50,13 @@ impl Peer {
         let store = Arc::new(database.store().await);
         let config = Config::default();
         let clock = Clock::manual(day(TODAY));
+        let own_url = "http://127.0.0.1:5000/api/queues".parse().unwrap();
+        let membership = Membership::new(&store, Arc::default(), own_url);
+        let membership = membership.await.unwrap();
         let other = peer(&store, "b").await;
         Self {
             writer: store.writer().await.unwrap(),
-            commits: decisions::without_slots(&store, &config, &clock)
+            commits: decisions::without_slots(&store, &config, &membership, &clock)
                 .await
                 .unwrap(),
             other,

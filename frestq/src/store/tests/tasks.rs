@@ -7,7 +7,7 @@ use super::harness::{
     save, send,
 };
 use crate::{
-    model::{InboxKey, NewTask, NodeId, Role, Status, TaskKind, TaskState},
+    model::{Fingerprint, InboxKey, NewTask, NodeId, Role, Status, TaskKind, TaskState},
     store::{Due, Filters, MESSAGE_FIELDS, Writer, Writes, is_transient},
 };
 
@@ -53,6 +53,7 @@ async fn a_task_comes_back_as_it_was_stored(database: Arc<Database>) {
             report_at: Some(at(7)),
             run_at: Some(at(5)),
             expires_at: Some(at(9)),
+            certificate: Some(Fingerprint::of(b"a")),
             modified_at: "2030-01-02T03:04:05.678901Z".parse().unwrap(),
             ..new_task("full").state
         },

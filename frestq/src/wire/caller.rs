@@ -1,0 +1,133 @@
+//! Who is at the other end of a connection, and how many connections he may have.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rustls::pki_types::CertificateDer;
+
+use super::quota::{Counted, Quota, site};
+use crate::{
+    config::Limits,
+    model::Fingerprint,
+    trust::{Cause, Member, Standing},
+};
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    shown: Option<Arc<Shown>>,
+    pub(crate) address: IpAddr,
+    /// Whether its certificate has as many connections as one may have, without this one.
+    pub(crate) crowded: bool,
+    /// Whether the connection ends after one request.
+    pub(crate) once: bool,
+    /// Counts the connection until the last request on it is over.
+    _places: Option<Arc<Places>>,
+}
+
+type Places = (Counted<IpAddr>, Option<Counted<Fingerprint>>);
+
+/// The certificate whose key the other end holds, and those behind it.
+#[derive(Debug)]
+struct Shown {
+    fingerprint: Fingerprint,
+    chain: Vec<CertificateDer<'static>>,
+    /// Whose it is, under the standing that said so: it is found out once and not for every request, and
+    /// again after a reload.
+    known: Mutex<Option<(Arc<Standing>, Result<Arc<Member>, Cause>)>>,
+}
+
+impl Caller {
+    /// Somebody at this address, who has not said who he is.
+    pub(crate) fn at(address: IpAddr) -> Self {
+        Self {
+            shown: None,
+            address,
+            crowded: false,
+            once: false,
+            _places: None,
+        }
+    }
+
+    /// The same, who has shown these certificates, his own first.
+    pub(crate) fn showing(self, chain: Vec<CertificateDer<'static>>) -> Self {
+        let own = chain.first().map(|own| Fingerprint::of(own));
+        let shown = own.map(|fingerprint| {
+            Arc::new(Shown {
+                fingerprint,
+                chain,
+                known: Mutex::default(),
+            })
+        });
+        Self { shown, ..self }
+    }
+
+    /// The same, on a connection that ends after one request.
+    pub(crate) fn for_once(self, once: bool) -> Self {
+        Self { once, ..self }
+    }
+
+    /// Its own certificate.
+    pub(crate) fn certificate(&self) -> Option<Fingerprint> {
+        self.shown.as_ref().map(|shown| shown.fingerprint)
+    }
+
+    /// The registered peer that it is.
+    pub(crate) fn member(&self, standing: &Arc<Standing>) -> Result<Arc<Member>, Cause> {
+        let Some(shown) = &self.shown else {
+            return Err(Cause::NoCertificate);
+        };
+        let mut known = shown.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((under, found)) = &*known
+            && Arc::ptr_eq(under, standing)
+        {
+            return found.clone();
+        }
+        let found = standing.members.identify(&shown.chain);
+        *known = Some((standing.clone(), found.clone()));
+        found
+    }
+}
+
+/// How many connections may come from one address, and with one certificate.
+#[derive(Clone)]
+pub(crate) struct Crowds {
+    addresses: Arc<Quota<IpAddr>>,
+    certificates: Arc<Quota<Fingerprint>>,
+}
+
+impl Crowds {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            addresses: Quota::new(limits.connections_per_address),
+            certificates: Quota::new(limits.connections_per_peer),
+        }
+    }
+
+    /// Another connection from this address, if it may have one.
+    pub(crate) fn greet(&self, address: IpAddr) -> Option<Counted<IpAddr>> {
+        let counted = self.addresses.enter(site(address));
+        if counted.is_none() {
+            tracing::debug!(%address, "too many connections from there");
+        }
+        counted
+    }
+
+    /// The caller of a connection, by the certificates that it has shown.
+    pub(crate) fn caller(
+        &self,
+        address: IpAddr,
+        chain: Vec<CertificateDer<'static>>,
+        counted: Counted<IpAddr>,
+    ) -> Caller {
+        let caller = Caller::at(address).showing(chain);
+        let place = caller.certificate().map(|pin| self.certificates.enter(pin));
+        Caller {
+            crowded: matches!(place, Some(None)),
+            _places: Some(Arc::new((counted, place.flatten()))),
+            ..caller
+        }
+    }
+}
