@@ -28,6 +28,7 @@ mod handlers;
 mod harness;
 mod opening;
 mod outbox;
+mod peers;
 mod processes;
 mod records;
 mod tasks;
