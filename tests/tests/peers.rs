@@ -273,9 +273,12 @@ on_each_store! {
         }
         // And while it does not: then it is in its database at the next start.
         b.stop().await;
-        said(&b, &["--add-peer", "c", c_url, &file_of(&b, "c"), "say_queue/*"]);
+        let both = format!("{},{}", file_of(&b, "c"), certificate(&b, "c2"));
+        said(&b, &["--add-peer", "c", c_url, &both, "say_queue/*"]);
         b.run().await;
-        assert_eq!(post(&b, &c, "say_queue", &hello(c_url)).await.status, 200);
+        for c in [&c, &client(&b, "c2")] {
+            assert_eq!(post(&b, c, "say_queue", &hello(c_url)).await.status, 200);
+        }
         say_hello(&a, &b).await;
     }
 

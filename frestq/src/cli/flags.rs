@@ -73,7 +73,7 @@ pub(super) struct Flags {
     #[arg(long)]
     pub(super) peers: bool,
     /// Register a peer in the database, or change it: its certificate as a PEM file or sha256:..., or
-    /// ca:FILE with those of authorities; and the tasks that it may hand to this one, as queue/action, queue/* or *
+    /// ca:FILE with those of authorities, several with commas between; and the tasks that it may hand to this one, as queue/action, queue/* or *
     #[arg(long, num_args = 3.., value_names = ["NAME", "URL", "CERTIFICATE", "GRANT"])]
     pub(super) add_peer: Vec<String>,
     /// Take out a peer that --add-peer or the application has registered
