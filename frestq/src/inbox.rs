@@ -97,7 +97,7 @@ async fn take(
     let text = str::from_utf8(body)
         .map_err(|e| Refusal::new(400, format!("the body is not UTF-8: {e}")))?;
     let envelope = Envelope::parse(text).map_err(|why| Refusal::new(400, why))?;
-    if let Some(member) = member.filter(|member| member.url != envelope.sender) {
+    if let Some(member) = member.filter(|member| !is_at(peer, &member.url, &envelope.sender)) {
         let cause = Cause::ForeignSender(member.name.clone());
         peer.0.trust.refusals.note(cause);
         let why = "`sender_url` is not the address that is registered for this certificate";
@@ -107,7 +107,11 @@ async fn take(
         return Err(Refusal::new(503, full));
     }
     let sender = Sender {
-        url: envelope.sender.clone(),
+        url: match member {
+            // It may have said a former one.
+            Some(member) => member.url.clone(),
+            None => envelope.sender.clone(),
+        },
         extensions,
         member,
         certificate: guest.certificate,
@@ -152,7 +156,7 @@ async fn take_batch(
             .map_err(|why| (message_id(&entry.message), Refusal::new(400, why)));
         let understood = understood.and_then(|envelope| {
             let id = envelope.message_id.to_string();
-            if envelope.sender != batch.sender {
+            if !is_at(peer, &batch.sender, &envelope.sender) {
                 let why = "field `sender_url` is not the one of the batch";
                 return Err((id, Refusal::new(403, why)));
             }
@@ -290,6 +294,13 @@ impl Sender<'_> {
     }
 }
 
+/// Whether a peer with this address may say that it is `said`: a message that was made before the
+/// address changed still has the former one.
+fn is_at(peer: &Frestq, url: &PeerUrl, said: &PeerUrl) -> bool {
+    let peers = &peer.0.peers;
+    url == said || peers.by_url(url).is_some_and(|id| peers.was_at(id, said))
+}
+
 /// What the message asks for, if it is something that this peer does.
 fn understand(
     peer: &Frestq,
@@ -302,7 +313,7 @@ fn understand(
     if let Some(destination) = envelope
         .destination
         .as_ref()
-        .filter(|url| *url != peer.url())
+        .filter(|url| *url != peer.url() && !peer.0.peers.was_at(PeerId::SELF, url))
     {
         return Err(Refusal::new(
             403,

@@ -79,6 +79,16 @@ impl Peers {
             .ok_or_else(|| Error::Invalid(format!("no peer has the row {}", id.0)))
     }
 
+    /// Whether a peer was at this address before the last change, and nobody is there now. What it sent,
+    /// or was sent, in that time still says so.
+    pub(crate) fn was_at(&self, id: PeerId, url: &PeerUrl) -> bool {
+        self.read(|known| {
+            let row = known.by_id.get(&id);
+            let was = row.is_some_and(|row| row.former_url.as_ref() == Some(url));
+            was && !known.by_url.contains_key(url)
+        })
+    }
+
     /// The peer with this address, if it is known.
     pub(crate) fn by_url(&self, url: &PeerUrl) -> Option<PeerId> {
         self.read(|known| known.by_url.get(url).copied())
@@ -287,6 +297,7 @@ mod tests {
             id: PeerId(id),
             url: url(host),
             name: name.map(str::to_owned),
+            former_url: None,
             health: PeerHealth::default(),
             contact: Contact::default(),
         };
@@ -319,6 +330,7 @@ mod tests {
                         id: PeerId(rows.len() as i64),
                         url: to,
                         name: Some(name),
+                        former_url: None,
                         health: PeerHealth::default(),
                         contact: Contact::default(),
                     });

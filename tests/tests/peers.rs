@@ -273,9 +273,12 @@ on_each_store! {
         }
         // And while it does not: then it is in its database at the next start.
         b.stop().await;
-        said(&b, &["--add-peer", "c", c_url, &file_of(&b, "c"), "say_queue/*"]);
+        let both = format!("{},{}", file_of(&b, "c"), certificate(&b, "c2"));
+        said(&b, &["--add-peer", "c", c_url, &both, "say_queue/*"]);
         b.run().await;
-        assert_eq!(post(&b, &c, "say_queue", &hello(c_url)).await.status, 200);
+        for c in [&c, &client(&b, "c2")] {
+            assert_eq!(post(&b, c, "say_queue", &hello(c_url)).await.status, 200);
+        }
         say_hello(&a, &b).await;
     }
 
@@ -286,23 +289,26 @@ on_each_store! {
         a.started(&sent, 1).await;
         let taken = a.send(&b.url, "work", "wait", json!({"gate": "go"})).await;
         b.started(&taken, 1).await;
-        let (mut a, a_old) = (a, b.url.clone());
+        // What neither could deliver any more: A's report, and another task of B's.
+        b.kill();
+        a.open("go");
+        let reported = a.output(&sent).await;
+        let mut a = a;
         a.stop().await;
+        b.run().await;
+        let late = b.send(&a.url, "work", "echo", json!(1)).await;
         // The same machine by another name.
         a.url = a.url.replace("127.0.0.1", "localhost");
         let new = a.url.clone();
         a.set("FRESTQ_ROOT_URL", &new);
-        said(&b, &["--add-peer", "a", &new, &a_pin, "*"]);
+        said(&b, &["--add-peer", "a", &new, &a_pin, "*", "--private"]);
         a.run().await;
-        for gate in [&a, &b] {
-            gate.open("go");
-        }
-        b.output(&sent).await;
+        b.open("go");
+        assert_eq!(b.output(&sent).await, reported);
+        assert_eq!(b.output(&late).await, 1);
         a.output(&taken).await;
         assert_eq!(b.database.number("SELECT count(*) FROM peers WHERE id <> 0").await, 1);
         assert_eq!(b.task(&sent).await["receiver_url"], new);
-        assert_eq!(a_old, b.url);
-        b.stop().await;
     }
 
     async fn peers_may_know_each_other_by_the_word_of_an_authority(store) {

@@ -11,6 +11,8 @@ CREATE TABLE peers (
     last_error TEXT,
     -- which registered peer it is; none in open mode
     name       TEXT,
+    -- its address before the last change, which messages of that time still name
+    former_url TEXT,
     -- when a message of it came in last, and when it last answered one of ours
     heard_at    INTEGER,
     answered_at INTEGER

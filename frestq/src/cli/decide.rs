@@ -58,12 +58,18 @@ pub(super) fn wanted(flags: &Flags) -> Result<Option<(Option<&str>, Decision)>, 
         return Ok(Some((Some(name), Decision::RemovePeer)));
     }
     if let [name, url, certificate, allow @ ..] = &flags.add_peer[..] {
-        let peer = Peer::new(name, url);
-        let peer = match certificate.strip_prefix(BUNDLE) {
-            Some(bundle) => peer.ca(text_of(bundle)?),
-            None => peer.certificate(certificate_of(certificate)?),
-        };
+        let mut peer = Peer::new(name, url);
+        for certificate in certificate.split(',') {
+            peer = match certificate.strip_prefix(BUNDLE) {
+                Some(bundle) => peer.ca(text_of(bundle)?),
+                None => peer.certificate(certificate_of(certificate)?),
+            };
+        }
         let peer = allow.iter().fold(peer, Peer::allow);
+        let peer = match flags.private {
+            true => peer.private(),
+            false => peer,
+        };
         let row = peer.check().map_err(|why| Stop::Usage(Box::new(why)))?;
         return Ok(Some((Some(name), Decision::AddPeer(Box::new(row)))));
     }

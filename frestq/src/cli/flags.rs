@@ -84,9 +84,12 @@ pub(super) struct Flags {
     #[arg(long)]
     pub(super) peers: bool,
     /// Register a peer in the database, or change it: its certificate as a PEM file or sha256:..., or
-    /// ca:FILE with those of authorities; and the tasks that it may hand to this one, as queue/action, queue/* or *
+    /// ca:FILE with those of authorities, several with commas between; and the tasks that it may hand to this one, as queue/action, queue/* or *
     #[arg(long, num_args = 3.., value_names = ["NAME", "URL", "CERTIFICATE", "GRANT"])]
     pub(super) add_peer: Vec<String>,
+    /// Let the name in the URL of the peer stand for a private address
+    #[arg(long, requires = "add_peer")]
+    pub(super) private: bool,
     /// Take out a peer that --add-peer or the application has registered
     #[arg(long, value_name = "NAME")]
     pub(super) remove_peer: Option<String>,

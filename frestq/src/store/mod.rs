@@ -58,6 +58,8 @@ pub(crate) enum Purpose {
 pub(crate) struct PeerRow {
     pub(crate) id: PeerId,
     pub(crate) url: PeerUrl,
+    /// Its address before the last change.
+    pub(crate) former_url: Option<PeerUrl>,
     /// Which registered peer it is.
     pub(crate) name: Option<String>,
     pub(crate) health: PeerHealth,

@@ -31,10 +31,7 @@ impl Store {
 
     /// Writes down this peer's own address, in row 0 of the peers.
     pub(crate) async fn set_own_url(&self, url: &PeerUrl) -> Result<()> {
-        const SQL: &str = "UPDATE peers SET url = $1 WHERE id = 0";
-        self.fetch(SQL, vec![url.as_str().into()], |_| Ok(()))
-            .await?;
-        Ok(())
+        self.set_peer(PeerId::SELF, None, url.as_str()).await
     }
 
     /// Every known peer.
@@ -55,9 +52,10 @@ impl Store {
         Ok(rows.pop().ok_or(sqlx::Error::RowNotFound)?)
     }
 
-    /// Gives a peer's row another name and address.
+    /// Gives a peer's row another name and address; the one before is kept, unless that was none.
     pub(crate) async fn set_peer(&self, id: PeerId, name: Option<&str>, url: &str) -> Result<()> {
-        const SQL: &str = "UPDATE peers SET name = $2, url = $3 WHERE id = $1";
+        const SQL: &str = "UPDATE peers SET former_url = CASE WHEN url IN ('', $3) OR url LIKE 'moving:%' THEN former_url ELSE url END, \
+             name = $2, url = $3 WHERE id = $1";
         let values = vec![id.0.into(), name.into(), url.into()];
         self.fetch(SQL, values, |_| Ok(())).await?;
         Ok(())

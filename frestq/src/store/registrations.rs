@@ -29,21 +29,26 @@ impl Store {
             i64::from(row.private).into(),
         ];
         self.fetch(SQL, values, |_| Ok(())).await?;
-        self.tell_of_members().await
+        self.tell_of_members().await;
+        Ok(())
     }
 
     /// Removes a registration, and tells the other processes; `false`: there is none of this name.
     pub(crate) async fn unregister(&self, name: &str) -> Result<bool> {
         const SQL: &str = "DELETE FROM registrations WHERE name = $1 RETURNING name";
         let gone = self.fetch(SQL, vec![name.into()], |_| Ok(())).await?;
-        self.tell_of_members().await?;
+        self.tell_of_members().await;
         Ok(!gone.is_empty())
     }
 
-    async fn tell_of_members(&self) -> Result<()> {
-        match self {
+    async fn tell_of_members(&self) {
+        let told = match self {
             Self::Sqlite(_) => Ok(()),
             Self::Postgres(store) => store.tell_of_members().await,
+        };
+        if let Err(error) = told {
+            // They look by themselves, only later.
+            tracing::warn!(%error, "the other processes could not be told of a change of peers");
         }
     }
 }

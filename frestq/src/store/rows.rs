@@ -217,7 +217,7 @@ pub(super) fn place(row: &Row) -> Result<(MessageId, i64)> {
 /// The columns of a [`PeerRow`], in the order in which [`peer`] reads them.
 macro_rules! peer_columns {
     () => {
-        "id, url, extensions, failures, probe_at, last_error, name, heard_at, answered_at"
+        "id, url, extensions, failures, probe_at, last_error, name, heard_at, answered_at, former_url"
     };
 }
 pub(super) use peer_columns;
@@ -237,6 +237,7 @@ pub(super) fn peer(row: &Row) -> Result<PeerRow> {
             heard: row.moment_if_any(7)?,
             answered: row.moment_if_any(8)?,
         },
+        former_url: row.get::<Option<String>>(9)?.map(PeerUrl::trusted),
     })
 }
 

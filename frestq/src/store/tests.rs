@@ -29,6 +29,7 @@ mod handlers;
 mod harness;
 mod opening;
 mod outbox;
+mod peers;
 mod processes;
 mod pruning;
 mod records;

@@ -172,7 +172,11 @@ mod tests {
             let authority = authority(host, &ca);
             let name = host.trim_matches(['[', ']']);
             let (good, _) = ca.sign(&["other.example.org", name], &[], YEARS);
-            assert_eq!(known(&authority, &[good.clone()]), (true, true), "{host}");
+            assert_eq!(
+                known(&authority, std::slice::from_ref(&good)),
+                (true, true),
+                "{host}"
+            );
             assert!(authority.names(&good));
             let (foreign, _) = ca.sign(&["c.example.org"], &[], YEARS);
             assert_eq!(known(&authority, &[foreign]), (false, false), "{host}");

@@ -29,6 +29,9 @@ pub(crate) struct Caller {
 
 type Places = (Counted<IpAddr>, Option<Counted<Fingerprint>>);
 
+/// A member, or why it is none.
+type Found = Result<Arc<Member>, Cause>;
+
 /// The certificate whose key the other end holds, and those behind it.
 #[derive(Debug)]
 struct Shown {
@@ -36,7 +39,7 @@ struct Shown {
     chain: Vec<CertificateDer<'static>>,
     /// Whose it is, under the standing that said so: it is found out once and not for every request, and
     /// again after a reload.
-    known: Mutex<Option<(Arc<Standing>, Result<Arc<Member>, Cause>)>>,
+    known: Mutex<Option<(Arc<Standing>, Found)>>,
 }
 
 impl Caller {
@@ -75,7 +78,7 @@ impl Caller {
     }
 
     /// The registered peer that it is.
-    pub(crate) fn member(&self, standing: &Arc<Standing>) -> Result<Arc<Member>, Cause> {
+    pub(crate) fn member(&self, standing: &Arc<Standing>) -> Found {
         let Some(shown) = &self.shown else {
             return Err(Cause::NoCertificate);
         };

@@ -75,13 +75,16 @@ pub(crate) enum Exchange {
     },
 }
 
+/// A peer, and the certificate that it must show, where a task wants one.
+type Destination = (PeerUrl, Option<Fingerprint>);
+
 /// The HTTP clients, with their kept-alive connections: one for all in open mode, else one for each
 /// registered peer, which connects to that peer alone, and one for each pin of its tasks.
 pub(crate) struct Client {
     config: DeliveryConfig,
     trust: Arc<Trust>,
     /// Each with the certificates that it was made for.
-    clients: Mutex<HashMap<(PeerUrl, Option<Fingerprint>), (Arc<Standing>, reqwest::Client)>>,
+    clients: Mutex<HashMap<Destination, (Arc<Standing>, reqwest::Client)>>,
     open: reqwest::Client,
 }
 
