@@ -17,6 +17,7 @@ mod expiry;
 mod fuzz;
 mod handlers;
 mod lifecycle;
+mod matrix;
 mod operator;
 mod options;
 mod peers;

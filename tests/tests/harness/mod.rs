@@ -8,6 +8,7 @@ mod database;
 mod fake;
 mod peer;
 mod proxy;
+pub(crate) mod secure;
 
 use std::{
     path::{Path, PathBuf},
@@ -17,7 +18,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-pub(crate) use database::{Database, Store};
+pub(crate) use database::{Database, Store, Window};
 pub(crate) use fake::{Fake, Reply};
 pub(crate) use peer::{
     Answer, ERRORHANDLING, EXTERNAL_A, EXTERNAL_B, HELLOSSL_A, HELLOSSL_B, Peer, SYNCHRONIZED_A,
