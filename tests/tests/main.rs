@@ -16,6 +16,7 @@ mod examples;
 mod expiry;
 mod fuzz;
 mod handlers;
+mod hostile;
 mod lifecycle;
 mod matrix;
 mod operator;

@@ -8,6 +8,7 @@ mod database;
 mod fake;
 mod peer;
 mod proxy;
+pub(crate) mod raw;
 pub(crate) mod secure;
 
 use std::{
