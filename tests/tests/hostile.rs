@@ -5,6 +5,7 @@ mod floods;
 mod forging;
 mod gluttony;
 mod servers;
+mod words;
 
 use std::collections::BTreeMap;
 

@@ -14,11 +14,12 @@ on_each_store! {
         trap.set_nonblocking(true).unwrap();
         let trapped = trap.local_addr().unwrap();
         let fake = Fake::answering(move |n, _| {
-            let location = match n % 2 {
+            let location = match n % 3 {
                 0 => format!("http://{trapped}/latest/meta-data/"),
+                1 => format!("https://{trapped}/latest/meta-data/"),
                 _ => "http://169.254.169.254/latest/meta-data/".to_owned(),
             };
-            match [301, 302, 303, 307, 308, 300].get(n / 2) {
+            match [301, 302, 303, 307, 308, 300].get(n / 3) {
                 Some(status) => Reply::Says(*status, format!("location: {location}\r\n"), String::new()),
                 None => Reply::ok(),
             }
@@ -26,10 +27,10 @@ on_each_store! {
         let (siege, server) = Siege::with(&store, &[], fake.await).await;
         let b = &siege.b;
         let mut tasks = Vec::new();
-        for n in 0..12 {
+        for n in 0..18 {
             tasks.push(b.send(&siege.c_url, "work", "echo", json!(n)).await);
         }
-        server.sees(12).await;
+        server.sees(18).await;
         // Each is sent again to where it was to go, and nowhere else.
         for task in &tasks {
             b.reaches(task, "sent").await;
