@@ -53,8 +53,7 @@ const FULL: (&str, &str) = ("narrow", "wait");
 const STAGE: (&str, &str) = ("stage", "play");
 
 /// What both registered peers may ask for.
-const GRANTS: &str =
-    r#"["work/echo", "work/fail", "work/note", "work/until_cancelled", "narrow/*", "stage/*"]"#;
+const GRANTS: &str = r#"["work/echo", "work/fail", "work/note", "work/private", "work/until_cancelled", "narrow/*", "stage/*"]"#;
 
 /// A task that a message is about.
 #[derive(Clone, Debug)]
