@@ -1,6 +1,10 @@
 //! The log: to standard error, so that the output of a listing stays clean.
 
-use std::{fmt, io::IsTerminal, str::FromStr};
+use std::{
+    fmt,
+    io::{self, IsTerminal, Write},
+    str::FromStr,
+};
 
 use tracing_subscriber::EnvFilter;
 
@@ -84,9 +88,37 @@ impl fmt::Display for LogLevel {
 pub(crate) fn start(level: &LogLevel) {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&level.0))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(|| Indented(io::stderr()))
+        .with_ansi(io::stderr().is_terminal())
         .try_init();
+}
+
+/// Indents the second and further lines of an event: words of another peer may be in it, and are not to
+/// be taken for an event of ours. It is written to an event at a time.
+struct Indented<W>(W);
+
+impl<W: Write> Write for Indented<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let lines = text.strip_suffix('\n').unwrap_or(&text);
+        let mut written = String::with_capacity(text.len() + 1);
+        for c in lines.chars() {
+            match c {
+                '\n' => written.push_str("\n    "),
+                // Colours; what stands in a message is escaped before.
+                '\u{1b}' | '\t' => written.push(c),
+                c if c.is_control() => written.push('\u{fffd}'),
+                c => written.push(c),
+            }
+        }
+        written.push('\n');
+        self.0.write_all(written.as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 #[cfg(test)]
@@ -117,6 +149,18 @@ mod tests {
                 .0
                 .contains("hyper=warn")
         );
+    }
+
+    #[test]
+    fn an_event_begins_one_line_whatever_is_in_it() {
+        let mut log = Indented(Vec::new());
+        for event in ["first\n", "second\r\nforged\n\nforged\u{7}\n", "third\n"] {
+            assert_eq!(log.write(event.as_bytes()).unwrap(), event.len());
+        }
+        let written = String::from_utf8(log.0).unwrap();
+        let begin: Vec<_> = written.lines().filter(|l| !l.starts_with("    ")).collect();
+        assert_eq!(begin, ["first", "second\u{fffd}", "third"]);
+        assert!(!written.contains(['\r', '\u{7}']));
     }
 
     #[test]

@@ -32,8 +32,8 @@ use crate::{
     wire::tls::Identity,
 };
 
-/// Causes of refusals that are told apart; what is refused beyond them is only counted.
-const MOST_CAUSES: usize = 1024;
+/// Strangers that are told apart; what is refused to more of them is only counted.
+const MOST_STRANGERS: usize = 1024;
 
 /// Why something was refused, as the log tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -54,6 +54,20 @@ pub(crate) enum Cause {
     ForeignSender(String),
     /// A peer asked for what it has no grant for.
     NotGranted(String, String, String),
+}
+
+impl Cause {
+    /// Whether there can be as many of it as somebody likes. The others are no more than there are
+    /// peers and handlers.
+    fn is_a_strangers(&self) -> bool {
+        matches!(
+            self,
+            Cause::UnknownCertificate(_)
+                | Cause::NotTheProxy(_)
+                | Cause::NotVouchedFor(..)
+                | Cause::Ambiguous(..)
+        )
+    }
 }
 
 impl fmt::Display for Cause {
@@ -102,8 +116,14 @@ impl fmt::Display for Cause {
 /// likes, and not fill our disk.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
-    causes: Mutex<HashMap<Cause, u64>>,
+    causes: Mutex<Causes>,
     all: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Causes {
+    counts: HashMap<Cause, u64>,
+    strangers: usize,
 }
 
 impl Refusals {
@@ -113,12 +133,19 @@ impl Refusals {
             .causes
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(count) = causes.get_mut(&cause) {
+        if let Some(count) = causes.counts.get_mut(&cause) {
             *count += 1;
-        } else if causes.len() < MOST_CAUSES {
-            tracing::warn!("refused, and counted from now on: {cause}");
-            causes.insert(cause, 1);
+            return;
         }
+        if cause.is_a_strangers() {
+            if causes.strangers >= MOST_STRANGERS {
+                // However many they are, what a peer is refused for is still told.
+                return;
+            }
+            causes.strangers += 1;
+        }
+        tracing::warn!("refused, and counted from now on: {cause}");
+        causes.counts.insert(cause, 1);
     }
 
     /// How much was refused since the start.
@@ -196,16 +223,23 @@ impl Trust {
 
 #[cfg(test)]
 mod tests {
+    use rustls::pki_types::CertificateDer;
+
     use super::*;
 
     #[test]
-    fn refusals_are_all_counted_and_their_causes_not_without_end() {
+    fn refusals_are_all_counted_and_strangers_not_told_apart_without_end() {
         let refusals = Refusals::default();
-        for n in 0..2 * MOST_CAUSES {
-            refusals.note(Cause::ForeignSender(n.to_string()));
+        for n in 0..2 * MOST_STRANGERS {
+            let certificate = CertificateDer::from(n.to_be_bytes().to_vec());
+            refusals.note(Cause::UnknownCertificate(Fingerprint::of(&certificate)));
             refusals.note(Cause::NoCertificate);
         }
-        assert_eq!(refusals.count(), 4 * MOST_CAUSES as u64);
-        assert_eq!(refusals.causes.lock().unwrap().len(), MOST_CAUSES);
+        assert_eq!(refusals.count(), 4 * MOST_STRANGERS as u64);
+        let told = || refusals.causes.lock().unwrap().counts.len();
+        assert_eq!(told(), MOST_STRANGERS + 1);
+        // What a peer does is told all the same.
+        refusals.note(Cause::ForeignSender("a".into()));
+        assert_eq!(told(), MOST_STRANGERS + 2);
     }
 }

@@ -10,9 +10,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{
-    harness::{Peer, Store, eventually, free_port, until, url_of},
-    tls::{assert_untouched, certificate, client, hello, peer_line, post, register, secured},
+use crate::harness::{
+    Peer, Store, eventually, free_port,
+    secure::{assert_untouched, certificate, client, hello, peer_line, post, register, secured},
+    until, url_of,
 };
 
 const HEADER: &str = "X-Sender-SSL-Certificate";

@@ -50,7 +50,8 @@ fn record<T: Serialize>(record: &T, json: bool, out: &mut dyn Write) -> Result<(
 /// Text without quotes, a payload over several lines, nothing as a dash.
 fn shown(json: &str) -> String {
     if let Ok(text) = serde_json::from_str::<String>(json) {
-        return output::harmless(&text);
+        // No line of it looks like a field.
+        return output::harmless(&text).replace('\n', "\n    ");
     }
     match json {
         "null" => "-".to_owned(),

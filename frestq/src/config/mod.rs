@@ -111,6 +111,9 @@ pub struct Limits {
     pub connections_per_peer: usize,
     /// Requests of one peer at the same time, at least 1; others are answered with 429. 64 by default.
     pub requests_per_peer: usize,
+    /// How long the body of a request may take to come; past that it is answered with 408. 30 s by default.
+    #[serde(with = "humantime_serde")]
+    pub body_timeout: Duration,
 }
 
 /// `[delivery]`
@@ -176,6 +179,7 @@ impl Default for Limits {
             connections_per_address: 1024,
             connections_per_peer: 256,
             requests_per_peer: 64,
+            body_timeout: Duration::from_secs(30),
         }
     }
 }

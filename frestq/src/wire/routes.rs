@@ -1,10 +1,8 @@
 //! The HTTP side of the inbox: `POST /api/queues/{queue}`, with and without the last slash.
 
-use std::time::Duration;
-
 use axum::{
     Json, Router,
-    body::Bytes,
+    body::{Bytes, HttpBody},
     extract::{ConnectInfo, DefaultBodyLimit, FromRequest, Path, Request, State},
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
@@ -24,9 +22,6 @@ use crate::{
 
 /// What an overloaded peer asks for, in seconds.
 const COME_BACK_IN: u64 = 2;
-
-/// How long a body may take to come.
-const BODY: Duration = Duration::from_secs(30);
 
 /// The routes of RESTQP.
 pub(crate) fn routes(body_limit: usize) -> Router<Frestq> {
@@ -56,7 +51,13 @@ async fn receive(
         Ok(guest) => guest,
         Err(refusal) => return refused(&refusal),
     };
-    let body = match timeout(BODY, Bytes::from_request(request, &peer)).await {
+    let config = peer.config();
+    if request.body().size_hint().lower() > config.body_limit as u64 {
+        // It says so itself, and need not come.
+        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large");
+    }
+    let patience = config.limits.body_timeout;
+    let body = match timeout(patience, Bytes::from_request(request, &peer)).await {
         Ok(Ok(body)) => body,
         Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
         Ok(Err(rejection)) => return refuse(rejection.status(), &rejection.body_text()),

@@ -258,6 +258,8 @@ enum Plan {
     All(Vec<Plan>),
     /// A synchronized group, of tasks only.
     Synchronized(Vec<Plan>),
+    /// What a person decides.
+    External,
 }
 
 impl Compose for Plan {
@@ -288,6 +290,7 @@ impl Compose for Plan {
                     _ => group,
                 })
                 .into_node(),
+            Plan::External => External::new().into_node(),
             Plan::All(plans) => parallel(plans).wait_for_all().into_node(),
         }
     }

@@ -122,6 +122,21 @@ impl Database {
         query!(self, sql.to_owned(), sql => |connection| sqlx::query_as(sql).fetch_all(connection))
     }
 
+    /// A connection that stays, to look many times.
+    pub(crate) async fn window(&self) -> Window {
+        match self {
+            Self::Sqlite { path } => {
+                let options = SqliteConnectOptions::new()
+                    .filename(path)
+                    .busy_timeout(std::time::Duration::from_secs(30));
+                Window::Sqlite(SqliteConnection::connect_with(&options).await.unwrap())
+            }
+            Self::Postgres { .. } => {
+                Window::Postgres(PgConnection::connect(&self.url()).await.unwrap())
+            }
+        }
+    }
+
     /// How many rows each of our tables and of the test peer's has.
     pub(crate) async fn counts(&self) -> BTreeMap<String, i64> {
         let tables = [
@@ -136,6 +151,24 @@ impl Database {
     /// How many rows the table has.
     pub(crate) async fn count(&self, table: &str) -> i64 {
         self.number(&format!("SELECT count(*) FROM {table}")).await
+    }
+}
+
+/// A connection through which the rows of a running peer are looked at.
+pub(crate) enum Window {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Window {
+    /// Rows of one text.
+    pub(crate) async fn texts(&mut self, sql: &str) -> Vec<String> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        let rows: Vec<(String,)> = match self {
+            Self::Sqlite(connection) => sqlx::query_as(sql).fetch_all(connection).await.unwrap(),
+            Self::Postgres(connection) => sqlx::query_as(sql).fetch_all(connection).await.unwrap(),
+        };
+        rows.into_iter().map(|(text,)| text).collect()
     }
 }
 

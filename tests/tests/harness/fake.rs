@@ -2,7 +2,10 @@
 //! no well-behaved server does among it.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -24,6 +27,8 @@ pub(crate) enum Reply {
     Hangs,
     /// The connection is reset.
     Resets,
+    /// 200, and a body of so many bytes, as far as anybody reads them.
+    Pours(u64),
 }
 
 impl Reply {
@@ -70,8 +75,10 @@ type Script = dyn Fn(usize, &Seen) -> Reply + Send + Sync;
 /// A pretended peer that serves as long as this value lives.
 pub(crate) struct Fake {
     pub(crate) url: String,
+    pub(super) port: u16,
     seen: Arc<Mutex<Vec<Seen>>>,
-    server: tokio::task::JoinHandle<()>,
+    poured: Arc<AtomicU64>,
+    pub(super) servers: JoinSet<()>,
 }
 
 impl Fake {
@@ -99,18 +106,31 @@ impl Fake {
         script: impl Fn(usize, &Seen) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-        let seen = Arc::default();
-        let server = tokio::spawn(serve(listener, Arc::clone(&seen), Arc::new(script)));
+        let (seen, poured) = (Arc::default(), Arc::default());
+        let state = State {
+            seen: Arc::clone(&seen),
+            poured: Arc::clone(&poured),
+            script: Arc::new(script),
+        };
+        let mut servers = JoinSet::new();
+        servers.spawn(serve(listener, state));
         Self {
             url: url_of(port),
+            port,
             seen,
-            server,
+            poured,
+            servers,
         }
     }
 
     /// Every request so far.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// How many bytes of bodies it got rid of that it poured out.
+    pub(crate) fn poured(&self) -> u64 {
+        self.poured.load(Ordering::Relaxed)
     }
 
     /// Waits until there were so many requests.
@@ -130,30 +150,31 @@ impl Fake {
     }
 }
 
-impl Drop for Fake {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
+#[derive(Clone)]
+struct State {
+    seen: Arc<Mutex<Vec<Seen>>>,
+    poured: Arc<AtomicU64>,
+    script: Arc<Script>,
 }
 
-async fn serve(listener: TcpListener, seen: Arc<Mutex<Vec<Seen>>>, script: Arc<Script>) {
+async fn serve(listener: TcpListener, state: State) {
     // Connections end with the server.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        connections.spawn(converse(stream, seen.clone(), script.clone()));
+        connections.spawn(converse(stream, state.clone()));
     }
 }
 
 /// Answers requests on one connection. Each is only peeked at until its answer is known: a connection
 /// that is closed with bytes unread is reset.
-async fn converse(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>, script: Arc<Script>) {
+async fn converse(mut stream: TcpStream, state: State) {
     loop {
         let Some((request, length)) = peek(&mut stream).await else {
             return;
         };
         let reply = {
-            let mut seen = seen.lock().unwrap();
-            let reply = script(seen.len(), &request);
+            let mut seen = state.seen.lock().unwrap();
+            let reply = (state.script)(seen.len(), &request);
             seen.push(request);
             reply
         };
@@ -161,6 +182,7 @@ async fn converse(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>, script: Ar
             Reply::Says(status, headers, body) => (status, headers, body),
             Reply::Hangs => return std::future::pending().await,
             Reply::Resets => return,
+            Reply::Pours(length) => return pour(stream, length, &state.poured).await,
         };
         let mut consumed = vec![0; length];
         let answer = format!(
@@ -171,6 +193,22 @@ async fn converse(mut stream: TcpStream, seen: Arc<Mutex<Vec<Seen>>>, script: Ar
             || stream.write_all(answer.as_bytes()).await.is_err()
         {
             return;
+        }
+    }
+}
+
+/// An answer that is larger than anybody should want.
+async fn pour(mut stream: TcpStream, length: u64, poured: &AtomicU64) {
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+    let piece = [b'x'; 16 * 1024];
+    let mut sent = stream.write_all(head.as_bytes()).await;
+    let mut left = length;
+    while sent.is_ok() && left > 0 {
+        let next = usize::try_from(left).map_or(piece.len(), |left| left.min(piece.len()));
+        sent = stream.write_all(&piece[..next]).await;
+        if sent.is_ok() {
+            left -= next as u64;
+            poured.fetch_add(next as u64, Ordering::Relaxed);
         }
     }
 }

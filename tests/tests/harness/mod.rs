@@ -8,16 +8,18 @@ mod database;
 mod fake;
 mod peer;
 mod proxy;
+pub(crate) mod raw;
+pub(crate) mod secure;
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU16, AtomicU32, Ordering},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
-pub(crate) use database::{Database, Store};
+pub(crate) use database::{Database, Store, Window};
 pub(crate) use fake::{Fake, Reply};
 pub(crate) use peer::{
     Answer, ERRORHANDLING, EXTERNAL_A, EXTERNAL_B, HELLOSSL_A, HELLOSSL_B, Peer, SYNCHRONIZED_A,
@@ -78,12 +80,9 @@ pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path =
-            std::env::temp_dir().join(format!("frestq-test-{}-{number}", std::process::id()));
-        // Left over from an earlier process of the same number.
-        let _ = std::fs::remove_dir_all(&path);
+        // Processes of the same number may share this folder, each in a container of its own.
+        let name = format!("frestq-test-{}", uuid::Uuid::new_v4().simple());
+        let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }

@@ -255,6 +255,15 @@ impl Peer {
         );
     }
 
+    /// The most memory that its process has had so far, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let process = self.process.as_ref().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
+        kilobytes.parse::<u64>().unwrap() * 1024
+    }
+
     /// Whether its process runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.process
