@@ -6,7 +6,7 @@
 //! the head kept apart, one that was cut off at the end too. What a chain can't show is that all of it
 //! was made anew, for which somebody else must hold an earlier head: an [`Anchor`].
 
-use std::{fmt, str::FromStr};
+use std::{cmp::Ordering, fmt, str::FromStr};
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -163,6 +163,8 @@ impl Link {
 pub(crate) enum Fault {
     /// These are not there, and later ones are.
     Missing(i64, i64),
+    /// It has a number that none of ours has.
+    Foreign(i64),
     /// It does not follow from the one before it.
     Altered(i64),
     /// These are not there, and the head says that they were.
@@ -187,6 +189,9 @@ impl fmt::Display for Fault {
         };
         match self {
             Fault::Missing(from, to) => write!(f, "{} missing", rows(from, to)),
+            Fault::Foreign(seq) => {
+                write!(f, "row {seq} was never written: rows are numbered from 1")
+            }
             Fault::Altered(seq) => write!(
                 f,
                 "row {seq} is not what was written there: it was changed, or put in another one's place"
@@ -232,16 +237,21 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The number of the row that it has come to.
-    pub(crate) fn seq(&self) -> i64 {
-        self.at.seq
+    /// Behind which number the next row is to be looked for; at first, behind whatever there can be.
+    pub(crate) fn after(&self) -> i64 {
+        match self.at.seq {
+            0 => i64::MIN,
+            seq => seq,
+        }
     }
 
     /// Takes the next row.
     pub(crate) fn step(&mut self, link: &Link) -> Result<(), Fault> {
         let expected = self.at.seq + 1;
-        if link.seq != expected {
-            return Err(Fault::Missing(expected, link.seq - 1));
+        match link.seq.cmp(&expected) {
+            Ordering::Less => return Err(Fault::Foreign(link.seq)),
+            Ordering::Greater => return Err(Fault::Missing(expected, link.seq - 1)),
+            Ordering::Equal => {}
         }
         if link.entry.hash(self.at.hash, self.chain, link.seq) != link.hash {
             return Err(Fault::Altered(link.seq));
@@ -393,6 +403,17 @@ mod tests {
             (1..).zip(&mut links).for_each(|(seq, link)| link.seq = seq);
             links
         };
+        let added = {
+            let mut links = links.clone();
+            links.insert(
+                0,
+                Link {
+                    seq: -3,
+                    ..links[0].clone()
+                },
+            );
+            links
+        };
         let remade = {
             let mut links = links[..4].to_vec();
             let mut last = entry(5);
@@ -405,6 +426,7 @@ mod tests {
             (without(1, 3), Fault::Missing(2, 3)),
             (without(3, 5), Fault::CutOff(4, 5)),
             (vec![], Fault::CutOff(1, 5)),
+            (added, Fault::Foreign(-3)),
             (swapped, Fault::Altered(2)),
             (renumbered, Fault::Altered(2)),
             (remade, Fault::Unheaded(5)),

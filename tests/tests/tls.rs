@@ -4,9 +4,11 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
-use crate::audit;
-use crate::harness::{
-    Answer, HELLOSSL_A, HELLOSSL_B, Peer, Store, eventually, id, message, text, until, update,
+use crate::{
+    audit,
+    harness::{
+        Answer, HELLOSSL_A, HELLOSSL_B, Peer, Store, eventually, id, message, text, until, update,
+    },
 };
 
 /// Makes a certificate in the peer's folder; gives its fingerprint.

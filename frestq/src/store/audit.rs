@@ -47,7 +47,7 @@ impl Store {
         let mut walk = Walk::new(&chain.name, anchors);
         loop {
             let page = self
-                .audit_page(&chain.name, walk.seq(), chain.head.seq)
+                .audit_page(&chain.name, walk.after(), chain.head.seq)
                 .await?;
             if page.is_empty() {
                 break;

@@ -148,7 +148,8 @@ impl Store {
     }
 
     /// Received messages behind a place whose task is gone: those from before `before` lose their
-    /// payload, those from before `forgotten` go. One that carried no task stays without its payload, since
+    /// payload, those from before `forgotten` go, unless its
+    /// task has not expired by then, which is how long its sender may try. One that carried no task stays without its payload, since
     /// nothing else tells that it was here.
     pub(crate) async fn old_received(
         &self,
@@ -160,7 +161,7 @@ impl Store {
              WHEN m.received_at >= $1 THEN 0 \
              WHEN m.queue <> 'internal.frestq' AND m.data IS NOT NULL THEN 1 \
              WHEN t.id IS NOT NULL AND t.pruned_at IS NULL THEN 0 \
-             WHEN m.received_at < $2 THEN 2 \
+             WHEN m.received_at < $2 AND (t.expires_at IS NULL OR t.expires_at < $2) THEN 2 \
              WHEN m.data IS NOT NULL AND m.data <> 'null' THEN 1 ELSE 0 END AS BIGINT) \
              FROM (SELECT seq, received_at, queue, task, data FROM inbox WHERE seq > $3 \
              AND (queue = 'internal.frestq' OR data IS NULL OR data <> 'null') ORDER BY seq LIMIT $4) m \
