@@ -84,6 +84,27 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// What this peer's own operator or configuration has decided; its argument appears by its hash.
+    pub(crate) fn decided(at: Timestamp, by: &str, action: &str, argument: &str) -> Self {
+        Self {
+            at,
+            peer: by.into(),
+            certificate: None,
+            queue: "".into(),
+            action: action.into(),
+            message: None,
+            task: None,
+            body: Digest::of(argument.as_bytes()),
+            answer: "".into(),
+        }
+    }
+
+    /// The same, with what was answered.
+    pub(crate) fn answered(mut self, answer: &str) -> Self {
+        self.answer = answer.into();
+        self
+    }
+
     fn hash(&self, previous: Digest, chain: &str, seq: i64) -> Digest {
         let mut hasher = Sha256::new();
         hasher.update(previous.0);

@@ -11,7 +11,7 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use crate::{
     admission::Admission,
-    audit::{Digest, Entry},
+    audit::Entry,
     clock::Clock,
     commit::{Chain, Commits, Committer, Doubt, Slots},
     config::Config,
@@ -30,6 +30,9 @@ use crate::{
 
 /// How often the serving process looks for requests.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// Who decides, as the audit has it.
+const OPERATOR: &str = "operator";
 
 /// What a person wants of a task.
 #[derive(Clone, Debug)]
@@ -110,15 +113,8 @@ impl<'a> Desk<'a> {
     pub(crate) async fn carry_out(&self, id: &TaskId, decision: Decision) -> Result<String> {
         let (kind, argument) = decision.parts();
         let entry = Entry {
-            at: self.clock.now(),
-            peer: "operator".into(),
-            certificate: None,
-            queue: "".into(),
-            action: kind.into(),
-            message: None,
             task: Some(id.as_str().into()),
-            body: Digest::of(argument.as_bytes()),
-            answer: "".into(),
+            ..Entry::decided(self.clock.now(), OPERATOR, kind, &argument)
         };
         let event = match decision {
             Decision::Cancel => Event::CallOff {
@@ -136,7 +132,7 @@ impl<'a> Desk<'a> {
             Decision::Retry(fresh) => return self.retry(id, &fresh, entry).await,
             Decision::Prune(age) => {
                 let now = self.clock.now();
-                let pruned = self.pruning().prune(age, now, "operator").await?;
+                let pruned = self.pruning().prune(age, now, OPERATOR).await?;
                 return Ok(pruned.to_string());
             }
         };
@@ -145,8 +141,7 @@ impl<'a> Desk<'a> {
             Event::EndExternal { outcome: Ok(_), .. } => format!("task {id} is finished"),
             _ => format!("task {id} is denied"),
         };
-        let answer = done.as_str().into();
-        let entry = Entry { answer, ..entry };
+        let entry = entry.answered(&done);
         self.commits.decide_recorded(id, event, entry).await?;
         Ok(done)
     }
@@ -156,9 +151,7 @@ impl<'a> Desk<'a> {
         if self.store.task(fresh).await?.is_none() {
             let now = self.clock.now();
             let tree = retrying::copy(self.store, self.registry, id, fresh, now).await?;
-            let answer = done.as_str().into();
-            let entry = Entry { answer, ..entry };
-            let events = vec![Event::Send(tree)];
+            let (events, entry) = (vec![Event::Send(tree)], entry.answered(&done));
             self.commits.submit_recorded(events, entry).await?;
         }
         Ok(done)
