@@ -6,7 +6,7 @@
 //! the head kept apart, one that was cut off at the end too. What a chain can't show is that all of it
 //! was made anew, for which somebody else must hold an earlier head: an [`Anchor`].
 
-use std::{fmt, str::FromStr};
+use std::{cmp::Ordering, fmt, str::FromStr};
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -84,14 +84,8 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// What was decided about a task or a peer on this side: by whom, and how it came out.
-    pub(crate) fn decision(
-        at: Timestamp,
-        by: &str,
-        (action, argument): (&str, &str),
-        about: &str,
-        answer: &str,
-    ) -> Self {
+    /// What this peer's own operator or configuration has decided; its argument appears by its hash.
+    pub(crate) fn decided(at: Timestamp, by: &str, action: &str, argument: &str) -> Self {
         Self {
             at,
             peer: by.into(),
@@ -99,10 +93,16 @@ impl Entry {
             queue: "".into(),
             action: action.into(),
             message: None,
-            task: Some(about.into()),
+            task: None,
             body: Digest::of(argument.as_bytes()),
-            answer: answer.into(),
+            answer: "".into(),
         }
+    }
+
+    /// The same, with what was answered.
+    pub(crate) fn answered(mut self, answer: &str) -> Self {
+        self.answer = answer.into();
+        self
     }
 
     fn hash(&self, previous: Digest, chain: &str, seq: i64) -> Digest {
@@ -184,6 +184,8 @@ impl Link {
 pub(crate) enum Fault {
     /// These are not there, and later ones are.
     Missing(i64, i64),
+    /// It has a number that none of ours has.
+    Foreign(i64),
     /// It does not follow from the one before it.
     Altered(i64),
     /// These are not there, and the head says that they were.
@@ -208,6 +210,9 @@ impl fmt::Display for Fault {
         };
         match self {
             Fault::Missing(from, to) => write!(f, "{} missing", rows(from, to)),
+            Fault::Foreign(seq) => {
+                write!(f, "row {seq} was never written: rows are numbered from 1")
+            }
             Fault::Altered(seq) => write!(
                 f,
                 "row {seq} is not what was written there: it was changed, or put in another one's place"
@@ -253,16 +258,21 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The number of the row that it has come to.
-    pub(crate) fn seq(&self) -> i64 {
-        self.at.seq
+    /// Behind which number the next row is to be looked for; at first, behind whatever there can be.
+    pub(crate) fn after(&self) -> i64 {
+        match self.at.seq {
+            0 => i64::MIN,
+            seq => seq,
+        }
     }
 
     /// Takes the next row.
     pub(crate) fn step(&mut self, link: &Link) -> Result<(), Fault> {
         let expected = self.at.seq + 1;
-        if link.seq != expected {
-            return Err(Fault::Missing(expected, link.seq - 1));
+        match link.seq.cmp(&expected) {
+            Ordering::Less => return Err(Fault::Foreign(link.seq)),
+            Ordering::Greater => return Err(Fault::Missing(expected, link.seq - 1)),
+            Ordering::Equal => {}
         }
         if link.entry.hash(self.at.hash, self.chain, link.seq) != link.hash {
             return Err(Fault::Altered(link.seq));
@@ -414,6 +424,17 @@ mod tests {
             (1..).zip(&mut links).for_each(|(seq, link)| link.seq = seq);
             links
         };
+        let added = {
+            let mut links = links.clone();
+            links.insert(
+                0,
+                Link {
+                    seq: -3,
+                    ..links[0].clone()
+                },
+            );
+            links
+        };
         let remade = {
             let mut links = links[..4].to_vec();
             let mut last = entry(5);
@@ -426,6 +447,7 @@ mod tests {
             (without(1, 3), Fault::Missing(2, 3)),
             (without(3, 5), Fault::CutOff(4, 5)),
             (vec![], Fault::CutOff(1, 5)),
+            (added, Fault::Foreign(-3)),
             (swapped, Fault::Altered(2)),
             (renumbered, Fault::Altered(2)),
             (remade, Fault::Unheaded(5)),

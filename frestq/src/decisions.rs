@@ -32,6 +32,9 @@ use crate::{
 /// How often the serving process looks for requests.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Who decides, as the audit has it.
+const OPERATOR: &str = "operator";
+
 /// What a person wants of a task, or of a peer.
 #[derive(Clone, Debug)]
 pub(crate) enum Decision {
@@ -126,8 +129,10 @@ impl<'a> Desk<'a> {
     /// one line.
     pub(crate) async fn carry_out(&self, id: &TaskId, decision: Decision) -> Result<String> {
         let (kind, argument) = decision.parts()?;
-        let asked = (kind, &*argument);
-        let entry = Entry::decision(self.clock.now(), "operator", asked, id.as_str(), "");
+        let entry = Entry {
+            task: Some(id.as_str().into()),
+            ..Entry::decided(self.clock.now(), OPERATOR, kind, &argument)
+        };
         let event = match decision {
             Decision::Cancel => Event::CallOff {
                 id: id.clone(),
@@ -144,7 +149,7 @@ impl<'a> Desk<'a> {
             Decision::Retry(fresh) => return self.retry(id, &fresh, entry).await,
             Decision::Prune(age) => {
                 let now = self.clock.now();
-                let pruned = self.pruning().prune(age, now, "operator").await?;
+                let pruned = self.pruning().prune(age, now, OPERATOR).await?;
                 return Ok(pruned.to_string());
             }
             Decision::AddPeer(row) => {
@@ -161,16 +166,14 @@ impl<'a> Desk<'a> {
             Event::EndExternal { outcome: Ok(_), .. } => format!("task {id} is finished"),
             _ => format!("task {id} is denied"),
         };
-        let answer = done.as_str().into();
-        let entry = Entry { answer, ..entry };
+        let entry = entry.answered(&done);
         self.commits.decide_recorded(id, event, entry).await?;
         Ok(done)
     }
 
     /// Records what was done already.
     async fn record(&self, entry: Entry, done: String) -> Result<String> {
-        let answer = done.as_str().into();
-        let entry = Entry { answer, ..entry };
+        let entry = entry.answered(&done);
         self.commits.submit_recorded(Vec::new(), entry).await?;
         Ok(done)
     }
@@ -180,9 +183,7 @@ impl<'a> Desk<'a> {
         if self.store.task(fresh).await?.is_none() {
             let now = self.clock.now();
             let tree = retrying::copy(self.store, self.registry, id, fresh, now).await?;
-            let answer = done.as_str().into();
-            let entry = Entry { answer, ..entry };
-            let events = vec![Event::Send(tree)];
+            let (events, entry) = (vec![Event::Send(tree)], entry.answered(&done));
             let answer = self.commits.submit_recorded(events, entry).await?.pop();
             if let Some(Answer::Known(holder)) = answer {
                 return Err(Error::Invalid(format!(

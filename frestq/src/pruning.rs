@@ -15,7 +15,7 @@ use humantime_serde::re::humantime::format_duration;
 use jiff::Timestamp;
 
 use crate::{
-    audit::{Digest, Entry},
+    audit::Entry,
     commit::Commits,
     error::{Error, Result},
     peer::Frestq,
@@ -50,12 +50,19 @@ impl Pruning<'_> {
     /// [`Error::Invalid`] if no date is so long ago; those of the database, after which what is gone
     /// so far stays gone.
     pub(crate) async fn prune(&self, age: Duration, now: Timestamp, by: &str) -> Result<Pruned> {
-        let before = long_ago(now, age)?;
+        let before = now.checked_sub(age).map_err(|_| {
+            Error::Invalid(format!(
+                "{} ago is before the first date there is",
+                format_duration(age)
+            ))
+        })?;
         let kept = DEDUPED.max(self.give_up_after.saturating_mul(2)).max(age);
-        let forgotten = long_ago(now, kept)?;
+        // Before the first date there is nothing to forget.
+        let forgotten = now.checked_sub(kept).unwrap_or(Timestamp::MIN);
+        let entry = Entry::decided(now, by, "prune", &format_duration(age).to_string());
         let mut work = Work {
             commits: self.commits,
-            entry: Some(entry(age, before, now, by)),
+            entry: Some(entry.answered(&format!("what ended before {before} goes"))),
             pruned: Pruned::default(),
         };
         self.tasks(before, &mut work).await?;
@@ -117,30 +124,6 @@ impl Work<'_> {
         }
         self.pruned += pruned;
         Ok(())
-    }
-}
-
-fn long_ago(now: Timestamp, age: Duration) -> Result<Timestamp> {
-    now.checked_sub(age).map_err(|_| {
-        Error::Invalid(format!(
-            "{} ago is before the first date there is",
-            format_duration(age)
-        ))
-    })
-}
-
-fn entry(age: Duration, before: Timestamp, now: Timestamp, by: &str) -> Entry {
-    let age = format_duration(age).to_string();
-    Entry {
-        at: now,
-        peer: by.into(),
-        certificate: None,
-        queue: "".into(),
-        action: "prune".into(),
-        message: None,
-        task: None,
-        body: Digest::of(age.as_bytes()),
-        answer: format!("what ended before {before} goes").into(),
     }
 }
 

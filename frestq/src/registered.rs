@@ -202,7 +202,10 @@ impl RegisteredPeers {
     async fn record(&self, asked: (&str, &str), name: &str, done: &str) -> Result<()> {
         tracing::info!("{done}");
         let now = self.0.0.clock.now();
-        let entry = Entry::decision(now, "application", asked, name, done);
+        let entry = Entry {
+            task: Some(name.into()),
+            ..Entry::decided(now, "application", asked.0, asked.1).answered(done)
+        };
         let recorded = self.0.0.commits.submit_recorded(Vec::new(), entry);
         recorded.await.map(drop)
     }

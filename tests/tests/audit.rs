@@ -163,6 +163,30 @@ on_each_store! {
         assert_eq!(sound(&peer).await.lines().count(), 1);
     }
 
+    async fn a_transaction_that_fails_leaves_the_chain_as_it_was(store) {
+        let peer = Peer::start_with(&store, "b", &[ON]).await;
+        let guard = match store {
+            Store::Sqlite => {
+                "CREATE TRIGGER guard BEFORE INSERT ON tasks WHEN NEW.input = '13' BEGIN SELECT RAISE(ABORT, 'unlucky'); END"
+            }
+            Store::Postgres(_) => {
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''unlucky''; END'; \
+                 CREATE TRIGGER guard BEFORE INSERT ON tasks FOR EACH ROW WHEN (NEW.input = '13') EXECUTE FUNCTION refuse()"
+            }
+        };
+        peer.database.execute(guard).await;
+        // Alone, and in one transaction with others.
+        for _ in 0..5 {
+            let statuses = join_all([1, 13, 3, 13].map(async |n| {
+                let task = message(&url_of(9), "echo", json!(n));
+                peer.deliver("work", &task).await.status
+            }));
+            assert_eq!(statuses.await, [200, 503, 200, 503]);
+        }
+        assert_eq!(rows(&peer).len(), 10);
+        sound(&peer).await;
+    }
+
     async fn meddling_with_the_database_is_named_while_the_peer_serves(store) {
         let mut peer = Peer::start_with(&store, "b", &[ON]).await;
         let deliver = async |peer: &Peer, count: usize| {
@@ -220,12 +244,11 @@ async fn two_processes_of_a_peer_have_a_chain_each() {
     for round in 0..2 {
         let deliveries = (0..60).map(async |n| {
             let to = if n % 2 == 0 { &first } else { &second };
-            // Every third of them comes to both.
             let task = message(&url_of(9), "echo", json!(n));
-            assert_eq!(to.deliver("work", &task).await.status, 200);
-            if n % 3 == 0 {
-                assert_eq!(second.deliver("work", &task).await.status, 200);
-            }
+            // Every third of them comes to both at the same time.
+            let both =
+                join_all([to, [to, &first, &second][n % 3]].map(|to| to.deliver("work", &task)));
+            assert!(both.await.iter().all(|answer| answer.status == 200));
         });
         join_all(deliveries).await;
         let said = sound(&first).await;

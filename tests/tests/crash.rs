@@ -17,8 +17,10 @@ use std::{
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::audit;
-use crate::harness::{Database, Peer, Store, text, until};
+use crate::{
+    audit,
+    harness::{Database, Peer, Store, text, until},
+};
 
 const POSTERS: usize = 16;
 

@@ -8,14 +8,11 @@ use std::{
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 
-use crate::{
-    harness::{Answer, Peer, Store, eventually, id, message, until, update},
-    tls::{certificate, client, complaint, file_of, peer_line, post, register, secured},
+use crate::harness::{
+    Answer, Peer, Store, eventually, id, message,
+    secure::{certificate, client, complaint, file_of, hello, peer_line, post, register, secured},
+    until, update,
 };
-
-fn hello(sender: &str) -> Value {
-    message(sender, "hello_world", json!({"username": "ada"}))
-}
 
 /// What a command of its own says once it has succeeded.
 #[track_caller]

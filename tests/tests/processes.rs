@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::harness::{Fake, Peer, Proxy, Store, eventually, message, text, until};
+use crate::{
+    audit,
+    harness::{Fake, Peer, Proxy, Store, eventually, message, text, until},
+};
 
 /// Two processes of one peer: the second one's address is only where it listens.
 pub(crate) async fn pair(store: &Store, settings: &[(&str, &str)]) -> [Peer; 2] {
@@ -118,8 +121,8 @@ async fn a_peer_that_loses_its_connections_to_the_database_loses_nothing_else() 
         return;
     };
     let (a, b) = (
-        Peer::start(&store, "a").await,
-        Peer::start(&store, "b").await,
+        Peer::start_with(&store, "a", &[audit::ON]).await,
+        Peer::start_with(&store, "b", &[audit::ON]).await,
     );
     let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                WHERE datname = current_database() AND pid <> pg_backend_pid()";
@@ -142,6 +145,8 @@ async fn a_peer_that_loses_its_connections_to_the_database_loses_nothing_else() 
         let counted = format!("SELECT count(*) FROM counted WHERE task = '{task}'");
         assert_eq!(b.database.number(&counted).await, 1);
     }
+    audit::sound(&a).await;
+    audit::sound(&b).await;
 }
 
 /// The commit came through, and the connection broke before anybody knew.

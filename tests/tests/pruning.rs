@@ -195,16 +195,30 @@ on_each_store! {
     }
 }
 
-/// A has B run tasks while these prune all that they can, again and again.
+/// A has B run tasks, alone and in trees, while these prune all that they can, again and again.
 async fn load(a: &Peer, b: &Peer, pruned: &[&Peer]) {
     const TASKS: i64 = 400;
+    const TREES: i64 = 40;
+    let task = |to: &str, action: &str, data: Value| json!({"task": {"to": to, "queue": "work", "action": action, "data": data}});
+    let tree = json!({"parallel": [
+        task(&a.url, "grow", json!([task(&b.url, "echo", json!(1)), task(&a.url, "echo", json!(2))])),
+        task(&b.url, "echo", json!(3)),
+    ]});
     let over = AtomicBool::new(false);
     let calls = async {
         let calls = (0..TASKS).map(async |n| {
             let answer = a.call(&b.url, "work", "count", json!({"n": n})).await;
             assert_eq!(answer["output"], n * 2, "{answer}");
         });
-        join_all(calls).await;
+        let trees = (0..TREES).map(|_| a.plant(&tree));
+        tokio::join!(join_all(calls), join_all(trees));
+        for peer in [a, b] {
+            until("all trees have ended", async || {
+                let open = "SELECT count(*) FROM tasks WHERE status < 10";
+                peer.database.number(open).await == 0
+            })
+            .await;
+        }
         over.store(true, Ordering::SeqCst);
     };
     let prunes = async {
@@ -222,7 +236,10 @@ async fn load(a: &Peer, b: &Peer, pruned: &[&Peer]) {
         settled(peer).await;
         prune(peer, "0s");
         assert_eq!(peer.tasks(), Vec::<Value>::new());
-        assert_eq!(tombstones(peer).await, TASKS);
+        // Of each tree, those two that went from one peer to the other.
+        assert_eq!(tombstones(peer).await, TASKS + 2 * TREES);
+        let failed = "SELECT count(*) FROM tasks WHERE status <> 10";
+        assert_eq!(peer.database.number(failed).await, 0);
         assert_eq!(peer.database.count("outbox").await, 0);
         let (sound, said) = audit::verify(peer, &[]);
         assert!(sound, "{said}");

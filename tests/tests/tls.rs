@@ -4,22 +4,17 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::json;
 
-use crate::audit;
-use crate::harness::{
-    HELLOSSL_A, HELLOSSL_B, Peer, Store, eventually, id, message,
-    secure::{
-        assert_untouched, certificate, client, file_of, hello, pair, peer_line, post, register,
-        secured, show,
+use crate::{
+    audit,
+    harness::{
+        HELLOSSL_A, HELLOSSL_B, Peer, Store, eventually, id, message,
+        secure::{
+            assert_untouched, certificate, client, complaint, file_of, hello, pair, peer_line,
+            post, register, secured, show,
+        },
+        text, until, update,
     },
-    text, until, update,
 };
-
-#[track_caller]
-fn complaint(output: &std::process::Output) -> String {
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success(), "{words}");
-    words
-}
 
 on_each_store! {
     async fn a_task_goes_to_a_registered_peer_and_its_result_comes_back(store) {

@@ -256,11 +256,26 @@ mod tests {
             &["--cancel", "1", "--json"],
             &["--add-peer", "b", "https://b/api/queues"],
             &["--add-peer", "b", "u", "c", "--remove-peer", "b"],
+            &["--audit", "--verify-audit"],
+            &["--verify-audit", "--json"],
+            &["--verify-audit", "--filters", "a=b"],
+            &["--prune", "30d", "--cancel", "1"],
+            &["--prune"],
+            &["--prune", "soon"],
             &["--with-parents", "--watch", "1"],
         ] {
             let error = read(arguments).expect_err(&arguments.join(" "));
             assert_eq!(error.exit_code(), 2, "{arguments:?}");
         }
+    }
+
+    #[test]
+    fn an_audit_is_verified_with_as_many_heads_as_are_given() {
+        let heads = |arguments: &[&str]| read(arguments).unwrap().verify_audit;
+        assert_eq!(heads(&["--audit"]), None);
+        assert_eq!(heads(&["--verify-audit"]), Some(vec![]));
+        let given = heads(&["--verify-audit", "a:1:b", "c:2:d", "--port", "1"]);
+        assert_eq!(given, Some(vec!["a:1:b".to_owned(), "c:2:d".to_owned()]));
     }
 
     #[test]

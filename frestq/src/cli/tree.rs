@@ -168,6 +168,7 @@ fn describe(task: &TaskRecord, length: usize, now: Timestamp) -> String {
     };
     parts.push(duration(until.duration_since(task.created_date)));
     match task.status {
+        _ if task.pruned_date.is_some() => parts.push("pruned".to_owned()),
         Status::Finished if task.output_data.get() != "null" => {
             parts.push(shortened(&output::layout(task.output_data.get(), None)));
         }

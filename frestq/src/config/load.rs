@@ -126,7 +126,7 @@ impl Loaded {
             let name = leaf.path.last().map_or("", String::as_str);
             let key = leaf.path.join(".");
             let (value, source) = match (&leaf.value, self.follows(&key)) {
-                (Value::Null, Some((value, source))) => (value.into(), source),
+                (Value::Null, Some((value, source))) => (value, source),
                 _ => (
                     leaf.value,
                     given.map_or(Source::Default, |l| l.source.clone()),
@@ -142,15 +142,21 @@ impl Loaded {
     }
 
     /// What is in effect for a key that is not set, where other keys decide.
-    fn follows(&self, key: &str) -> Option<(String, Source)> {
+    fn follows(&self, key: &str) -> Option<(Value, Source)> {
         match key {
             "root_url" => {
                 let url = self.config.root_url().ok()?;
-                Some((url.to_string(), Source::Follows("port")))
+                Some((url.to_string().into(), Source::Follows("port")))
             }
-            "bind" => Some((self.config.bind().to_string(), Source::Follows("port"))),
-            "database" => Some((self.config.database(), Source::Follows("the binary's name"))),
-            "audit" => Some((self.config.audits().to_string(), Source::Follows("tls"))),
+            "bind" => Some((
+                self.config.bind().to_string().into(),
+                Source::Follows("port"),
+            )),
+            "database" => Some((
+                self.config.database().into(),
+                Source::Follows("the binary's name"),
+            )),
+            "audit" => Some((self.config.audits().into(), Source::Follows("tls"))),
             _ => None,
         }
     }

@@ -25,8 +25,11 @@ pub(crate) struct Chained {
 impl Store {
     /// All chains, each with its head and its end at one and the same moment.
     pub(crate) async fn audit_chains(&self) -> Result<Vec<Chained>> {
-        const SQL: &str = "SELECT c.chain, h.seq, h.hash, (SELECT max(seq) FROM audit WHERE chain = c.chain) \
-             FROM (SELECT chain FROM audit_heads UNION SELECT chain FROM audit) c \
+        // From one name to the next, not from row to row.
+        const SQL: &str = "WITH RECURSIVE names (chain) AS (SELECT min(chain) FROM audit UNION ALL \
+             SELECT (SELECT min(a.chain) FROM audit a WHERE a.chain > names.chain) FROM names WHERE names.chain IS NOT NULL) \
+             SELECT c.chain, h.seq, h.hash, (SELECT max(seq) FROM audit WHERE chain = c.chain) \
+             FROM (SELECT chain FROM audit_heads UNION SELECT chain FROM names WHERE chain IS NOT NULL) c \
              LEFT JOIN audit_heads h ON h.chain = c.chain ORDER BY c.chain";
         self.fetch(SQL, Vec::new(), chained).await
     }
@@ -44,7 +47,7 @@ impl Store {
         let mut walk = Walk::new(&chain.name, anchors);
         loop {
             let page = self
-                .audit_page(&chain.name, walk.seq(), chain.head.seq)
+                .audit_page(&chain.name, walk.after(), chain.head.seq)
                 .await?;
             if page.is_empty() {
                 break;

@@ -102,7 +102,7 @@ impl Store {
         const SQL: &str = concat!(
             "WITH RECURSIVE page AS (SELECT id, seq, modified_at FROM tasks \
              WHERE status >= 10 AND parent IS NULL AND pruned_at IS NULL AND modified_at < $1 \
-             AND (modified_at > $2 OR (modified_at = $2 AND seq > $3)) ORDER BY modified_at, seq LIMIT $4), \
+             AND (modified_at, seq) > ($2, $3) ORDER BY modified_at, seq LIMIT $4), \
              tree (root, id) AS (SELECT id, id FROM page UNION \
              SELECT tree.root, c.id FROM tree JOIN tasks c ON c.parent = tree.id) \
              SELECT p.modified_at, p.seq, t.seq, CAST(CASE WHEN ",
@@ -148,8 +148,9 @@ impl Store {
     }
 
     /// Received messages behind a place whose task is gone: those from before `before` lose their
-    /// payload, those from before `forgotten` go. One that carried no task stays, since nothing else
-    /// tells that it was here.
+    /// payload, those from before `forgotten` go, unless its
+    /// task has not expired by then, which is how long its sender may try. One that carried no task stays without its payload, since
+    /// nothing else tells that it was here.
     pub(crate) async fn old_received(
         &self,
         before: Timestamp,
@@ -158,11 +159,12 @@ impl Store {
     ) -> Result<Page> {
         const SQL: &str = "SELECT m.seq, m.received_at, CAST(CASE \
              WHEN m.received_at >= $1 THEN 0 \
-             WHEN m.queue <> 'internal.frestq' AND m.data IS NOT NULL THEN CASE WHEN m.data <> 'null' THEN 1 ELSE 0 END \
+             WHEN m.queue <> 'internal.frestq' AND m.data IS NOT NULL THEN 1 \
              WHEN t.id IS NOT NULL AND t.pruned_at IS NULL THEN 0 \
-             WHEN m.received_at < $2 THEN 2 \
+             WHEN m.received_at < $2 AND (t.expires_at IS NULL OR t.expires_at < $2) THEN 2 \
              WHEN m.data IS NOT NULL AND m.data <> 'null' THEN 1 ELSE 0 END AS BIGINT) \
-             FROM (SELECT seq, received_at, queue, task, data FROM inbox WHERE seq > $3 ORDER BY seq LIMIT $4) m \
+             FROM (SELECT seq, received_at, queue, task, data FROM inbox WHERE seq > $3 \
+             AND (queue = 'internal.frestq' OR data IS NULL OR data <> 'null') ORDER BY seq LIMIT $4) m \
              LEFT JOIN tasks t ON t.id = m.task ORDER BY m.seq";
         let at = before.as_microsecond();
         let values = vec![

@@ -13,6 +13,9 @@ use crate::{
 /// the asker can act himself before it is over.
 const WORTH: i64 = 60_000_000;
 
+/// When nobody can be waiting any more for what somebody has begun with, in microseconds: after a day.
+const ABANDONED: i64 = 86_400_000_000;
+
 /// A request that was taken.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -107,11 +110,13 @@ impl Store {
         Ok(!gone.is_empty())
     }
 
-    /// Removes a request that is over, and others that nobody has waited for in a long while.
+    /// Removes a request that is over, and others that nobody has waited for in a long while. One that
+    /// is being done may take long.
     pub(crate) async fn forget_request(&self, seq: i64) -> Result<()> {
         let sql = format!(
-            "DELETE FROM requests WHERE seq = $1 OR created_at < {} - 10 * {WORTH}",
-            self.clock()
+            "DELETE FROM requests WHERE seq = $1 OR (state <> 1 AND created_at < {now} - 10 * {WORTH}) \
+             OR created_at < {now} - {ABANDONED}",
+            now = self.clock()
         );
         self.fetch(sqlx::AssertSqlSafe(sql), vec![seq.into()], |_| Ok(()))
             .await?;

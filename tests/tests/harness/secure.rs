@@ -143,3 +143,11 @@ pub(crate) async fn behind_tls(mut fake: Fake, peer: &Peer, name: &str) -> Fake 
     });
     fake
 }
+
+/// What a command that failed complains of.
+#[track_caller]
+pub(crate) fn complaint(output: &std::process::Output) -> String {
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{words}");
+    words
+}

@@ -136,6 +136,10 @@ async fn what_was_done_to_a_chain_is_named(database: Arc<Database>) {
             "is not the one that the head stands for",
         ),
         (
+            "UPDATE audit SET seq = 0 WHERE seq = 1",
+            "row 0 was never written",
+        ),
+        (
             "DELETE FROM audit_heads",
             "rows 1 to 1200 are beyond the head",
         ),

@@ -289,6 +289,11 @@ async fn messages_go_with_their_task_and_what_was_accepted_is_remembered(databas
     let tasks = [
         peer.ended("old", Role::Received, 1),
         peer.ended("open", Role::Received, 99),
+        {
+            let mut task = peer.ended("worth", Role::Received, 1);
+            task.state.expires_at = Some(day(90));
+            task
+        },
     ];
     create(&mut peer.writer, &tasks).await;
     let sent = [
@@ -320,13 +325,15 @@ async fn messages_go_with_their_task_and_what_was_accepted_is_remembered(databas
         received("r5", "whatever", 1, false),
         received("r6", "old", 80, false),
         received("r7", "old", 99, true),
+        // Its sender may have tried until day 90.
+        received("r8", "worth", 1, true),
     ];
     accept(&mut peer.writer, &rows).await;
     // A limit of two days is day 98, and what was accepted since day 86 is remembered.
     let pruned = peer.prune(2).await;
-    let expected = r#"r3=null r4=1 r5=null r6=null r7=1 s2=1 s3=1"#;
+    let expected = r#"r3=null r4=1 r5=null r6=null r7=1 r8=null s2=1 s3=1"#;
     assert_eq!(peer.messages().await, expected);
-    assert_eq!((pruned.messages, pruned.emptied), (4, 3));
+    assert_eq!((pruned.messages, pruned.emptied), (4, 4));
     assert!(peer.prune(2).await.is_nothing());
 }
 
