@@ -96,6 +96,12 @@ async fn fail(message: String, task: Task) -> anyhow::Result<()> {
     Err(anyhow::anyhow!("{message}").context("failed as told"))
 }
 
+/// Fails with just these words.
+#[frestq::task(queue = "work", action = "refuse")]
+async fn refuse(message: String) -> Result<(), TaskError> {
+    Err(TaskError::new("told", message))
+}
+
 #[frestq::task(queue = "work", action = "coded")]
 async fn coded() -> Result<(), TaskError> {
     Err(TaskError::new("no_votes", "the ballot box is empty").with_data(&json!({"votes": 0})))
@@ -348,6 +354,31 @@ async fn grow(plans: Vec<Plan>, task: Task) -> anyhow::Result<&'static str> {
         task.add(plan);
     }
     Ok("grown")
+}
+
+/// Leaves subtasks, and goes on with the next one if one of them fails.
+#[derive(Default)]
+struct Forgiving;
+
+#[frestq::task(queue = "work", action = "forgive")]
+impl Handler for Forgiving {
+    type Input = Vec<Plan>;
+    type Output = Vec<String>;
+    type Reservation = ();
+
+    async fn execute(&self, task: &Task, plans: Vec<Plan>) -> anyhow::Result<Vec<String>> {
+        for plan in plans {
+            task.add(plan);
+        }
+        Ok(Vec::new())
+    }
+
+    async fn handle_error(&self, task: &Task, error: &TaskError) -> Recovery<Vec<String>> {
+        if leave_trace(task).is_err() || error.message() == "unforgivable" {
+            return Recovery::Propagate;
+        }
+        Recovery::Continue(vec![error.message().to_owned()])
+    }
 }
 
 /// Goes on until it is called off, and leaves a file that says so.

@@ -334,11 +334,11 @@ impl PgWriter {
         const SQL: &str = "UPDATE tasks SET status = v.status, attempt = v.attempt, failures = v.failures, epoch = v.epoch, \
              owner = v.owner, rev = v.rev, run_at = v.run_at, modified_at = v.modified_at, \
              output = coalesce(v.output, tasks.output), open_children = v.open_children, moment = v.moment, \
-             round = v.round, reserved = v.reserved, wake_at = v.wake_at \
+             round = v.round, reserved = v.reserved, wake_at = v.wake_at, on_failure = v.on_failure \
              FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], \
-             $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[]) \
+             $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[]) \
              AS v (seq, status, attempt, failures, epoch, owner, rev, run_at, modified_at, output, open_children, moment, \
-             round, reserved, wake_at) WHERE tasks.seq = v.seq";
+             round, reserved, wake_at, on_failure) WHERE tasks.seq = v.seq";
         let rows = &writes.changed;
         let query = sqlx::query(SQL)
             .bind(column(rows, |(s, _)| s.seq))
@@ -357,7 +357,8 @@ impl PgWriter {
             .bind(column(rows, |(s, _)| Moment::code(s.moment)))
             .bind(column(rows, |(s, _)| s.round))
             .bind(column(rows, |(s, _)| s.reserved))
-            .bind(column(rows, |(s, _)| micros(s.wake_at)));
+            .bind(column(rows, |(s, _)| micros(s.wake_at)))
+            .bind(column(rows, |(s, _)| s.on_failure.code()));
         self.fetch(query).await.map(drop)
     }
 

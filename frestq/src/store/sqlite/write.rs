@@ -185,7 +185,7 @@ impl SqliteWriter {
                  epoch = v.value->>4, owner = v.value->>5, rev = v.value->>6, run_at = v.value->>7, \
                  modified_at = v.value->>8, output = coalesce(v.value->>9, output), \
                  open_children = v.value->>10, moment = v.value->>11, round = v.value->>12, \
-                 reserved = v.value->>13, wake_at = v.value->>14 \
+                 reserved = v.value->>13, wake_at = v.value->>14, on_failure = v.value->>15 \
                  FROM json_each(?) v WHERE tasks.seq = v.value->>0",
                 &rows,
             )?;
@@ -398,7 +398,7 @@ struct ChangedRow<'a>(&'a TaskState, Option<&'a Json>);
 impl Serialize for ChangedRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(state, output) = self;
-        let mut row = serializer.serialize_tuple(15)?;
+        let mut row = serializer.serialize_tuple(16)?;
         row.serialize_element(&state.seq)?;
         row.serialize_element(&state.status.code())?;
         row.serialize_element(&state.attempt)?;
@@ -414,6 +414,7 @@ impl Serialize for ChangedRow<'_> {
         row.serialize_element(&state.round)?;
         row.serialize_element(&state.reserved)?;
         row.serialize_element(&state.wake_at.map(|at| at.as_microsecond()))?;
+        row.serialize_element(&state.on_failure.code())?;
         row.end()
     }
 }
