@@ -115,6 +115,7 @@ fn renewed(tree: &[NewTask], id: &TaskId, fresh: &TaskId, now: Timestamp) -> Vec
                 id: new,
                 status: Status::Created,
                 parent,
+                place: 0,
                 open_children: 0,
                 on_failure: match is_group {
                     true => old.state.on_failure,
@@ -167,6 +168,7 @@ mod tests {
                 status: Status::Error,
                 parent: parent.map(TaskId::from),
                 order,
+                place: 0,
                 open_children: 0,
                 on_failure: OnFailure::AskHandler,
                 moment: None,

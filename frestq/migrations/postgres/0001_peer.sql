@@ -37,6 +37,8 @@ CREATE TABLE tasks (
     parent      TEXT COLLATE "C",
     -- the place among the siblings, from 0, without gaps
     ord         BIGINT NOT NULL,
+    -- of a sequence: the place of the child whose turn it is
+    place       BIGINT NOT NULL DEFAULT 0,
     open_children BIGINT NOT NULL,
     on_failure  BIGINT NOT NULL,
     -- what its handler is wanted for; 0: nothing

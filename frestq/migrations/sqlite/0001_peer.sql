@@ -30,6 +30,8 @@ CREATE TABLE tasks (
     parent      TEXT,
     -- the place among the siblings, from 0, without gaps
     ord         INTEGER NOT NULL,
+    -- of a sequence: the place of the child whose turn it is
+    place       INTEGER NOT NULL DEFAULT 0,
     open_children INTEGER NOT NULL,
     on_failure  INTEGER NOT NULL,
     -- what its handler is wanted for; 0: nothing

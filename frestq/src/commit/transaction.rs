@@ -154,6 +154,15 @@ impl Committer {
             .filter(|parent| !world.families.contains_key(*parent))
             .cloned()
             .collect();
+        if !wanted.outputs.is_empty() {
+            let ids: Vec<_> = wanted.outputs.iter().collect();
+            for (id, content) in self.writer.contents(&ids).await? {
+                world.outputs.entry(id).or_insert(content.output);
+            }
+        }
+        for id in wanted.outputs {
+            world.outputs.entry(id).or_insert_with(null);
+        }
         tasks.sort_by(|one, other| (one.order, &one.id).cmp(&(other.order, &other.id)));
         // A row may come for more than one reason.
         tasks.dedup_by(|one, other| one.id == other.id);

@@ -70,9 +70,18 @@ pub(super) fn open(turn: &Turn<'_>, id: &TaskId) -> Result<Option<TaskState>, Mi
 }
 
 fn start(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<(), Missing> {
-    let Some(mut task) = open(turn, id)? else {
+    let Some(mut task) = turn.task(id)?.cloned() else {
         return Ok(());
     };
+    if task.status.is_terminal() {
+        // It has ended before its turn, and its parent learns of that now.
+        if let Some(parent) = &task.parent
+            && turn.task(parent)?.is_some_and(in_order)
+        {
+            turn.consequences.push_back(Consequence::Ended(task.id));
+        }
+        return Ok(());
+    }
     if task.kind == TaskKind::Simple {
         simple::send(turn, &task);
         return Ok(());
@@ -110,6 +119,11 @@ pub(super) fn first_child(turn: &mut Turn<'_>, parent: &TaskId) -> Result<(), Mi
     Ok(())
 }
 
+/// Whether the children of a task follow one another.
+fn in_order(parent: &TaskState) -> bool {
+    !matches!(parent.kind, TaskKind::Parallel | TaskKind::Synchronized)
+}
+
 /// A task has ended, so its parent goes on, or ends too.
 fn ended(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<(), Missing> {
     let Some(child) = turn.task(id)?.cloned() else {
@@ -121,34 +135,39 @@ fn ended(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<(), Missing
     let Some(mut parent) = open(turn, parent)? else {
         return Ok(());
     };
-    parent.open_children -= 1;
     let failed = child.status != Status::Finished;
+    let its_turn = parent.status == Status::Executing && parent.place == child.order;
+    let ends_parent = failed && parent.on_failure == OnFailure::End;
+    if in_order(&parent) && !its_turn && !ends_parent {
+        return Ok(());
+    }
+    parent.open_children -= 1;
     if failed && parent.on_failure == OnFailure::WaitForAll {
         parent.failures += 1;
     } else if failed {
-        let error = turn.error_of(id);
+        let error = turn.error_of(id)?;
         return sequential::child_failed(turn, parent, &error, now);
     }
     if parent.kind == TaskKind::Synchronized && parent.status == Status::Syncing {
         return synchronized::ended_early(turn, parent, &child, now);
     }
-    go_on(turn, parent, child.order, now)
+    go_on(turn, parent, now)
 }
 
-/// After the child at a place: the next one, or the end.
+/// After a child: the next one, or the end.
 pub(super) fn go_on(
     turn: &mut Turn<'_>,
-    parent: TaskState,
-    place: i64,
+    mut parent: TaskState,
     now: Timestamp,
 ) -> Result<(), Missing> {
     if parent.open_children > 0 {
-        let id = parent.id.clone();
-        let in_order = parent.kind == TaskKind::Sequential;
-        turn.change_quietly(parent, None);
-        if in_order && let Some(next) = turn.child(&id, place + 1)? {
-            activate(turn, next);
+        if in_order(&parent) {
+            parent.place += 1;
+            if let Some(next) = turn.child(&parent.id, parent.place)? {
+                activate(turn, next);
+            }
         }
+        turn.change_quietly(parent, None);
         return Ok(());
     }
     if parent.kind == TaskKind::Parallel && parent.failures > 0 {

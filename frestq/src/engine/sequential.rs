@@ -197,12 +197,8 @@ fn recovered(
             Ok(())
         }
         Ok(done) => {
-            // The children follow one another, so the number of open ones tells the place.
-            let id = task.id.clone();
-            let last = turn.children(&id)?.len();
-            let place = i64::try_from(last).unwrap_or(i64::MAX) - task.open_children - 1;
             turn.change_quietly(task.clone(), Some(done.output.clone()));
-            family::go_on(turn, task, place, now)
+            family::go_on(turn, task, now)
         }
     }
 }

@@ -163,7 +163,7 @@ pub(super) fn ended_early(
             return all_reserved(turn, group, now);
         }
     }
-    family::go_on(turn, group, task.order, now)
+    family::go_on(turn, group, now)
 }
 
 fn count(turn: &mut Turn<'_>, mut group: TaskState, now: Timestamp) -> Result<(), Missing> {

@@ -129,6 +129,8 @@ pub(crate) struct TaskState {
     pub(crate) parent: Option<TaskId>,
     /// Its place among its siblings, from 0, without gaps.
     pub(crate) order: i64,
+    /// Of a sequence: the place of the child whose turn it is.
+    pub(crate) place: i64,
     /// How many of its children have not ended.
     pub(crate) open_children: i64,
     /// What a failing child means for it.
@@ -174,6 +176,7 @@ impl TaskState {
             status: Status::Created,
             parent: None,
             order: 0,
+            place: 0,
             open_children: 0,
             on_failure: OnFailure::End,
             moment: None,

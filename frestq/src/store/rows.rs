@@ -104,7 +104,8 @@ macro_rules! select_state {
         concat!(
             "SELECT t.seq, t.id, t.kind, t.role, t.peer, t.queue, t.action, t.status, t.attempt, ",
             "t.failures, t.epoch, t.owner, t.rev, t.run_at, t.expires_at, t.modified_at, ",
-            "t.parent, t.ord, t.open_children, t.on_failure, t.moment, t.round, t.reserved, t.wake_at, t.pingback_at",
+            "t.parent, t.ord, t.open_children, t.on_failure, t.moment, t.round, t.reserved, t.wake_at, t.pingback_at, ",
+            "t.place",
             $rest
         )
     };
@@ -112,7 +113,7 @@ macro_rules! select_state {
 pub(super) use select_state;
 
 /// How many columns [`select_state!`] has: the place of the next one.
-pub(super) const AFTER_STATE: usize = 25;
+pub(super) const AFTER_STATE: usize = 26;
 
 pub(super) fn state(row: &Row) -> Result<TaskState> {
     Ok(TaskState {
@@ -141,6 +142,7 @@ pub(super) fn state(row: &Row) -> Result<TaskState> {
         reserved: row.get(22)?,
         wake_at: row.moment_if_any(23)?,
         report_at: row.moment_if_any(24)?,
+        place: row.get(25)?,
     })
 }
 

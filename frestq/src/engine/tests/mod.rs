@@ -1,6 +1,7 @@
 //! The rules of the contract that the engine holds, each as a test on rows in memory.
 
 mod federation;
+mod recovery;
 mod synchronized;
 mod trees;
 
@@ -52,6 +53,12 @@ impl Peer {
                     self.world.places.insert((parent, order), None);
                 }
                 Err(Missing::Key(key)) => drop(self.world.keys.insert(key, None)),
+                Err(Missing::Outputs(ids)) => {
+                    for id in ids {
+                        let output = self.changes.outputs[&id].clone();
+                        self.world.outputs.insert(id, output);
+                    }
+                }
                 Err(Missing::Family(parent)) => {
                     self.world.families.insert(parent, Vec::new());
                 }

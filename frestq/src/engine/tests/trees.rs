@@ -4,19 +4,19 @@ use super::*;
 use crate::model::OnFailure;
 
 /// A tree in words, as rows.
-struct Tree {
-    rows: Vec<NewTask>,
+pub(super) struct Tree {
+    pub(super) rows: Vec<NewTask>,
 }
 
 impl Tree {
-    fn rooted(id: &str, kind: TaskKind) -> Self {
+    pub(super) fn rooted(id: &str, kind: TaskKind) -> Self {
         Self {
             rows: vec![node(id, kind, None, 0)],
         }
     }
 
     /// Adds a child to a task that is there.
-    fn child(mut self, parent: &str, id: &str, kind: TaskKind) -> Self {
+    pub(super) fn child(mut self, parent: &str, id: &str, kind: TaskKind) -> Self {
         let parent_id = TaskId::from(parent);
         let place = self
             .rows
@@ -29,13 +29,13 @@ impl Tree {
         self
     }
 
-    fn waiting_for_all(mut self) -> Self {
+    pub(super) fn waiting_for_all(mut self) -> Self {
         self.rows[0].state.on_failure = OnFailure::WaitForAll;
         self
     }
 }
 
-fn node(id: &str, kind: TaskKind, parent: Option<TaskId>, order: i64) -> NewTask {
+pub(super) fn node(id: &str, kind: TaskKind, parent: Option<TaskId>, order: i64) -> NewTask {
     let (role, peer) = match kind {
         TaskKind::Simple => (Role::Sent, B),
         _ => (Role::Local, PeerId::SELF),
@@ -52,24 +52,24 @@ fn node(id: &str, kind: TaskKind, parent: Option<TaskId>, order: i64) -> NewTask
     task
 }
 
-const WORK: TaskKind = TaskKind::Sequential;
+pub(super) const WORK: TaskKind = TaskKind::Sequential;
 
 impl Peer {
-    fn plant(tree: Tree) -> Self {
+    pub(super) fn plant(tree: Tree) -> Self {
         let mut peer = Peer::default();
         peer.tell(Event::Send(tree.rows));
         peer
     }
 
-    fn status(&self, id: &str) -> Status {
+    pub(super) fn status(&self, id: &str) -> Status {
         self.task(id).status
     }
 
-    fn waits(&self, id: &str) -> bool {
+    pub(super) fn waits(&self, id: &str) -> bool {
         super::super::runs_now(self.task(id), NOW)
     }
 
-    fn work(&mut self, id: &str, outcome: Result<&str, &str>) {
+    pub(super) fn work(&mut self, id: &str, outcome: Result<&str, &str>) {
         assert!(self.waits(id), "{id} does not wait for a slot");
         let epoch = self.claim(id);
         let outcome = match outcome {
