@@ -17,6 +17,7 @@ use crate::{
     error::TaskError,
     model::{
         Data, Json, Moment, NewTask, NodeId, Outgoing, Role, Status, TaskId, TaskKind, TaskState,
+        null,
     },
 };
 
@@ -123,6 +124,8 @@ pub(super) fn reserved(
 /// The handler's `cancel_reservation` has ended, well or not.
 pub(super) fn given_back(turn: &mut Turn<'_>, mut task: TaskState) {
     task.reserved = 0;
+    // Somebody else may have it by now: a task that starts late must not take it for its own.
+    turn.set_reservation(&task.id, null());
     if !task.status.is_terminal() {
         task.moment = match task.status {
             Status::Syncing => Some(Moment::Reserve),

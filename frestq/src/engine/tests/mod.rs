@@ -2,6 +2,7 @@
 
 mod federation;
 mod recovery;
+mod reservations;
 mod synchronized;
 mod trees;
 
