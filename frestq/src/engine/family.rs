@@ -201,10 +201,8 @@ pub(super) fn finish_as(
     note: Note,
     now: Timestamp,
 ) {
-    // What it holds is given back yet, though it has ended.
-    task.moment = performer::holds(&task).then_some(Moment::CancelReservation);
+    performer::let_go(&mut task);
     task.status = status;
-    task.owner = None;
     task.wake_at = None;
     task.run_at = None;
     task.modified_at = now;

@@ -161,9 +161,17 @@ pub(super) fn wake(
     Ok(())
 }
 
-/// Whether a task has something to give back when it ends.
-pub(super) fn holds(task: &TaskState) -> bool {
-    task.role != Role::Sent && task.kind != TaskKind::Synchronized && task.reserved > 0
+/// A task ends. What it holds is given back yet: by a run that is on for that already, by the handler
+/// that has started on it, or by a run to come.
+pub(super) fn let_go(task: &mut TaskState) {
+    match task.moment.filter(|_| task.owner.is_some()) {
+        Some(Moment::CancelReservation) => return,
+        Some(Moment::Execute) => task.reserved = 0,
+        _ => {}
+    }
+    let holds = task.role != Role::Sent && task.kind != TaskKind::Synchronized && task.reserved > 0;
+    task.moment = holds.then_some(Moment::CancelReservation);
+    task.owner = None;
 }
 
 /// Gives back what a task holds, or is about to.

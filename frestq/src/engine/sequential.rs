@@ -50,13 +50,6 @@ pub(crate) fn claim(task: &mut TaskState, node: NodeId, now: Timestamp) {
         task.status = Status::Executing;
         task.attempt += 1;
     }
-    if matches!(
-        task.moment,
-        Some(Moment::Execute | Moment::CancelReservation)
-    ) {
-        // What was reserved is its handler's from now on.
-        task.reserved = 0;
-    }
     task.epoch += 1;
     task.owner = Some(node);
     task.run_at = None;
@@ -81,6 +74,10 @@ pub(super) fn completed(
     };
     let moment = task.moment.take();
     let owner = task.owner.take();
+    if moment == Some(Moment::Execute) {
+        // What was reserved was its own to give back, whatever came of it.
+        task.reserved = 0;
+    }
     task.modified_at = now;
     match (moment, outcome) {
         (Some(Moment::HandleError), outcome) => recovered(turn, task, outcome, now)?,
@@ -241,17 +238,9 @@ pub(super) fn cut_off(
             Moment::Execute => Status::Created,
             _ => task.status,
         };
-        let reserved = match moment {
-            Moment::CancelReservation => 1,
-            _ => task.reserved,
-        };
         again(
             turn,
-            TaskState {
-                status,
-                reserved,
-                ..task
-            },
+            TaskState { status, ..task },
             moment,
             Duration::ZERO,
             now,

@@ -150,7 +150,7 @@ pub(crate) struct TaskState {
     /// The round that a synchronized group is in; of one of its tasks, that of its reservation.
     pub(crate) round: i64,
     /// Of a synchronized group: how many have reserved in this round; -1 between rounds. Of one of its
-    /// tasks: 1 while it has reserved something, until it runs or gives it back.
+    /// tasks: 1 while it has reserved something, until its run has ended or it has given it back.
     pub(crate) reserved: i64,
     /// When a round of the group, or the reservation of the task, is over.
     pub(crate) wake_at: Option<Timestamp>,

@@ -430,8 +430,8 @@ impl Federation {
     fn crash(&mut self, at: usize) {
         let member = &mut self.members[at];
         for ((id, _), moment) in std::mem::take(&mut member.runs) {
-            // What a run had to give back is gone with its process.
-            if moment == Moment::Execute {
+            // What a run of a task that has ended had to give back is gone with its process.
+            if moment == Moment::Execute && member.ends.contains_key(&id) {
                 member.taken.remove(&id);
             }
         }
