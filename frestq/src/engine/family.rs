@@ -233,7 +233,9 @@ pub(super) fn stop(
     if task.owner.is_some() {
         turn.call_off(task.id.clone());
     }
-    if task.role == Role::Sent && matches!(status, Status::Cancelled | Status::Expired) {
+    // What has not arrived is called off if it turns out to (`simple::delivery`).
+    let arrived = task.role == Role::Sent && task.status != Status::Created;
+    if arrived && matches!(status, Status::Cancelled | Status::Expired) {
         turn.send(simple::call_off_message(&task));
     }
     finish(turn, task, status, Some(simple::error_output(error)), now);

@@ -127,6 +127,7 @@ fn a_parallel_group_fails_fast_and_calls_off_the_rest() {
         .child("par", "b", WORK)
         .child("par", "c", TaskKind::Simple);
     let mut peer = Peer::plant(tree);
+    peer.tell(delivery("c", Verdict::Delivered));
     let epoch = peer.claim("b");
     peer.work("a", Err("no"));
     assert_eq!(peer.status("par"), Status::Error);
@@ -175,6 +176,45 @@ fn a_parallel_group_that_waits_for_all_fails_with_the_last() {
         (peer.status("b"), peer.output("b")),
         (Status::Finished, "\"2\"")
     );
+}
+
+/// There may be ten thousand of them.
+#[test]
+fn nobody_is_told_to_stop_what_was_never_sent() {
+    let kind = TaskKind::Simple;
+    let tree = Tree::rooted("group", WORK)
+        .child("group", "a", kind)
+        .child("group", "b", kind)
+        .child("group", "c", kind);
+    let mut peer = Peer::plant(tree);
+    peer.tell(delivery("a", Verdict::Delivered));
+    peer.changes.outgoing.clear();
+    let (id, why) = ("group".into(), "enough".into());
+    peer.tell(Event::CallOff { id, why });
+    let told = peer.changes.outgoing.iter();
+    let told: Vec<_> = told.map(|message| message.task.as_str()).collect();
+    assert_eq!(told, ["a"]);
+}
+
+/// Whether it arrived is not known until then.
+#[test]
+fn what_was_called_off_on_its_way_is_told_to_stop_once_it_may_have_arrived() {
+    for verdict in [
+        Verdict::Delivered,
+        Verdict::GivenUp {
+            why: "no answer".into(),
+        },
+    ] {
+        let mut peer = sender_with_a_task();
+        let (id, why) = ("t".into(), "enough".into());
+        peer.tell(Event::CallOff { id, why });
+        peer.changes.outgoing.clear();
+        peer.tell(delivery("t", verdict));
+        let [message] = &peer.changes.outgoing[..] else {
+            panic!("not one message")
+        };
+        assert_eq!(&*message.action, "frestq.cancel_task");
+    }
 }
 
 #[test]
