@@ -52,6 +52,8 @@ CREATE TABLE tasks (
     priority    BIGINT NOT NULL DEFAULT 0,
     attempt     BIGINT NOT NULL,
     failures    BIGINT NOT NULL,
+    -- runs in a row that were cut off
+    interrupted BIGINT NOT NULL DEFAULT 0,
     epoch       BIGINT NOT NULL,
     owner       BIGINT,
     rev         BIGINT NOT NULL,

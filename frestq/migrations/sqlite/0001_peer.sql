@@ -45,6 +45,8 @@ CREATE TABLE tasks (
     priority    INTEGER NOT NULL DEFAULT 0,
     attempt     INTEGER NOT NULL,
     failures    INTEGER NOT NULL,
+    -- runs in a row that were cut off
+    interrupted INTEGER NOT NULL DEFAULT 0,
     epoch       INTEGER NOT NULL,
     owner       INTEGER,
     rev         INTEGER NOT NULL,

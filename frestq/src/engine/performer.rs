@@ -136,6 +136,13 @@ pub(super) fn given_back(turn: &mut Turn<'_>, mut task: TaskState) {
     turn.change_quietly(task, None);
 }
 
+/// The handler's `cancel_reservation` does not come to an end.
+pub(super) fn kept(turn: &mut Turn<'_>, mut task: TaskState) {
+    task.moment = None;
+    turn.change(task.clone(), None, Note::Kept);
+    given_back(turn, task);
+}
+
 /// The time of a reservation is over, or the sender wants a report.
 pub(super) fn wake(
     turn: &mut Turn<'_>,

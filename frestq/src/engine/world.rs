@@ -108,6 +108,8 @@ pub(crate) enum Note {
     Updated,
     /// A run failed or was cut off, and another one follows.
     Again,
+    /// What it has reserved could not be given back.
+    Kept,
     /// Something failed, and its handler is asked what becomes of that.
     Failing,
 }

@@ -141,6 +141,8 @@ pub(crate) struct TaskState {
     pub(crate) attempt: i64,
     /// How many of those ended in an `Err` that the action's `retries` forgave.
     pub(crate) failures: i64,
+    /// How many runs in a row were cut off.
+    pub(crate) interrupted: i64,
     /// The claim's fencing number: a completion under an older one is ignored.
     pub(crate) epoch: i64,
     /// The process that runs it now.
@@ -182,6 +184,7 @@ impl TaskState {
             moment: None,
             attempt: 0,
             failures: 0,
+            interrupted: 0,
             epoch: 0,
             owner: None,
             rev: 0,

@@ -1,6 +1,7 @@
 //! The rules of the contract that the engine holds, each as a test on rows in memory.
 
 mod federation;
+mod interrupted;
 mod recovery;
 mod reservations;
 mod synchronized;
