@@ -103,6 +103,11 @@ on_each_store! {
         b.open("go");
         let error = a.error(&group).await;
         assert_eq!(error["error"], "children failed");
+        let failed = a.task_of("fail");
+        let failure = json!({
+            "id": failed["id"], "queue": "work", "action": "fail", "error": failed["output_data"],
+        });
+        assert_eq!(error["data"], json!([failure]));
         assert_eq!(a.task(id).await["status"], "finished");
     }
 

@@ -1,6 +1,7 @@
 //! What holds a tree together: turns that come, ends that go up, calls off that go down.
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::{
     event::{Answer, Received},
@@ -171,13 +172,50 @@ pub(super) fn go_on(
         return Ok(());
     }
     if parent.kind == TaskKind::Parallel && parent.failures > 0 {
-        let why = format!("{} of its tasks failed; each says why", parent.failures);
-        let error = simple::error_output(&TaskError::new(TaskError::CHILDREN_FAILED, why));
+        let error = simple::error_output(&all_failures(turn, &parent)?);
         finish(turn, parent, Status::Error, Some(error), now);
     } else {
         finish(turn, parent, Status::Finished, None, now);
     }
     Ok(())
+}
+
+/// How many failures of a group its error tells in full: enough to see what they have in common, and
+/// small enough to travel.
+const TOLD: usize = 100;
+
+/// What a group fails with that has waited for all.
+fn all_failures(turn: &Turn<'_>, group: &TaskState) -> Result<TaskError, Missing> {
+    #[derive(Serialize)]
+    struct Failure<'a> {
+        id: &'a TaskId,
+        queue: &'a str,
+        action: &'a str,
+        error: TaskError,
+    }
+    let mut failed = Vec::new();
+    for child in turn.children(&group.id)? {
+        let child = turn.task(&child)?.cloned();
+        failed.extend(child.filter(|child| child.status != Status::Finished));
+    }
+    let shown = &failed[..failed.len().min(TOLD)];
+    let errors = turn.errors_of(shown.iter().map(|child| &child.id))?;
+    let failures = shown.iter().zip(errors);
+    let failures: Vec<_> = failures
+        .map(|(child, error)| Failure {
+            id: &child.id,
+            queue: &child.queue,
+            action: &child.action,
+            error,
+        })
+        .collect();
+    let why = match failed.len() {
+        all if all > TOLD => {
+            format!("{all} of its tasks failed, of which the first {TOLD} are told")
+        }
+        all => format!("{all} of its tasks failed"),
+    };
+    Ok(TaskError::new(TaskError::CHILDREN_FAILED, why).with_data(&failures))
 }
 
 /// Ends a task whose children have all ended, and tells its sender and its parent. Without an

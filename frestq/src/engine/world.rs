@@ -282,11 +282,30 @@ impl<'w> Turn<'w> {
 
     /// What a task has failed with, in this event or before.
     pub(super) fn error_of(&self, id: &TaskId) -> Result<TaskError, Missing> {
-        let new = self.changes.outputs.get(id);
-        match new.or_else(|| self.world.outputs.get(id)) {
-            Some(output) => Ok(TaskError::from_output(output)),
-            None => Err(Missing::Outputs(vec![id.clone()])),
+        let output = self.output(id);
+        let output = output.ok_or_else(|| Missing::Outputs(vec![id.clone()]))?;
+        Ok(TaskError::from_output(output))
+    }
+
+    /// What tasks have failed with, in this event or before.
+    pub(super) fn errors_of<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a TaskId> + Clone,
+    ) -> Result<Vec<TaskError>, Missing> {
+        let missing: Vec<_> = ids
+            .clone()
+            .filter(|id| self.output(id).is_none())
+            .cloned()
+            .collect();
+        if !missing.is_empty() {
+            return Err(Missing::Outputs(missing));
         }
+        ids.map(|id| self.error_of(id)).collect()
+    }
+
+    fn output(&self, id: &TaskId) -> Option<&Json> {
+        let new = self.changes.outputs.get(id);
+        new.or_else(|| self.world.outputs.get(id))
     }
 
     /// A handler that runs learns that its task was called off.

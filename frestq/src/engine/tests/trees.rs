@@ -218,6 +218,48 @@ fn what_was_called_off_on_its_way_is_told_to_stop_once_it_may_have_arrived() {
 }
 
 #[test]
+fn a_group_that_waits_for_all_reports_every_failure() {
+    let tree = Tree::rooted("par", TaskKind::Parallel)
+        .waiting_for_all()
+        .child("par", "a", WORK)
+        .child("par", "b", WORK)
+        .child("par", "c", WORK);
+    let mut peer = Peer::plant(tree);
+    peer.work("c", Err("too late"));
+    peer.work("b", Ok("2"));
+    peer.work("a", Err("too early"));
+    let error: serde_json::Value = serde_json::from_str(peer.output("par")).unwrap();
+    let failed = |id, message| {
+        let error = serde_json::json!({"error": "failed", "message": message});
+        serde_json::json!({"id": id, "queue": "q", "action": "act", "error": error})
+    };
+    assert_eq!(error["error"], "children failed");
+    let both = [failed("a", "too early"), failed("c", "too late")];
+    assert_eq!(error["data"], serde_json::json!(both));
+}
+
+/// An error is small enough to travel, whatever the group.
+#[test]
+fn a_large_group_reports_its_first_failures_and_how_many_there_were() {
+    let mut tree = Tree::rooted("par", TaskKind::Parallel).waiting_for_all();
+    let ids: Vec<_> = (0..150).map(|n| format!("w{n}")).collect();
+    for id in &ids {
+        tree = tree.child("par", id, WORK);
+    }
+    let mut peer = Peer::plant(tree);
+    for id in &ids {
+        peer.work(id, Err("no"));
+    }
+    let error: serde_json::Value = serde_json::from_str(peer.output("par")).unwrap();
+    let data = error["data"].as_array().unwrap();
+    assert_eq!(
+        (data.len(), &data[99]["id"]),
+        (100, &serde_json::json!("w99"))
+    );
+    assert!(error["message"].as_str().unwrap().contains("150"));
+}
+
+#[test]
 fn an_empty_group_finishes_at_once() {
     for kind in [WORK, TaskKind::Parallel] {
         let peer = Peer::plant(Tree::rooted("group", kind));
