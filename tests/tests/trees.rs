@@ -160,6 +160,19 @@ on_each_store! {
         assert_eq!(a.task_of("echo")["status"], "cancelled");
     }
 
+    /// Neither what a failing `handle_error` says nor what it adds replaces what it was asked about.
+    async fn an_error_stands_if_it_can_not_be_handled(store) {
+        let a = Peer::start(&store, "a").await;
+        for (message, then) in [("confusing", "and now?"), ("inspiring", "only execute may add")] {
+            let children = json!([task(&a, "refuse", json!(message))]);
+            let outcome = a.call(&a.url, "work", "forgive", children).await;
+            let error = &outcome["failed"];
+            assert_eq!(error["error"], "told", "{outcome}");
+            let words = text(error, "message");
+            assert!(words.starts_with(message) && words.contains(then), "{words}");
+        }
+    }
+
     async fn a_task_may_set_the_output_of_its_parent(store) {
         let (a, b) = (Peer::start(&store, "a").await, Peer::start(&store, "b").await);
         let told = json!({"all": ["is", "well"]});

@@ -327,6 +327,9 @@ impl Handler for Play {
     type Reservation = TaskId;
 
     async fn reserve(&self, task: &Task) -> anyhow::Result<TaskId> {
+        if task.input::<Value>()?["adds"] == true {
+            task.add(Sequential::new());
+        }
         let refuses = task.input::<Value>()?["refuses"].as_u64().unwrap_or(0);
         if (self.refusals.fetch_add(1, Ordering::SeqCst) as u64) < refuses {
             anyhow::bail!("not yet");
@@ -374,8 +377,12 @@ impl Handler for Forgiving {
     }
 
     async fn handle_error(&self, task: &Task, error: &TaskError) -> Recovery<Vec<String>> {
-        if leave_trace(task).is_err() || error.message() == "unforgivable" {
-            return Recovery::Propagate;
+        match error.message() {
+            "unforgivable" => return Recovery::Propagate,
+            "confusing" => std::panic::panic_any("and now?"),
+            "inspiring" => task.add(Sequential::new()),
+            _ if leave_trace(task).is_err() => return Recovery::Propagate,
+            _ => {}
         }
         Recovery::Continue(vec![error.message().to_owned()])
     }
