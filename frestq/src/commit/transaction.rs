@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    cmp::Reverse,
     collections::{HashMap, HashSet},
 };
 
@@ -269,7 +270,9 @@ impl Committer {
         now: jiff::Timestamp,
     ) -> Vec<Claimed> {
         let mut claimed = Vec::new();
-        for new in &changes.created {
+        let mut fresh: Vec<_> = changes.created.iter().collect();
+        fresh.sort_by_key(|new| Reverse(new.priority));
+        for new in fresh {
             let Some(Some(state)) = world.tasks.get_mut(&new.state.id) else {
                 continue;
             };

@@ -246,6 +246,9 @@ enum Plan {
         action: String,
         #[serde(default)]
         data: Value,
+        #[serde(default)]
+        priority: i32,
+        expires_in_ms: Option<u64>,
     },
     Sequential(Vec<Plan>),
     Parallel(Vec<Plan>),
@@ -265,7 +268,16 @@ impl Compose for Plan {
                 queue,
                 action,
                 data,
-            } => SimpleTask::new(to, queue, action).data(data).into_node(),
+                priority,
+                expires_in_ms,
+            } => {
+                let task = SimpleTask::new(to, queue, action).data(data);
+                let task = task.priority(priority);
+                match expires_in_ms {
+                    Some(ms) => task.expires_in(Duration::from_millis(ms)).into_node(),
+                    None => task.into_node(),
+                }
+            }
             Plan::Sequential(plans) => plans
                 .into_iter()
                 .fold(Sequential::new(), Sequential::add)
@@ -279,6 +291,7 @@ impl Compose for Plan {
                         queue,
                         action,
                         data,
+                        ..
                     } => group.add(SimpleTask::new(to, queue, action).data(data)),
                     _ => group,
                 })
