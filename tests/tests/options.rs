@@ -129,4 +129,18 @@ on_each_store! {
         assert_eq!(message["input_data"], json!({"votes": 3}));
         assert!(a.cli(&["--show-message", &id]).status.success());
     }
+
+    async fn a_local_task_whose_turn_never_came_is_no_message(store) {
+        let a = Peer::start(&store, "a").await;
+        let task = |action: &str| {
+            json!({"task": {"to": a.url, "queue": "work", "action": action, "data": "no"}})
+        };
+        let id = a.plant(&json!({"sequential": [task("fail"), task("echo")]})).await;
+        a.error(&id).await;
+        assert_eq!(a.task_of("echo")["status"], "cancelled");
+        let listed = a.cli(&["--messages", "--json"]).stdout;
+        let listed: Vec<Value> = serde_json::from_slice(&listed).unwrap();
+        let actions: Vec<_> = listed.iter().map(|message| &message["action"]).collect();
+        assert_eq!(actions, ["fail"]);
+    }
 }
