@@ -153,7 +153,8 @@ macro_rules! carries {
                 self
             }
 
-            /// After this the task is worthless (`expiration_date` on the wire).
+            /// After this the task is worthless (`expiration_date` on the wire), and with it all that is
+            /// below it.
             pub fn expires_at(mut self, at: Timestamp) -> Self {
                 self.draft.expires = Some(When::At(at));
                 self

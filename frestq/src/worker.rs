@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result, TaskError},
     model::{ActionOptions, Json, Moment, NodeId, Status, TaskId, TaskState, null},
     peer::Frestq,
-    planting::plant,
+    planting::{Parent, plant},
     registry::{Direct, Registration},
     store::Waiting,
     transaction::Transaction,
@@ -171,7 +171,11 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: Claimed) -> Even
     let moment = state.moment;
     let error = error.map(|error| TaskError::from_output(&error));
     let TaskState {
-        id, queue, epoch, ..
+        id,
+        queue,
+        epoch,
+        expires_at,
+        ..
     } = state;
     let sender = peer.0.peers.by_id(state.peer);
     let start = Start {
@@ -214,7 +218,11 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: Claimed) -> Even
     let adds = !children.is_empty() || parent_output.is_some();
     let outcome = match (moment, output) {
         (Some(Moment::Execute), Ok(output)) => {
-            done(peer, &id, output, children, parent_output).await
+            let parent = Parent {
+                id: &id,
+                expires_at,
+            };
+            done(peer, parent, output, children, parent_output).await
         }
         (Some(Moment::HandleError), Ok(_)) if adds => {
             Err(TaskError::new(TaskError::FAILED, ONLY_EXECUTE))
@@ -224,7 +232,12 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: Claimed) -> Even
                 // An error would lose what was reserved.
                 tracing::error!("task {id} {queue}: {ONLY_EXECUTE}; what it added is dropped");
             }
-            done(peer, &id, output, Vec::new(), None).await
+            Ok(Box::new(Done {
+                output,
+                parent_output: None,
+                children: Vec::new(),
+                inputs: Vec::new(),
+            }))
         }
         (Some(Moment::CancelReservation), Err(error)) => {
             tracing::error!("task {id} {queue}: giving back what it has reserved failed: {error}");
@@ -298,7 +311,7 @@ async fn oversee(peer: &Frestq, handler: &Registration, direct: Direct, group: T
 /// What the handler has brought, with the rows of the subtasks that it added.
 async fn done(
     peer: &Frestq,
-    id: &TaskId,
+    parent: Parent<'_>,
     output: Json,
     children: Vec<Draft>,
     parent_output: Option<Result<Json>>,
@@ -310,7 +323,7 @@ async fn done(
         )
     };
     let parent_output = parent_output.transpose().map_err(failed)?;
-    let children = plant(peer, children, Some(id)).await.map_err(failed)?;
+    let children = plant(peer, children, Some(parent)).await.map_err(failed)?;
     Ok(Box::new(Done {
         output,
         parent_output,

@@ -142,6 +142,10 @@ fn ended(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<(), Missing
     if in_order(&parent) && !its_turn && !ends_parent {
         return Ok(());
     }
+    if failed && is_over(&parent, now) {
+        // Its date has come too; nobody is asked what becomes of that.
+        return stop(turn, parent, Status::Expired, &expired(), now);
+    }
     parent.open_children -= 1;
     if failed && parent.on_failure == OnFailure::WaitForAll {
         parent.failures += 1;
@@ -285,12 +289,19 @@ pub(super) fn expire(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result
     let Some(task) = open(turn, id)? else {
         return Ok(Answer::Ignored);
     };
-    if task.expires_at.is_none_or(|at| at > now) {
+    if !is_over(&task, now) {
         return Ok(Answer::Ignored);
     }
-    let error = TaskError::new("expired", "its expiration date came before its end");
-    stop(turn, task, Status::Expired, &error, now)?;
+    stop(turn, task, Status::Expired, &expired(), now)?;
     Ok(Answer::Accepted)
+}
+
+fn is_over(task: &TaskState, now: Timestamp) -> bool {
+    task.expires_at.is_some_and(|at| at <= now)
+}
+
+fn expired() -> TaskError {
+    TaskError::new("expired", "its expiration date came before its end")
 }
 
 /// Our own code, or the operator, calls a task off.

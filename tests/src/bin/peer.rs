@@ -251,6 +251,11 @@ enum Plan {
         expires_in_ms: Option<u64>,
     },
     Sequential(Vec<Plan>),
+    /// A sequence that expires.
+    Within {
+        ms: u64,
+        plans: Vec<Plan>,
+    },
     Parallel(Vec<Plan>),
     /// A parallel group that waits for all.
     All(Vec<Plan>),
@@ -281,6 +286,11 @@ impl Compose for Plan {
             Plan::Sequential(plans) => plans
                 .into_iter()
                 .fold(Sequential::new(), Sequential::add)
+                .into_node(),
+            Plan::Within { ms, plans } => plans
+                .into_iter()
+                .fold(Sequential::new(), Sequential::add)
+                .expires_in(Duration::from_millis(ms))
                 .into_node(),
             Plan::Parallel(plans) => parallel(plans).into_node(),
             Plan::Synchronized(plans) => plans

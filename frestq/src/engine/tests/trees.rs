@@ -506,6 +506,26 @@ fn an_expired_task_takes_its_subtree_along() {
     );
 }
 
+/// Whichever of them is looked at first.
+#[test]
+fn a_group_whose_tasks_expire_with_it_is_expired_and_not_failed() {
+    let at = NOW + Duration::from_secs(1);
+    for first in ["group", "par", "a"] {
+        let mut tree = Tree::rooted("group", WORK)
+            .child("group", "par", TaskKind::Parallel)
+            .child("par", "a", TaskKind::Simple);
+        for row in &mut tree.rows {
+            row.state.expires_at = Some(at);
+        }
+        let mut peer = Peer::plant(tree);
+        peer.tell_at(Event::Expire(first.into()), at);
+        assert_eq!(peer.status("group"), Status::Expired, "{first} first");
+        for id in ["par", "a"] {
+            assert!(peer.status(id).is_terminal(), "{id}, {first} first");
+        }
+    }
+}
+
 #[test]
 fn a_subtask_sets_its_parents_output() {
     let tree = Tree::rooted("group", WORK).child("group", "a", WORK);
