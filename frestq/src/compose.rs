@@ -155,7 +155,8 @@ macro_rules! carries {
                 self
             }
 
-            /// After this the task is worthless (`expiration_date` on the wire).
+            /// After this the task is worthless (`expiration_date` on the wire), and with it all that is
+            /// below it.
             pub fn expires_at(mut self, at: Timestamp) -> Self {
                 self.draft.expires = Some(When::At(at));
                 self
@@ -330,6 +331,10 @@ groups!(
 
 impl Parallel {
     /// Lets all subtasks end; if any failed, the group ends in error after the last one.
+    ///
+    /// Its [`TaskError`](crate::TaskError) has the code `children failed`, and as its data a list of what
+    /// failed, in the order of the subtasks: the `id`, `queue`, `action` and `error` of each, up to the first
+    /// hundred.
     pub fn wait_for_all(mut self) -> Self {
         self.draft.target = Target::Parallel {
             waits_for_all: true,

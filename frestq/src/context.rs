@@ -224,12 +224,14 @@ impl Task {
     /// }
     /// ```
     ///
-    /// A wrong address, or an action that this peer does not have, ends the task in error.
+    /// A wrong address, or an action that this peer does not have, ends the task in error. Only
+    /// `execute` may add: in `handle_error` it counts as a failure, elsewhere it is logged and dropped.
     pub fn add(&self, child: impl Compose) {
         self.added().children.push(child.into_node().0);
     }
 
-    /// Sets the output of the task's parent, when this task completes.
+    /// Sets the output of the task's parent, when this task completes. As [`add`](Self::add), it is for
+    /// `execute` alone.
     pub fn set_parent_output(&self, output: impl Serialize) {
         self.added().parent_output = Some(to_json(&output).map_err(Into::into));
     }

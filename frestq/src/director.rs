@@ -53,6 +53,9 @@ pub trait Director: Send + Sync + 'static {
 
     /// All have reserved, and start once this has returned: the last chance to change their inputs.
     ///
+    /// It has as long as the reservations stand (each performer's `reservation_timeout`). If one of them
+    /// is over before, nothing starts: the round has failed, and this is called again in the next one.
+    ///
     /// # Errors
     ///
     /// Any error ends the group with it, and everything reserved is given back.

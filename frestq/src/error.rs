@@ -207,6 +207,15 @@ impl TaskError {
         })
     }
 
+    /// The same error, which says of another one that came up while it was handled.
+    pub(crate) fn and_then(mut self, other: Self) -> Self {
+        if other != self {
+            let Self { code, message, .. } = other;
+            self.message = format!("{}; then its handle_error: {code}: {message}", self.message);
+        }
+        self
+    }
+
     /// What a handler's error becomes: itself if it is a `TaskError`, else `failed` with its chain
     /// of causes as the message.
     pub(crate) fn from_handler(error: anyhow::Error) -> Self {

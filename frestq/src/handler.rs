@@ -266,7 +266,8 @@ pub trait Handler: Send + Sync + 'static {
     /// Says what becomes of the task when its own run, or one of its children, has failed for good.
     /// Write it as an `async fn`.
     ///
-    /// Left out, every error goes on to the parent.
+    /// Left out, every error goes on to the parent. So does the error if this panics, takes too long or
+    /// is cut off too often; its message says so then.
     fn handle_error(
         &self,
         task: &Task,

@@ -15,7 +15,8 @@ use crate::{
     registry::DIRECTORS,
 };
 
-/// The rows of a tree, each before its children, each family in its order.
+/// The rows of a tree, each before its children, each family in its order. None of them expires later
+/// than what it is a part of: another peer hears of that in no other way if it is an original one.
 ///
 /// # Errors
 ///
@@ -23,13 +24,19 @@ use crate::{
 pub(crate) async fn plant(
     peer: &Frestq,
     roots: Vec<Draft>,
-    parent: Option<&TaskId>,
+    parent: Option<Parent<'_>>,
 ) -> Result<Vec<NewTask>> {
     let now = peer.0.clock.now();
-    let mut open: VecDeque<(Draft, Option<TaskId>, i64)> = VecDeque::new();
+    let mut open: VecDeque<Open> = VecDeque::new();
     let mut rows = Vec::with_capacity(roots.len());
     queue(&mut open, roots, parent);
-    while let Some((mut draft, parent, order)) = open.pop_front() {
+    while let Some(next) = open.pop_front() {
+        let Open {
+            mut draft,
+            parent,
+            order,
+            expires_at,
+        } = next;
         let children = std::mem::take(&mut draft.children);
         if parent.is_some() && draft.unique.is_some() {
             return Err(Error::Invalid(
@@ -40,20 +47,46 @@ pub(crate) async fn plant(
         row.state.parent = parent;
         row.state.order = order;
         row.state.open_children = i64::try_from(children.len()).unwrap_or(i64::MAX);
-        queue(&mut open, children, Some(&row.state.id));
+        row.state.expires_at = earlier(row.state.expires_at, expires_at);
+        let parent = Parent {
+            id: &row.state.id,
+            expires_at: row.state.expires_at,
+        };
+        queue(&mut open, children, Some(parent));
         rows.push(row);
     }
     Ok(rows)
 }
 
-fn queue(
-    open: &mut VecDeque<(Draft, Option<TaskId>, i64)>,
-    family: Vec<Draft>,
-    parent: Option<&TaskId>,
-) {
+/// What a tree is to be a part of.
+#[derive(Clone, Copy)]
+pub(crate) struct Parent<'a> {
+    pub(crate) id: &'a TaskId,
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+/// A draft that waits for its row.
+struct Open {
+    draft: Draft,
+    parent: Option<TaskId>,
+    order: i64,
+    /// When what it is a part of expires.
+    expires_at: Option<Timestamp>,
+}
+
+fn queue(open: &mut VecDeque<Open>, family: Vec<Draft>, parent: Option<Parent<'_>>) {
     for (order, draft) in (0..).zip(family) {
-        open.push_back((draft, parent.cloned(), order));
+        open.push_back(Open {
+            draft,
+            parent: parent.map(|parent| parent.id.clone()),
+            order,
+            expires_at: parent.and_then(|parent| parent.expires_at),
+        });
     }
+}
+
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    one.into_iter().chain(other).min()
 }
 
 /// Who runs a task, and as what.

@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result, TaskError},
     model::{ActionOptions, Json, Moment, NodeId, Role, Status, TaskId, TaskState, null},
     peer::Frestq,
-    planting::plant,
+    planting::{Parent, plant},
     registry::{Direct, Registration},
     store::Waiting,
     transaction::Transaction,
@@ -169,8 +169,13 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: Claimed) -> Even
         return oversee(peer, handler, direct, state).await;
     }
     let moment = state.moment;
+    let error = error.map(|error| TaskError::from_output(&error));
     let TaskState {
-        id, queue, epoch, ..
+        id,
+        queue,
+        epoch,
+        expires_at,
+        ..
     } = state;
     let sender = peer.0.peers.by_id(state.peer);
     let start = Start {
@@ -192,7 +197,7 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: Claimed) -> Even
     };
     let task = Task::new(peer.clone(), start);
     let timeout = handler.options.timeout;
-    let output = match (moment, error) {
+    let output = match (moment, &error) {
         (Some(Moment::Reserve), _) => match handler.reserve {
             Some(reserve) => outcome(reserve(task.clone()), timeout).await,
             None => Ok(null()),
@@ -202,17 +207,53 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: Claimed) -> Even
             None => Ok(null()),
         },
         (_, None) => outcome((handler.run)(task.clone()), timeout).await,
-        (_, Some(error)) => outcome(recover(handler, task.clone(), error), timeout).await,
+        (_, Some(error)) => match handler.handle_error {
+            Some(ask) => outcome(ask(task.clone(), error.clone()), timeout)
+                .await
+                .and_then(|recovered| recovered.ok_or_else(|| error.clone())),
+            None => Err(error.clone()),
+        },
     };
     let Added {
         transaction,
         children,
         parent_output,
     } = task.take_added();
-    let outcome = match output {
-        Ok(output) => done(peer, &id, output, children, parent_output).await,
-        Err(error) => Err(error),
+    let adds = !children.is_empty() || parent_output.is_some();
+    let outcome = match (moment, output) {
+        (Some(Moment::Execute), Ok(output)) => {
+            let parent = Parent {
+                id: &id,
+                expires_at,
+            };
+            done(peer, parent, output, children, parent_output).await
+        }
+        (Some(Moment::HandleError), Ok(_)) if adds => {
+            Err(TaskError::new(TaskError::FAILED, ONLY_EXECUTE))
+        }
+        (_, Ok(output)) => {
+            if adds {
+                // An error would lose what was reserved.
+                tracing::error!("task {id} {queue}: {ONLY_EXECUTE}; what it added is dropped");
+            }
+            Ok(Box::new(Done {
+                output,
+                parent_output: None,
+                children: Vec::new(),
+                inputs: Vec::new(),
+            }))
+        }
+        (Some(Moment::CancelReservation), Err(error)) => {
+            tracing::error!("task {id} {queue}: giving back what it has reserved failed: {error}");
+            Err(error)
+        }
+        (_, Err(error)) => Err(error),
     };
+    // What was to be recovered from stays what the task has failed with.
+    let outcome = outcome.map_err(|failed| match error {
+        Some(error) => error.and_then(failed),
+        None => failed,
+    });
     Event::Completed {
         id,
         queue,
@@ -222,6 +263,8 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: Claimed) -> Even
         options: handler.options,
     }
 }
+
+const ONLY_EXECUTE: &str = "only execute may add subtasks or set the parent's output";
 
 /// Has a director look at its group.
 async fn oversee(peer: &Frestq, handler: &Registration, direct: Direct, group: TaskState) -> Event {
@@ -269,22 +312,10 @@ async fn oversee(peer: &Frestq, handler: &Registration, direct: Direct, group: T
     }
 }
 
-/// Asks the handler what becomes of an error; it stays an error unless the handler says otherwise.
-async fn recover(handler: &Registration, task: Task, error: Json) -> Result<Json, TaskError> {
-    let error = TaskError::from_output(&error);
-    match handler.handle_error {
-        Some(handle_error) => match handle_error(task, error.clone()).await? {
-            Some(output) => Ok(output),
-            None => Err(error),
-        },
-        None => Err(error),
-    }
-}
-
 /// What the handler has brought, with the rows of the subtasks that it added.
 async fn done(
     peer: &Frestq,
-    id: &TaskId,
+    parent: Parent<'_>,
     output: Json,
     children: Vec<Draft>,
     parent_output: Option<Result<Json>>,
@@ -296,7 +327,7 @@ async fn done(
         )
     };
     let parent_output = parent_output.transpose().map_err(failed)?;
-    let children = plant(peer, children, Some(id)).await.map_err(failed)?;
+    let children = plant(peer, children, Some(parent)).await.map_err(failed)?;
     Ok(Box::new(Done {
         output,
         parent_output,
@@ -306,10 +337,10 @@ async fn done(
 }
 
 /// Panics and overlong runs are errors like any other.
-async fn outcome(
-    run: impl Future<Output = Result<Json, TaskError>>,
+async fn outcome<T>(
+    run: impl Future<Output = Result<T, TaskError>>,
     timeout: Option<Duration>,
-) -> Result<Json, TaskError> {
+) -> Result<T, TaskError> {
     let caught = AssertUnwindSafe(run).catch_unwind();
     let ended = match timeout {
         Some(longest) => tokio::time::timeout(longest, caught).await.map_err(|_| {

@@ -61,6 +61,51 @@ on_each_store! {
         assert_eq!(b.runs(text(&waits, "task_id")), 0);
     }
 
+    async fn a_tree_that_expires_does_so_on_every_peer(store) {
+        let (a, b) = (Peer::start(&store, "a").await, Peer::start(&store, "b").await);
+        let endless = |peer: &Peer| {
+            json!({"task": {"to": peer.url, "queue": "work", "action": "until_cancelled"}})
+        };
+        let below = json!({"task": {
+            "to": b.url, "queue": "work", "action": "grow", "data": [endless(&a)],
+        }});
+        let plans = json!([{"parallel": [endless(&a), endless(&b), below]}]);
+        let root = a.plant(&json!({"within": {"ms": 2000, "plans": plans}})).await;
+        a.reaches(&root, "expired").await;
+        until("all of it has ended, on both", async || {
+            let all = [a.tasks(), b.tasks()].concat();
+            // To the other peer, what has expired is an error.
+            let ends = ["expired", "cancelled", "error"];
+            all.iter().all(|task| ends.contains(&text(task, "status")))
+        })
+        .await;
+        until("every handler that runs sees it", async || {
+            [&a, &b].iter().all(|peer| peer.files("cancelled-") == peer.files("run-"))
+        })
+        .await;
+    }
+
+    /// An original peer can't be called off: the date is all that it hears.
+    async fn a_task_for_another_peer_is_sent_with_the_date_of_the_tree_that_it_is_in(store) {
+        let (a, fake) = (Peer::start(&store, "a").await, Fake::new().await);
+        let task = |expires: Option<u64>| {
+            json!({"task": {"to": fake.url, "queue": "q", "action": "act", "expires_in_ms": expires}})
+        };
+        let plans = json!([{"parallel": [task(None), task(Some(30_000)), task(Some(900_000))]}]);
+        let root = a.plant(&json!({"within": {"ms": 60_000, "plans": plans}})).await;
+        let date = a.task(&root).await["expiration_date"].clone();
+        let dates: Vec<Value> = fake
+            .sees(3)
+            .await
+            .iter()
+            .map(|seen| seen.json()["expiration_date"].clone())
+            .collect();
+        let date: Timestamp = date.as_str().unwrap().parse().unwrap();
+        let dates: Vec<Timestamp> = dates.iter().map(|date| date.as_str().unwrap().parse().unwrap()).collect();
+        let own = dates.iter().filter(|at| **at < date);
+        assert_eq!((own.count(), dates.iter().max()), (1, Some(&date)), "{dates:?}");
+    }
+
     async fn what_expires_while_the_peer_is_down_is_expired_at_its_start(store) {
         let mut a = Peer::start(&store, "a").await;
         let order =

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::harness::{Fake, Peer, message, text, until};
+use crate::harness::{Fake, Peer, eventually, message, text, until};
 
 /// An order for a task of the peer's own.
 fn own(peer: &Peer, queue: &str, data: &Value) -> Value {
@@ -11,6 +11,27 @@ fn own(peer: &Peer, queue: &str, data: &Value) -> Value {
 }
 
 on_each_store! {
+    /// They are stored together, when the slot is free.
+    async fn the_most_urgent_subtask_of_a_group_starts_first(store) {
+        let a = Peer::start_with(&store, "a", &[("FRESTQ_QUEUES__NARROW__CONCURRENCY", "1")]).await;
+        let narrow = |gate: &str, name: &str, priority: i64| {
+            json!({"task": {
+                "to": a.url, "queue": "narrow", "action": "wait", "priority": priority,
+                "data": {"gate": gate, "name": name},
+            }})
+        };
+        a.open("open");
+        let first = a.plant(&narrow("open", "first", 0)).await;
+        a.reaches(&first, "finished").await;
+        let plan = [narrow("go", "low", 0), narrow("go", "lower", -1), narrow("go", "high", 5)];
+        a.plant(&json!({"parallel": plan})).await;
+        let running = eventually("one of them starts", async || {
+            a.tasks_of("wait").into_iter().find(|task| task["status"] == "executing")
+        })
+        .await;
+        assert_eq!(running["input_data"]["name"], "high");
+    }
+
     async fn a_unique_key_gives_the_open_task_until_that_has_ended(store) {
         let mut a = Peer::start(&store, "a").await;
         let mut order = own(&a, "work", &json!({"gate": "go"}));
@@ -107,5 +128,19 @@ on_each_store! {
         assert_eq!(message["sender_url"], message["receiver_url"]);
         assert_eq!(message["input_data"], json!({"votes": 3}));
         assert!(a.cli(&["--show-message", &id]).status.success());
+    }
+
+    async fn a_local_task_whose_turn_never_came_is_no_message(store) {
+        let a = Peer::start(&store, "a").await;
+        let task = |action: &str| {
+            json!({"task": {"to": a.url, "queue": "work", "action": action, "data": "no"}})
+        };
+        let id = a.plant(&json!({"sequential": [task("fail"), task("echo")]})).await;
+        a.error(&id).await;
+        assert_eq!(a.task_of("echo")["status"], "cancelled");
+        let listed = a.cli(&["--messages", "--json"]).stdout;
+        let listed: Vec<Value> = serde_json::from_slice(&listed).unwrap();
+        let actions: Vec<_> = listed.iter().map(|message| &message["action"]).collect();
+        assert_eq!(actions, ["fail"]);
     }
 }

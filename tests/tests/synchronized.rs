@@ -69,6 +69,15 @@ on_each_store! {
         assert_eq!((held(&a), held(&b)), (0, 0));
     }
 
+    async fn what_a_reservation_adds_is_dropped_and_the_log_says_so(store) {
+        let [a, ..] = peers(&store).await;
+        let plan = json!({"synchronized": [play(&a, &json!({"adds": true}))]});
+        let id = a.plant(&plan).await;
+        a.reaches(&id, "finished").await;
+        assert_eq!((a.tasks().len(), held(&a)), (2, 0));
+        assert!(a.log().contains("only execute may add subtasks"));
+    }
+
     async fn a_group_whose_director_fails_ends_and_gives_everything_back(store) {
         let [a, b, _] = peers(&store).await;
         let plan = json!({"synchronized": [play(&a, &json!({"fails": "pre_execute"})), play(&b, &json!({}))]});

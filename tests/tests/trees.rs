@@ -103,7 +103,74 @@ on_each_store! {
         b.open("go");
         let error = a.error(&group).await;
         assert_eq!(error["error"], "children failed");
+        let failed = a.task_of("fail");
+        let failure = json!({
+            "id": failed["id"], "queue": "work", "action": "fail", "error": failed["output_data"],
+        });
+        assert_eq!(error["data"], json!([failure]));
         assert_eq!(a.task(id).await["status"], "finished");
+    }
+
+    async fn a_handler_that_recovers_goes_on_after_an_error_from_another_peer(store) {
+        let (a, b) = (Peer::start(&store, "a").await, Peer::start(&store, "b").await);
+        let children = json!([
+            task(&b, "coded", json!(null)),
+            task(&a, "echo", json!("next")),
+            task(&b, "coded", json!(null)),
+            task(&b, "echo", json!("last")),
+        ]);
+        let outcome = a.call(&a.url, "work", "forgive", children).await;
+        assert_eq!(outcome, json!({"output": ["the ballot box is empty"]}));
+        let parent = a.task_of("forgive");
+        assert_eq!(a.runs(text(&parent, "id")), 2, "asked once about each error");
+        let ends: Vec<_> = a.tasks_of("echo").iter().map(|task| task["status"].clone()).collect();
+        assert_eq!(ends, ["finished", "finished"]);
+    }
+
+    /// Killed while a subtask runs on another peer, whose error is only known to the next process.
+    async fn a_handler_recovers_from_what_failed_while_its_peer_was_dead(store) {
+        let mut a = Peer::start(&store, "a").await;
+        let b = Peer::start(&store, "b").await;
+        let id = a
+            .send(&a.url, "work", "forgive", json!([
+                task(&b, "fail_at", json!({"gate": "fail"})),
+                task(&b, "echo", json!("next")),
+            ]))
+            .await;
+        eventually("B runs it", async || b.tasks_of("fail_at").pop()).await;
+        a.kill();
+        b.open("fail");
+        let failed = b.task_of("fail_at");
+        b.reaches(text(&failed, "id"), "error").await;
+        a.run().await;
+        assert_eq!(a.output(&id).await, json!(["failed as told"]));
+        assert_eq!((a.runs(&id), b.task_of("echo")["status"].clone()), (1, json!("finished")));
+    }
+
+    async fn an_error_that_its_handler_does_not_forgive_ends_the_task(store) {
+        let a = Peer::start(&store, "a").await;
+        let id = a
+            .send(&a.url, "work", "forgive", json!([
+                {"parallel": [task(&a, "refuse", json!("unforgivable"))]},
+                task(&a, "echo", json!("never")),
+            ]))
+            .await;
+        let error = a.error(&id).await;
+        assert_eq!((&error["error"], &error["message"]), (&json!("told"), &json!("unforgivable")));
+        assert_eq!(a.task_of("echo")["status"], "cancelled");
+    }
+
+    /// Neither what a failing `handle_error` says nor what it adds replaces what it was asked about.
+    async fn an_error_stands_if_it_can_not_be_handled(store) {
+        let a = Peer::start(&store, "a").await;
+        for (message, then) in [("confusing", "and now?"), ("inspiring", "only execute may add")] {
+            let children = json!([task(&a, "refuse", json!(message))]);
+            let outcome = a.call(&a.url, "work", "forgive", children).await;
+            let error = &outcome["failed"];
+            assert_eq!(error["error"], "told", "{outcome}");
+            let words = text(error, "message");
+            assert!(words.starts_with(message) && words.contains(then), "{words}");
+        }
     }
 
     async fn a_task_may_set_the_output_of_its_parent(store) {

@@ -58,6 +58,8 @@ CREATE TABLE tasks (
     parent      TEXT COLLATE "C",
     -- the place among the siblings, from 0, without gaps
     ord         BIGINT NOT NULL,
+    -- of a sequence: the place of the child whose turn it is
+    place       BIGINT NOT NULL DEFAULT 0,
     open_children BIGINT NOT NULL,
     on_failure  BIGINT NOT NULL,
     -- what its handler is wanted for; 0: nothing
@@ -71,6 +73,8 @@ CREATE TABLE tasks (
     priority    BIGINT NOT NULL DEFAULT 0,
     attempt     BIGINT NOT NULL,
     failures    BIGINT NOT NULL,
+    -- runs in a row that were cut off
+    interrupted BIGINT NOT NULL DEFAULT 0,
     epoch       BIGINT NOT NULL,
     owner       BIGINT,
     rev         BIGINT NOT NULL,

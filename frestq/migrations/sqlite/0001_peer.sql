@@ -51,6 +51,8 @@ CREATE TABLE tasks (
     parent      TEXT,
     -- the place among the siblings, from 0, without gaps
     ord         INTEGER NOT NULL,
+    -- of a sequence: the place of the child whose turn it is
+    place       INTEGER NOT NULL DEFAULT 0,
     open_children INTEGER NOT NULL,
     on_failure  INTEGER NOT NULL,
     -- what its handler is wanted for; 0: nothing
@@ -64,6 +66,8 @@ CREATE TABLE tasks (
     priority    INTEGER NOT NULL DEFAULT 0,
     attempt     INTEGER NOT NULL,
     failures    INTEGER NOT NULL,
+    -- runs in a row that were cut off
+    interrupted INTEGER NOT NULL DEFAULT 0,
     epoch       INTEGER NOT NULL,
     owner       INTEGER,
     rev         INTEGER NOT NULL,

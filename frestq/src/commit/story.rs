@@ -45,6 +45,9 @@ pub(super) fn tell(
                     task.attempt
                 ),
             },
+            (Note::Kept, _) => tracing::warn!(
+                "task {id} {action}: what it has reserved may not be given back, since that was cut off too often"
+            ),
             (Note::Failing, _) => {
                 tracing::info!("task {id} {action}: failing, its handler is asked what to do");
             }

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    cmp::Reverse,
     collections::{HashMap, HashSet},
 };
 
@@ -218,6 +219,15 @@ impl Committer {
             .filter(|parent| !world.families.contains_key(*parent))
             .cloned()
             .collect();
+        if !wanted.outputs.is_empty() {
+            let ids: Vec<_> = wanted.outputs.iter().collect();
+            for (id, content) in self.writer.contents(&ids).await? {
+                world.outputs.entry(id).or_insert(content.output);
+            }
+        }
+        for id in wanted.outputs {
+            world.outputs.entry(id).or_insert_with(null);
+        }
         tasks.sort_by(|one, other| (one.order, &one.id).cmp(&(other.order, &other.id)));
         // A row may come for more than one reason.
         tasks.dedup_by(|one, other| one.id == other.id);
@@ -324,7 +334,9 @@ impl Committer {
         now: jiff::Timestamp,
     ) -> Vec<Claimed> {
         let mut claimed = Vec::new();
-        for new in &changes.created {
+        let mut fresh: Vec<_> = changes.created.iter().collect();
+        fresh.sort_by_key(|new| Reverse(new.priority));
+        for new in fresh {
             let Some(Some(state)) = world.tasks.get_mut(&new.state.id) else {
                 continue;
             };

@@ -1,6 +1,7 @@
 //! What holds a tree together: turns that come, ends that go up, calls off that go down.
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::{
     event::{Answer, Received},
@@ -70,9 +71,18 @@ pub(super) fn open(turn: &Turn<'_>, id: &TaskId) -> Result<Option<TaskState>, Mi
 }
 
 fn start(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<(), Missing> {
-    let Some(mut task) = open(turn, id)? else {
+    let Some(mut task) = turn.task(id)?.cloned() else {
         return Ok(());
     };
+    if task.status.is_terminal() {
+        // It has ended before its turn, and its parent learns of that now.
+        if let Some(parent) = &task.parent
+            && turn.task(parent)?.is_some_and(in_order)
+        {
+            turn.consequences.push_back(Consequence::Ended(task.id));
+        }
+        return Ok(());
+    }
     if task.kind == TaskKind::Simple {
         simple::send(turn, &task);
         return Ok(());
@@ -110,6 +120,11 @@ pub(super) fn first_child(turn: &mut Turn<'_>, parent: &TaskId) -> Result<(), Mi
     Ok(())
 }
 
+/// Whether the children of a task follow one another.
+fn in_order(parent: &TaskState) -> bool {
+    !matches!(parent.kind, TaskKind::Parallel | TaskKind::Synchronized)
+}
+
 /// A task has ended, so its parent goes on, or ends too.
 fn ended(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<(), Missing> {
     let Some(child) = turn.task(id)?.cloned() else {
@@ -121,44 +136,90 @@ fn ended(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<(), Missing
     let Some(mut parent) = open(turn, parent)? else {
         return Ok(());
     };
-    parent.open_children -= 1;
     let failed = child.status != Status::Finished;
+    let its_turn = parent.status == Status::Executing && parent.place == child.order;
+    let ends_parent = failed && parent.on_failure == OnFailure::End;
+    if in_order(&parent) && !its_turn && !ends_parent {
+        return Ok(());
+    }
+    if failed && is_over(&parent, now) {
+        // Its date has come too; nobody is asked what becomes of that.
+        return stop(turn, parent, Status::Expired, &expired(), now);
+    }
+    parent.open_children -= 1;
     if failed && parent.on_failure == OnFailure::WaitForAll {
         parent.failures += 1;
     } else if failed {
-        let error = turn.error_of(id);
+        let error = turn.error_of(id)?;
         return sequential::child_failed(turn, parent, &error, now);
     }
     if parent.kind == TaskKind::Synchronized && parent.status == Status::Syncing {
         return synchronized::ended_early(turn, parent, &child, now);
     }
-    go_on(turn, parent, child.order, now)
+    go_on(turn, parent, now)
 }
 
-/// After the child at a place: the next one, or the end.
+/// After a child: the next one, or the end.
 pub(super) fn go_on(
     turn: &mut Turn<'_>,
-    parent: TaskState,
-    place: i64,
+    mut parent: TaskState,
     now: Timestamp,
 ) -> Result<(), Missing> {
     if parent.open_children > 0 {
-        let id = parent.id.clone();
-        let in_order = parent.kind == TaskKind::Sequential;
-        turn.change_quietly(parent, None);
-        if in_order && let Some(next) = turn.child(&id, place + 1)? {
-            activate(turn, next);
+        if in_order(&parent) {
+            parent.place += 1;
+            if let Some(next) = turn.child(&parent.id, parent.place)? {
+                activate(turn, next);
+            }
         }
+        turn.change_quietly(parent, None);
         return Ok(());
     }
     if parent.kind == TaskKind::Parallel && parent.failures > 0 {
-        let why = format!("{} of its tasks failed; each says why", parent.failures);
-        let error = simple::error_output(&TaskError::new(TaskError::CHILDREN_FAILED, why));
+        let error = simple::error_output(&all_failures(turn, &parent)?);
         finish(turn, parent, Status::Error, Some(error), now);
     } else {
         finish(turn, parent, Status::Finished, None, now);
     }
     Ok(())
+}
+
+/// How many failures of a group its error tells in full: enough to see what they have in common, and
+/// small enough to travel.
+const TOLD: usize = 100;
+
+/// What a group fails with that has waited for all.
+fn all_failures(turn: &Turn<'_>, group: &TaskState) -> Result<TaskError, Missing> {
+    #[derive(Serialize)]
+    struct Failure<'a> {
+        id: &'a TaskId,
+        queue: &'a str,
+        action: &'a str,
+        error: TaskError,
+    }
+    let mut failed = Vec::new();
+    for child in turn.children(&group.id)? {
+        let child = turn.task(&child)?.cloned();
+        failed.extend(child.filter(|child| child.status != Status::Finished));
+    }
+    let shown = &failed[..failed.len().min(TOLD)];
+    let errors = turn.errors_of(shown.iter().map(|child| &child.id))?;
+    let failures = shown.iter().zip(errors);
+    let failures: Vec<_> = failures
+        .map(|(child, error)| Failure {
+            id: &child.id,
+            queue: &child.queue,
+            action: &child.action,
+            error,
+        })
+        .collect();
+    let why = match failed.len() {
+        all if all > TOLD => {
+            format!("{all} of its tasks failed, of which the first {TOLD} are told")
+        }
+        all => format!("{all} of its tasks failed"),
+    };
+    Ok(TaskError::new(TaskError::CHILDREN_FAILED, why).with_data(&failures))
 }
 
 /// Ends a task whose children have all ended, and tells its sender and its parent. Without an
@@ -182,10 +243,8 @@ pub(super) fn finish_as(
     note: Note,
     now: Timestamp,
 ) {
-    // What it holds is given back yet, though it has ended.
-    task.moment = performer::holds(&task).then_some(Moment::CancelReservation);
+    performer::let_go(&mut task);
     task.status = status;
-    task.owner = None;
     task.wake_at = None;
     task.run_at = None;
     task.modified_at = now;
@@ -216,7 +275,9 @@ pub(super) fn stop(
     if task.owner.is_some() {
         turn.call_off(task.id.clone());
     }
-    if task.role == Role::Sent && matches!(status, Status::Cancelled | Status::Expired) {
+    // What has not arrived is called off if it turns out to (`simple::delivery`).
+    let arrived = task.role == Role::Sent && task.status != Status::Created;
+    if arrived && matches!(status, Status::Cancelled | Status::Expired) {
         turn.send(simple::call_off_message(&task));
     }
     finish(turn, task, status, Some(simple::error_output(error)), now);
@@ -228,12 +289,19 @@ pub(super) fn expire(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result
     let Some(task) = open(turn, id)? else {
         return Ok(Answer::Ignored);
     };
-    if task.expires_at.is_none_or(|at| at > now) {
+    if !is_over(&task, now) {
         return Ok(Answer::Ignored);
     }
-    let error = TaskError::new("expired", "its expiration date came before its end");
-    stop(turn, task, Status::Expired, &error, now)?;
+    stop(turn, task, Status::Expired, &expired(), now)?;
     Ok(Answer::Accepted)
+}
+
+fn is_over(task: &TaskState, now: Timestamp) -> bool {
+    task.expires_at.is_some_and(|at| at <= now)
+}
+
+fn expired() -> TaskError {
+    TaskError::new("expired", "its expiration date came before its end")
 }
 
 /// Our own code, or the operator, calls a task off.

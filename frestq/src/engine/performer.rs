@@ -17,6 +17,7 @@ use crate::{
     error::TaskError,
     model::{
         Data, Json, Moment, NewTask, NodeId, Outgoing, Role, Status, TaskId, TaskKind, TaskState,
+        null,
     },
 };
 
@@ -123,6 +124,8 @@ pub(super) fn reserved(
 /// The handler's `cancel_reservation` has ended, well or not.
 pub(super) fn given_back(turn: &mut Turn<'_>, mut task: TaskState) {
     task.reserved = 0;
+    // Somebody else may have it by now: a task that starts late must not take it for its own.
+    turn.set_reservation(&task.id, null());
     if !task.status.is_terminal() {
         task.moment = match task.status {
             Status::Syncing => Some(Moment::Reserve),
@@ -131,6 +134,13 @@ pub(super) fn given_back(turn: &mut Turn<'_>, mut task: TaskState) {
         };
     }
     turn.change_quietly(task, None);
+}
+
+/// The handler's `cancel_reservation` does not come to an end.
+pub(super) fn kept(turn: &mut Turn<'_>, mut task: TaskState) {
+    task.moment = None;
+    turn.change(task.clone(), None, Note::Kept);
+    given_back(turn, task);
 }
 
 /// The time of a reservation is over, or the sender wants a report.
@@ -158,9 +168,17 @@ pub(super) fn wake(
     Ok(())
 }
 
-/// Whether a task has something to give back when it ends.
-pub(super) fn holds(task: &TaskState) -> bool {
-    task.role != Role::Sent && task.kind != TaskKind::Synchronized && task.reserved > 0
+/// A task ends. What it holds is given back yet: by a run that is on for that already, by the handler
+/// that has started on it, or by a run to come.
+pub(super) fn let_go(task: &mut TaskState) {
+    match task.moment.filter(|_| task.owner.is_some()) {
+        Some(Moment::CancelReservation) => return,
+        Some(Moment::Execute) => task.reserved = 0,
+        _ => {}
+    }
+    let holds = task.role != Role::Sent && task.kind != TaskKind::Synchronized && task.reserved > 0;
+    task.moment = holds.then_some(Moment::CancelReservation);
+    task.owner = None;
 }
 
 /// Gives back what a task holds, or is about to.

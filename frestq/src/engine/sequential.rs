@@ -50,13 +50,6 @@ pub(crate) fn claim(task: &mut TaskState, node: NodeId, now: Timestamp) {
         task.status = Status::Executing;
         task.attempt += 1;
     }
-    if matches!(
-        task.moment,
-        Some(Moment::Execute | Moment::CancelReservation)
-    ) {
-        // What was reserved is its handler's from now on.
-        task.reserved = 0;
-    }
     task.epoch += 1;
     task.owner = Some(node);
     task.run_at = None;
@@ -81,6 +74,11 @@ pub(super) fn completed(
     };
     let moment = task.moment.take();
     let owner = task.owner.take();
+    task.interrupted = 0;
+    if moment == Some(Moment::Execute) {
+        // What was reserved was its own to give back, whatever came of it.
+        task.reserved = 0;
+    }
     task.modified_at = now;
     match (moment, outcome) {
         (Some(Moment::HandleError), outcome) => recovered(turn, task, outcome, now)?,
@@ -197,12 +195,8 @@ fn recovered(
             Ok(())
         }
         Ok(done) => {
-            // The children follow one another, so the number of open ones tells the place.
-            let id = task.id.clone();
-            let last = turn.children(&id)?.len();
-            let place = i64::try_from(last).unwrap_or(i64::MAX) - task.open_children - 1;
             turn.change_quietly(task.clone(), Some(done.output.clone()));
-            family::go_on(turn, task, place, now)
+            family::go_on(turn, task, now)
         }
     }
 }
@@ -218,48 +212,43 @@ pub(super) fn cut_off(
     let Some(task) = turn.task(id)?.filter(|t| t.owner == Some(owner)).cloned() else {
         return Ok(Answer::Ignored);
     };
-    let task = TaskState {
+    let mut task = TaskState {
         owner: None,
         ..task
     };
-    let runs = task.attempt - task.failures;
     let Some(moment) = task.moment else {
         // What it has reserved stands, though its slot is gone: it waits for one when it is to start.
         turn.change_quietly(task, None);
         return Ok(Answer::Accepted);
     };
-    if options.at_most_once && moment == Moment::Execute {
-        let error = TaskError::new(
-            TaskError::INTERRUPTED,
-            "its run was cut off, and the action may run at most once: whether it had its effect is for an operator to find out",
-        );
-        stop(turn, task, Status::Error, &error, now)?;
-    } else if moment == Moment::Execute && runs >= i64::from(options.max_attempts) {
-        let error = TaskError::new(
-            TaskError::INTERRUPTED,
-            format!("its run was cut off {runs} times, the most allowed"),
-        );
-        stop(turn, task, Status::Error, &error, now)?;
-    } else {
-        let status = match moment {
-            Moment::Execute => Status::Created,
-            _ => task.status,
-        };
-        let reserved = match moment {
-            Moment::CancelReservation => 1,
-            _ => task.reserved,
-        };
-        again(
-            turn,
-            TaskState {
-                status,
-                reserved,
-                ..task
-            },
-            moment,
-            Duration::ZERO,
-            now,
-        );
+    task.interrupted += 1;
+    let too_often = task.interrupted >= i64::from(options.max_attempts);
+    let interrupted = |why| TaskError::new(TaskError::INTERRUPTED, why);
+    match moment {
+        Moment::Execute if options.at_most_once => {
+            let error = interrupted(
+                "its run was cut off, and the action may run at most once: whether it had its effect is for an operator to find out".to_owned(),
+            );
+            stop(turn, task, Status::Error, &error, now)?;
+        }
+        Moment::CancelReservation if too_often => performer::kept(turn, task),
+        // The error that it was asked about stands.
+        Moment::HandleError if too_often => {
+            let error = turn.error_of(id)?;
+            stop(turn, task, Status::Error, &error, now)?;
+        }
+        _ if too_often => {
+            let runs = task.interrupted;
+            let error = interrupted(format!(
+                "its run was cut off {runs} times, the most allowed"
+            ));
+            stop(turn, task, Status::Error, &error, now)?;
+        }
+        Moment::Execute => {
+            task.status = Status::Created;
+            again(turn, task, moment, Duration::ZERO, now);
+        }
+        _ => again(turn, task, moment, Duration::ZERO, now),
     }
     Ok(Answer::Accepted)
 }

@@ -111,9 +111,10 @@ pub(super) fn delivery(
                     Note::Changed,
                 );
             }
-            // Called off while it was on its way, when the receiver could not be told, or was told
-            // before it knew the task.
-            Verdict::Delivered if matches!(task.status, Status::Cancelled | Status::Expired) => {
+            // Called off while it was on its way: the receiver has it, or may have it.
+            Verdict::Delivered | Verdict::GivenUp { .. }
+                if matches!(task.status, Status::Cancelled | Status::Expired) =>
+            {
                 turn.send(call_off_message(&task));
             }
             // The process may have died between an attempt and its answer.

@@ -6,8 +6,8 @@
 //! inputs, and all start. A round that is over before gives everything back, and the next one begins
 //! after a random wait that doubles: so two groups that want the same slots both get them.
 //!
-//! From `pre_execute` on there is no way back. A task that hears late that it shall start does so,
-//! if need be without what it had reserved.
+//! Once `pre_execute` has ended there is no way back. A task that hears late that it shall start does
+//! so, if need be without what it had reserved.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -159,15 +159,16 @@ pub(super) fn ended_early(
     task: &TaskState,
     now: Timestamp,
 ) -> Result<(), Missing> {
-    if group.reserved != BETWEEN_ROUNDS && group.moment.is_none() {
+    if group.reserved != BETWEEN_ROUNDS {
         if counted(task, &group) {
-            group.reserved -= 1;
+            group.reserved = (group.reserved - 1).max(0);
         }
-        if group.open_children > 0 && group.reserved == group.open_children {
+        let ready = group.open_children > 0 && group.reserved == group.open_children;
+        if ready && group.moment.is_none() {
             return all_reserved(turn, group, now);
         }
     }
-    family::go_on(turn, group, task.order, now)
+    family::go_on(turn, group, now)
 }
 
 fn count(turn: &mut Turn<'_>, mut group: TaskState, now: Timestamp) -> Result<(), Missing> {
@@ -199,6 +200,10 @@ pub(super) fn directed(
     now: Timestamp,
 ) -> Result<(), Missing> {
     match (moment, outcome) {
+        // A reservation was over before the director was done.
+        (Moment::PreExecute, Ok(_)) if group.reserved < group.open_children => {
+            end_round(turn, group, now)
+        }
         (Moment::PreExecute, Ok(done)) => start_all(turn, group, &done.inputs, now),
         (Moment::PreExecute, Err(error)) => stop(turn, group, Status::Error, error, now),
         _ => {
@@ -317,17 +322,26 @@ pub(super) fn end_round(
     mut group: TaskState,
     now: Timestamp,
 ) -> Result<(), Missing> {
-    let on = group.status == Status::Syncing
-        && group.moment.is_none()
-        && group.reserved != BETWEEN_ROUNDS;
-    if !on {
+    if group.status != Status::Syncing || group.reserved == BETWEEN_ROUNDS {
         return Ok(());
     }
-    if group.round >= MOST_ROUNDS {
+    if group.round >= MOST_ROUNDS && group.moment.is_none() {
         let why =
             format!("not all of its tasks could reserve at the same time in {MOST_ROUNDS} rounds");
         let error = TaskError::new(TaskError::NOT_RESERVED, why);
         return stop(turn, group, Status::Error, &error, now);
+    }
+    match group.moment {
+        None => {}
+        // Nobody has begun to direct what is over.
+        Some(Moment::PreExecute) if group.owner.is_none() => group.moment = None,
+        Some(Moment::PreExecute) => {
+            // Its director finds none of them started.
+            group.reserved = (group.reserved - 1).max(0);
+            turn.change_quietly(group, None);
+            return Ok(());
+        }
+        Some(_) => return Ok(()),
     }
     let some_reserved = group.reserved > 0;
     group.reserved = BETWEEN_ROUNDS;

@@ -20,6 +20,8 @@ pub(crate) enum Missing {
     Family(TaskId),
     /// The open task of a unique key.
     Key(Box<str>),
+    /// What tasks failed with.
+    Outputs(Vec<TaskId>),
 }
 
 /// The rows to load before the steps that missed them run again.
@@ -30,6 +32,7 @@ pub(crate) struct Wanted {
     pub(crate) places: HashSet<(TaskId, i64)>,
     pub(crate) families: HashSet<TaskId>,
     pub(crate) keys: HashSet<Box<str>>,
+    pub(crate) outputs: HashSet<TaskId>,
 }
 
 impl Wanted {
@@ -40,6 +43,7 @@ impl Wanted {
             Missing::Child(parent, order) => drop(self.places.insert((parent, order))),
             Missing::Family(parent) => drop(self.families.insert(parent)),
             Missing::Key(key) => drop(self.keys.insert(key)),
+            Missing::Outputs(ids) => self.outputs.extend(ids),
         }
     }
 
@@ -49,6 +53,7 @@ impl Wanted {
             && self.places.is_empty()
             && self.families.is_empty()
             && self.keys.is_empty()
+            && self.outputs.is_empty()
     }
 }
 
@@ -62,6 +67,8 @@ pub(crate) struct World {
     pub(crate) families: HashMap<TaskId, Vec<TaskId>>,
     /// Which task had a unique key when it was loaded, or got it since.
     pub(crate) keys: HashMap<Box<str>, Option<TaskId>>,
+    /// Outputs of tasks that have not finished well. Few are ever asked for.
+    pub(crate) outputs: HashMap<TaskId, Json>,
 }
 
 /// What a batch of events comes to: to be written in one transaction.
@@ -101,6 +108,8 @@ pub(crate) enum Note {
     Updated,
     /// A run failed or was cut off, and another one follows.
     Again,
+    /// What it has reserved could not be given back.
+    Kept,
     /// Something failed, and its handler is asked what becomes of that.
     Failing,
 }
@@ -280,12 +289,32 @@ impl<'w> Turn<'w> {
         self.changes.deliveries.push(delivery);
     }
 
-    /// What a task that this event has ended failed with.
-    pub(super) fn error_of(&self, id: &TaskId) -> TaskError {
-        match self.changes.outputs.get(id) {
-            Some(output) => TaskError::from_output(output),
-            None => TaskError::new(TaskError::FAILED, format!("task {id} gave no reason")),
+    /// What a task has failed with, in this event or before.
+    pub(super) fn error_of(&self, id: &TaskId) -> Result<TaskError, Missing> {
+        let output = self.output(id);
+        let output = output.ok_or_else(|| Missing::Outputs(vec![id.clone()]))?;
+        Ok(TaskError::from_output(output))
+    }
+
+    /// What tasks have failed with, in this event or before.
+    pub(super) fn errors_of<'a>(
+        &self,
+        ids: impl Iterator<Item = &'a TaskId> + Clone,
+    ) -> Result<Vec<TaskError>, Missing> {
+        let missing: Vec<_> = ids
+            .clone()
+            .filter(|id| self.output(id).is_none())
+            .cloned()
+            .collect();
+        if !missing.is_empty() {
+            return Err(Missing::Outputs(missing));
         }
+        ids.map(|id| self.error_of(id)).collect()
+    }
+
+    fn output(&self, id: &TaskId) -> Option<&Json> {
+        let new = self.changes.outputs.get(id);
+        new.or_else(|| self.world.outputs.get(id))
     }
 
     /// A handler that runs learns that its task was called off.
@@ -325,6 +354,14 @@ impl World {
         }
         for row in &changes.accepted {
             self.inbox.insert(row.key.clone(), Some(row.hash));
+        }
+        for (id, output) in &changes.outputs {
+            if tasks
+                .get(id)
+                .is_some_and(|task| task.status != Status::Finished)
+            {
+                self.outputs.insert(id.clone(), output.clone());
+            }
         }
         self.families.extend(families);
         let tasks = tasks.into_iter();

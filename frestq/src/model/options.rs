@@ -9,7 +9,8 @@ pub struct ActionOptions {
     pub local: bool,
     /// How often a handler's `Err` is tried again before it is final.
     pub retries: u32,
-    /// How often a run may be cut off (a crash, a lost lease) before the task ends in error.
+    /// How often in a row a run of any of its methods may be cut off (a crash, a lost lease) before the
+    /// task ends in error.
     pub max_attempts: u32,
     /// How long one run may take; unlimited when `None`.
     pub timeout: Option<Duration>,

@@ -133,6 +133,8 @@ pub(crate) struct TaskState {
     pub(crate) parent: Option<TaskId>,
     /// Its place among its siblings, from 0, without gaps.
     pub(crate) order: i64,
+    /// Of a sequence: the place of the child whose turn it is.
+    pub(crate) place: i64,
     /// How many of its children have not ended.
     pub(crate) open_children: i64,
     /// What a failing child means for it.
@@ -143,6 +145,8 @@ pub(crate) struct TaskState {
     pub(crate) attempt: i64,
     /// How many of those ended in an `Err` that the action's `retries` forgave.
     pub(crate) failures: i64,
+    /// How many runs in a row were cut off.
+    pub(crate) interrupted: i64,
     /// The claim's fencing number: a completion under an older one is ignored.
     pub(crate) epoch: i64,
     /// The process that runs it now.
@@ -152,7 +156,7 @@ pub(crate) struct TaskState {
     /// The round that a synchronized group is in; of one of its tasks, that of its reservation.
     pub(crate) round: i64,
     /// Of a synchronized group: how many have reserved in this round; -1 between rounds. Of one of its
-    /// tasks: 1 while it has reserved something, until it runs or gives it back.
+    /// tasks: 1 while it has reserved something, until its run has ended or it has given it back.
     pub(crate) reserved: i64,
     /// When a round of the group, or the reservation of the task, is over.
     pub(crate) wake_at: Option<Timestamp>,
@@ -179,11 +183,13 @@ impl TaskState {
             status: Status::Created,
             parent: None,
             order: 0,
+            place: 0,
             open_children: 0,
             on_failure: OnFailure::End,
             moment: None,
             attempt: 0,
             failures: 0,
+            interrupted: 0,
             epoch: 0,
             owner: None,
             rev: 0,

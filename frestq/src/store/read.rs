@@ -306,12 +306,12 @@ impl Store {
                 "message, CAST(0 AS BIGINT) AS is_received, action, queue, peer, task, body AS data, answer, \
                  created_at AS at, state, attempts, CASE WHEN state = 0 THEN due_at END AS due_at, last_error, seq FROM outbox"
             ),
-            // What the original posts to itself: a local task is its own message.
+            // What the original posts to itself: a local task is its own message, once its turn has come.
             side(
                 "id AS message, CAST(1 AS BIGINT) AS is_received, action, queue, peer, id AS task, input AS data, \
                  CAST(200 AS BIGINT) AS answer, created_at AS at, CAST(-1 AS BIGINT) AS state, \
                  CAST(0 AS BIGINT) AS attempts, CAST(NULL AS BIGINT) AS due_at, CAST(NULL AS TEXT) AS last_error, \
-                 seq FROM tasks WHERE role = 2 AND kind = 1 AND queue <> ''"
+                 seq FROM tasks WHERE role = 2 AND kind = 1 AND queue <> '' AND (attempt > 0 OR moment <> 0 OR round > 0)"
             ),
         );
         self.fetch(AssertSqlSafe(sql), values(limit, filters), rows::message)

@@ -96,6 +96,12 @@ async fn fail(message: String, task: Task) -> anyhow::Result<()> {
     Err(anyhow::anyhow!("{message}").context("failed as told"))
 }
 
+/// Fails with just these words.
+#[frestq::task(queue = "work", action = "refuse")]
+async fn refuse(message: String) -> Result<(), TaskError> {
+    Err(TaskError::new("told", message))
+}
+
 #[frestq::task(queue = "work", action = "coded")]
 async fn coded() -> Result<(), TaskError> {
     Err(TaskError::new("no_votes", "the ballot box is empty").with_data(&json!({"votes": 0})))
@@ -251,8 +257,16 @@ enum Plan {
         action: String,
         #[serde(default)]
         data: Value,
+        #[serde(default)]
+        priority: i32,
+        expires_in_ms: Option<u64>,
     },
     Sequential(Vec<Plan>),
+    /// A sequence that expires.
+    Within {
+        ms: u64,
+        plans: Vec<Plan>,
+    },
     Parallel(Vec<Plan>),
     /// A parallel group that waits for all.
     All(Vec<Plan>),
@@ -272,10 +286,24 @@ impl Compose for Plan {
                 queue,
                 action,
                 data,
-            } => SimpleTask::new(to, queue, action).data(data).into_node(),
+                priority,
+                expires_in_ms,
+            } => {
+                let task = SimpleTask::new(to, queue, action).data(data);
+                let task = task.priority(priority);
+                match expires_in_ms {
+                    Some(ms) => task.expires_in(Duration::from_millis(ms)).into_node(),
+                    None => task.into_node(),
+                }
+            }
             Plan::Sequential(plans) => plans
                 .into_iter()
                 .fold(Sequential::new(), Sequential::add)
+                .into_node(),
+            Plan::Within { ms, plans } => plans
+                .into_iter()
+                .fold(Sequential::new(), Sequential::add)
+                .expires_in(Duration::from_millis(ms))
                 .into_node(),
             Plan::Parallel(plans) => parallel(plans).into_node(),
             Plan::Synchronized(plans) => plans
@@ -286,6 +314,7 @@ impl Compose for Plan {
                         queue,
                         action,
                         data,
+                        ..
                     } => group.add(SimpleTask::new(to, queue, action).data(data)),
                     _ => group,
                 })
@@ -335,6 +364,9 @@ impl Handler for Play {
     type Reservation = TaskId;
 
     async fn reserve(&self, task: &Task) -> anyhow::Result<TaskId> {
+        if task.input::<Value>()?["adds"] == true {
+            task.add(Sequential::new());
+        }
         let refuses = task.input::<Value>()?["refuses"].as_u64().unwrap_or(0);
         if (self.refusals.fetch_add(1, Ordering::SeqCst) as u64) < refuses {
             anyhow::bail!("not yet");
@@ -362,6 +394,35 @@ async fn grow(plans: Vec<Plan>, task: Task) -> anyhow::Result<&'static str> {
         task.add(plan);
     }
     Ok("grown")
+}
+
+/// Leaves subtasks, and goes on with the next one if one of them fails.
+#[derive(Default)]
+struct Forgiving;
+
+#[frestq::task(queue = "work", action = "forgive")]
+impl Handler for Forgiving {
+    type Input = Vec<Plan>;
+    type Output = Vec<String>;
+    type Reservation = ();
+
+    async fn execute(&self, task: &Task, plans: Vec<Plan>) -> anyhow::Result<Vec<String>> {
+        for plan in plans {
+            task.add(plan);
+        }
+        Ok(Vec::new())
+    }
+
+    async fn handle_error(&self, task: &Task, error: &TaskError) -> Recovery<Vec<String>> {
+        match error.message() {
+            "unforgivable" => return Recovery::Propagate,
+            "confusing" => std::panic::panic_any("and now?"),
+            "inspiring" => task.add(Sequential::new()),
+            _ if leave_trace(task).is_err() => return Recovery::Propagate,
+            _ => {}
+        }
+        Recovery::Continue(vec![error.message().to_owned()])
+    }
 }
 
 /// Goes on until it is called off, and leaves a file that says so.

@@ -1,5 +1,6 @@
 //! Whole federations in memory: several peers, random trees over all of them, a network that delays,
-//! reorders, loses and repeats messages, and crashes between any two steps.
+//! reorders, loses and repeats messages, crashes between any two steps, operators who call tasks off, and
+//! tasks that are delayed, expire, are tried again, or recover from the errors of others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -29,12 +30,17 @@ struct Member {
     ends: HashMap<TaskId, Status>,
     /// Tasks for which `reserve` has taken something that nobody has given back.
     taken: BTreeSet<TaskId>,
+    /// In which rounds tasks have reserved.
+    reserved: BTreeSet<(TaskId, i64)>,
+    /// Groups that have started.
+    started: BTreeSet<TaskId>,
 }
 
 /// What may happen next.
 enum Act {
     Complete(usize, TaskId, i64),
     Wake(usize, TaskId),
+    Expire(usize, TaskId),
     Fly(usize),
 }
 
@@ -54,7 +60,13 @@ struct Federation {
     network: f64,
     /// How likely a message that carries a task is refused or given up, wherever it may be by then.
     failing: f64,
+    /// Whether operators call tasks off, and tasks have dates and handlers for errors.
+    operated: bool,
+    dated: bool,
+    handled: bool,
     rounds: i64,
+    /// How many errors were recovered from.
+    recoveries: usize,
 }
 
 fn peer_id(member: usize) -> PeerId {
@@ -69,6 +81,7 @@ impl Federation {
         let luck = [1.0, 1.0, 0.95, 0.8][rng.usize(..4)];
         let network = [1.0, 0.9, 0.6][rng.usize(..3)];
         let failing = [0.0, 0.0, 0.02, 0.1][rng.usize(..4)];
+        let (operated, dated, handled) = (rng.u8(..4) == 0, rng.u8(..4) == 0, rng.bool());
         Self {
             rng,
             seed,
@@ -81,7 +94,11 @@ impl Federation {
             luck,
             network,
             failing,
+            operated,
+            dated,
+            handled,
             rounds: 0,
+            recoveries: 0,
         }
     }
 
@@ -97,7 +114,11 @@ impl Federation {
         let outgoing = std::mem::take(&mut member.rows.changes.outgoing);
         let resumed = std::mem::take(&mut member.rows.changes.resumed);
         let changed = std::mem::take(&mut member.rows.changes.changed);
+        for id in &changed {
+            self.check_group(at, id);
+        }
         for id in resumed {
+            let member = &mut self.members[at];
             let task = member
                 .rows
                 .world
@@ -108,9 +129,11 @@ impl Federation {
                 .unwrap();
             if task.owner.is_some() && task.moment.is_some() {
                 claim(task, NODE, self.now);
-                member
-                    .runs
-                    .extend(task.moment.map(|moment| ((id, task.epoch), moment)));
+                let epoch = task.epoch;
+                let moment = task.moment;
+                self.check_start(at, &id);
+                let run = moment.map(|moment| ((id, epoch), moment));
+                self.members[at].runs.extend(run);
             }
         }
         for id in &changed {
@@ -145,27 +168,80 @@ impl Federation {
             member.ends.insert(id.clone(), task.status);
         }
         self.rounds = self.rounds.max(task.round.min(1000));
+        if task.status == Status::Reserved {
+            let reserved = (id.clone(), task.round);
+            self.members[at].reserved.insert(reserved);
+        }
         let member = &self.members[at];
         let task = member.rows.task(id.as_str());
         let Some(parent) = task.parent.as_ref().map(|id| member.rows.task(id.as_str())) else {
             return;
         };
-        let begun = task.status != Status::Created && !matches!(task.status, Status::Cancelled);
+        // What was called off or has expired may have ended before its turn, and groups with it.
+        let failed = task.status.is_terminal() && task.status != Status::Finished;
+        let begun = task.moment.is_some() || !(failed || task.status == Status::Created);
         if parent.kind == TaskKind::Sequential && task.order > 0 && begun {
             let family = &member.rows.world.families[&parent.id];
             let before = &family[usize::try_from(task.order - 1).unwrap()];
             let before = member.rows.task(before.as_str()).status;
-            assert_eq!(
-                before,
-                Status::Finished,
+            let forgiven = parent.on_failure == OnFailure::AskHandler && before.is_terminal();
+            assert!(
+                before == Status::Finished || forgiven,
                 "seed {seed}: {id} began too early"
             );
         }
     }
 
-    /// A run begins: nothing that has ended, and nothing of a group before all have reserved.
-    fn check_start(&self, id: &TaskId) {
+    /// A group starts: all of it has reserved in this round, and what runs here holds that still.
+    fn check_group(&mut self, at: usize, id: &TaskId) {
         let seed = self.seed;
+        let member = &self.members[at];
+        let group = member.rows.task(id.as_str());
+        let starts = group.kind == TaskKind::Synchronized && group.status == Status::Executing;
+        if !starts || group.open_children == 0 || member.started.contains(id) {
+            return;
+        }
+        for child in &member.rows.world.families[id] {
+            let task = member.rows.task(child.as_str());
+            if task.status.is_terminal() {
+                continue;
+            }
+            let performer = match task.role {
+                Role::Sent => usize::try_from(task.peer.0 - 1).unwrap(),
+                _ => at,
+            };
+            let performer_of = &self.members[performer];
+            let reserved = if performer == at {
+                task.round == group.round && performer_of.taken.contains(child)
+            } else if self.plain(at, performer) {
+                let rounds = &performer_of.reserved;
+                rounds.iter().any(|(reserved, _)| reserved == child)
+            } else {
+                let reserved = (child.clone(), group.round);
+                performer_of.reserved.contains(&reserved)
+            };
+            assert!(reserved, "seed {seed}: {id} starts without {child}");
+        }
+        self.members[at].started.insert(id.clone());
+    }
+
+    /// A run begins: nothing that has ended, nothing of a group before that starts, and with what the
+    /// task has reserved or with nothing.
+    fn check_start(&self, at: usize, id: &TaskId) {
+        let seed = self.seed;
+        let task = self.members[at].rows.task(id.as_str());
+        if task.moment != Some(Moment::Execute) {
+            return;
+        }
+        assert!(
+            !self.members[at].ends.contains_key(id),
+            "seed {seed}: {id} runs though it has ended"
+        );
+        assert_eq!(
+            task.reserved > 0,
+            self.members[at].taken.contains(id),
+            "seed {seed}: {id} does not know what it holds"
+        );
         for member in &self.members {
             let Some(Some(task)) = member.rows.world.tasks.get(id) else {
                 continue;
@@ -213,9 +289,10 @@ impl Federation {
                     .as_mut()
                     .unwrap();
                 claim(task, NODE, now);
-                task.moment.map(|moment| ((id, task.epoch), moment))
+                task.moment.map(|moment| ((id.clone(), task.epoch), moment))
             };
             member.runs.extend(run);
+            self.check_start(at, &id);
         }
     }
 
@@ -233,8 +310,6 @@ impl Federation {
         let mut children = Vec::new();
         match moment {
             Some(Moment::Execute) => {
-                assert!(!task.status.is_terminal(), "{id} runs though it has ended");
-                self.check_start(id);
                 children = self.grow(at, id);
             }
             _ if was_for == Some(Moment::CancelReservation) => {
@@ -262,6 +337,9 @@ impl Federation {
         if moment == Some(Moment::Reserve) && well {
             self.members[at].taken.insert(id.clone());
         }
+        if moment == Some(Moment::HandleError) && well {
+            self.recoveries += 1;
+        }
         self.tell(
             at,
             Event::Completed {
@@ -270,9 +348,20 @@ impl Federation {
                 epoch,
                 outcome,
                 transaction: Transaction::default(),
-                options: ActionOptions::DEFAULT,
+                options: self.options(id),
             },
         );
+    }
+
+    /// What the action of a task declares.
+    fn options(&self, id: &TaskId) -> ActionOptions {
+        let number: u32 = id.as_str().trim_start_matches('t').parse().unwrap_or(0);
+        ActionOptions {
+            max_attempts: u32::MAX,
+            retries: u32::from(number % 5 == 1),
+            handles_errors: self.handled && number % 2 == 0,
+            ..ActionOptions::DEFAULT
+        }
     }
 
     /// The children that a handler leaves: a random forest over all peers.
@@ -320,6 +409,7 @@ impl Federation {
                 // Some groups are directed.
                 let directed = kind == TaskKind::Synchronized && self.rng.bool();
                 row.state.queue = if directed { "directors" } else { "" }.into();
+                row.state.expires_at = self.date(30).filter(|_| self.dated);
                 if kind == TaskKind::Parallel && self.rng.bool() {
                     row.state.on_failure = OnFailure::WaitForAll;
                 }
@@ -352,11 +442,22 @@ impl Federation {
     /// A task for anybody.
     fn task(&mut self, at: usize, id: &str) -> NewTask {
         let to = self.rng.usize(..self.members.len());
-        if to == at {
+        let mut task = if to == at {
             new_task(id, Role::Local, PeerId::SELF)
         } else {
             new_task(id, Role::Sent, peer_id(to))
+        };
+        if self.dated {
+            task.state.run_at = self.date(10);
+            task.state.expires_at = self.date(30);
         }
+        task
+    }
+
+    /// Some time to come, for one of so many.
+    fn date(&mut self, of: u8) -> Option<Timestamp> {
+        let some = self.rng.u8(..of) == 0;
+        some.then(|| self.now + Duration::from_secs(self.rng.u64(1..300)))
     }
 
     /// A message arrives, or not, and so does its answer.
@@ -432,8 +533,8 @@ impl Federation {
     fn crash(&mut self, at: usize) {
         let member = &mut self.members[at];
         for ((id, _), moment) in std::mem::take(&mut member.runs) {
-            // What a run had to give back is gone with its process.
-            if moment == Moment::Execute {
+            // What a run of a task that has ended had to give back is gone with its process.
+            if moment == Moment::Execute && member.ends.contains_key(&id) {
                 member.taken.remove(&id);
             }
         }
@@ -443,10 +544,7 @@ impl Federation {
             .map(|task| task.id.clone())
             .collect();
         for id in owned {
-            let options = ActionOptions {
-                max_attempts: u32::MAX,
-                ..ActionOptions::DEFAULT
-            };
+            let options = self.options(&id);
             self.tell(
                 at,
                 Event::CutOff {
@@ -466,11 +564,45 @@ impl Federation {
         due.into_iter().collect()
     }
 
+    /// What has not ended and expires by now.
+    fn expired(&self, at: usize) -> BTreeSet<TaskId> {
+        let tasks = self.members[at].rows.world.tasks.values().flatten();
+        let expired = tasks.filter(|task| {
+            !task.status.is_terminal() && task.expires_at.is_some_and(|at| at <= self.now)
+        });
+        expired.map(|task| task.id.clone()).collect()
+    }
+
+    /// An operator calls off anything.
+    fn call_off(&mut self) {
+        let at = self.rng.usize(..self.members.len());
+        let tasks = self.members[at].rows.world.tasks.values().flatten();
+        let open = tasks.filter(|task| !task.status.is_terminal() && task.id.as_str() != "root");
+        let open: BTreeSet<_> = open.map(|task| task.id.clone()).collect();
+        if let Some(id) = self.rng.choice(open) {
+            let why = "enough".to_owned();
+            self.tell(at, Event::CallOff { id, why });
+        }
+    }
+
     /// Lets time go on to the next thing that is planned; `false`: nothing is.
     fn wait(&mut self) -> bool {
         let members = self.members.iter();
         let tasks = members.flat_map(|member| member.rows.world.tasks.values().flatten());
-        let next = tasks.filter_map(|task| task.wake_at).min();
+        let dates = tasks.flat_map(|task| {
+            let open = !task.status.is_terminal();
+            let waits = task.moment.is_some() && task.owner.is_none();
+            let dates = [
+                task.wake_at,
+                task.run_at.filter(|_| waits),
+                task.expires_at.filter(|_| open),
+            ];
+            dates.into_iter().flatten()
+        });
+        let flights = self.flights.iter();
+        let later = flights.filter_map(|flight| flight.message.not_before);
+        // What was due before waits for something else by now.
+        let next = dates.chain(later).filter(|at| *at > self.now).min();
         match next {
             Some(at) => {
                 self.now = self.now.max(at);
@@ -494,8 +626,14 @@ impl Federation {
                 let runs = self.members[at].runs.keys().cloned();
                 acts.extend(runs.map(|(id, epoch)| Act::Complete(at, id, epoch)));
                 acts.extend(self.due(at).into_iter().map(|id| Act::Wake(at, id)));
+                let expired = self.expired(at).into_iter();
+                acts.extend(expired.map(|id| Act::Expire(at, id)));
             }
-            acts.extend((0..self.flights.len()).map(Act::Fly));
+            let ready = |flight: &usize| {
+                let not_before = self.flights[*flight].message.not_before;
+                not_before.is_none_or(|at| at <= self.now)
+            };
+            acts.extend((0..self.flights.len()).filter(ready).map(Act::Fly));
             if acts.is_empty() {
                 if self.wait() {
                     continue;
@@ -512,9 +650,14 @@ impl Federation {
                 self.crash(at);
                 continue;
             }
+            if self.operated && self.rng.u8(..200) == 0 {
+                self.call_off();
+                continue;
+            }
             match acts.swap_remove(self.rng.usize(..acts.len())) {
                 Act::Complete(at, id, epoch) => self.complete(at, &id, epoch),
                 Act::Wake(at, id) => drop(self.tell(at, Event::Wake(id))),
+                Act::Expire(at, id) => drop(self.tell(at, Event::Expire(id))),
                 Act::Fly(flight) => self.fly(flight),
             }
         }
@@ -554,6 +697,7 @@ fn understood(message: &Outgoing, from: PeerId, plain: bool) -> What {
         ("frestq.synchronize_task", _) => {
             let mut new = new_task(task.as_str(), Role::Received, from);
             new.state.round = round.unwrap_or(0);
+            new.state.expires_at = message.expires_at;
             What::Synchronize(Box::new(new))
         }
         ("frestq.confirm_task_reservation", _) => What::Confirm {
@@ -568,14 +712,18 @@ fn understood(message: &Outgoing, from: PeerId, plain: bool) -> What {
             task,
             input: json(&1),
         },
-        ("act", Data::Input) => What::Task(Box::new(new_task(task.as_str(), Role::Received, from))),
+        ("act", Data::Input) => {
+            let mut new = new_task(task.as_str(), Role::Received, from);
+            new.state.expires_at = message.expires_at;
+            What::Task(Box::new(new))
+        }
         other => panic!("nobody understands {other:?}"),
     }
 }
 
 #[test]
 fn any_tree_over_any_peers_ends_through_loss_repetition_disorder_and_crashes() {
-    let (mut most, mut rounds) = (0, 0);
+    let (mut most, mut rounds, mut recoveries) = (0, 0, 0);
     let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
     for seed in 0..500 {
         let mut federation = Federation::new(seed);
@@ -583,11 +731,14 @@ fn any_tree_over_any_peers_ends_through_loss_repetition_disorder_and_crashes() {
         federation.check_end();
         most = most.max(federation.count);
         rounds = rounds.max(federation.rounds);
+        recoveries += federation.recoveries;
         let root = federation.members[0].rows.task("root").status;
         *ends.entry(root.as_str()).or_default() += 1;
     }
-    // The walks were worth it: large trees, groups that needed several rounds, both kinds of ends.
+    // The walks were worth it: large trees, groups that needed several rounds, errors that were recovered
+    // from, both kinds of ends.
     assert!(most >= 100 && rounds >= 3, "{most} tasks, {rounds} rounds");
+    assert!(recoveries > 100, "{recoveries}");
     assert!(ends.get("finished").is_some_and(|n| *n > 100), "{ends:?}");
     assert!(ends.get("error").is_some_and(|n| *n > 20), "{ends:?}");
 }

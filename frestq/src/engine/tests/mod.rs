@@ -1,7 +1,10 @@
 //! The rules of the contract that the engine holds, each as a test on rows in memory.
 
 mod federation;
+mod interrupted;
 mod pins;
+mod recovery;
+mod reservations;
 mod synchronized;
 mod trees;
 
@@ -53,6 +56,12 @@ impl Peer {
                     self.world.places.insert((parent, order), None);
                 }
                 Err(Missing::Key(key)) => drop(self.world.keys.insert(key, None)),
+                Err(Missing::Outputs(ids)) => {
+                    for id in ids {
+                        let output = self.changes.outputs[&id].clone();
+                        self.world.outputs.insert(id, output);
+                    }
+                }
                 Err(Missing::Family(parent)) => {
                     self.world.families.insert(parent, Vec::new());
                 }

@@ -6,7 +6,7 @@ use crate::model::Moment;
 const LATER: Timestamp = Timestamp::constant(3600, 0);
 
 /// A group of ours: a task of B and a task of A, both asked to reserve in round 1.
-fn group() -> Peer {
+pub(super) fn group() -> Peer {
     let mut root = new_task("group", Role::Local, PeerId::SELF);
     root.state.kind = TaskKind::Synchronized;
     root.state.queue = "".into();
@@ -23,7 +23,7 @@ fn group() -> Peer {
     peer
 }
 
-fn confirm(message: &str, from: PeerId, id: &str, round: Option<i64>) -> Event {
+pub(super) fn confirm(message: &str, from: PeerId, id: &str, round: Option<i64>) -> Event {
     let what = What::Confirm {
         task: id.into(),
         reservation: json(&message),
@@ -34,14 +34,14 @@ fn confirm(message: &str, from: PeerId, id: &str, round: Option<i64>) -> Event {
 }
 
 /// The actions of the messages that were sent since the last look.
-fn sent(peer: &mut Peer) -> Vec<String> {
+pub(super) fn sent(peer: &mut Peer) -> Vec<String> {
     let outgoing = std::mem::take(&mut peer.changes.outgoing);
     let actions = outgoing.into_iter().map(|message| message.action.into());
     actions.collect()
 }
 
 /// A task that A has asked us to reserve for, and that has.
-fn performer(round: i64) -> Peer {
+pub(super) fn performer(round: i64) -> Peer {
     let mut peer = Peer::default();
     let mut task = new_task("t", Role::Received, A);
     task.state.round = round;
@@ -55,7 +55,7 @@ fn performer(round: i64) -> Peer {
     peer
 }
 
-fn start(message: &str, from: PeerId, input: u8) -> Event {
+pub(super) fn start(message: &str, from: PeerId, input: u8) -> Event {
     let (task, input) = ("t".into(), json(&input));
     received(message, 1, from, What::Execute { task, input })
 }

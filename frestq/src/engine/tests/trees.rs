@@ -4,19 +4,19 @@ use super::*;
 use crate::model::OnFailure;
 
 /// A tree in words, as rows.
-struct Tree {
-    rows: Vec<NewTask>,
+pub(super) struct Tree {
+    pub(super) rows: Vec<NewTask>,
 }
 
 impl Tree {
-    fn rooted(id: &str, kind: TaskKind) -> Self {
+    pub(super) fn rooted(id: &str, kind: TaskKind) -> Self {
         Self {
             rows: vec![node(id, kind, None, 0)],
         }
     }
 
     /// Adds a child to a task that is there.
-    fn child(mut self, parent: &str, id: &str, kind: TaskKind) -> Self {
+    pub(super) fn child(mut self, parent: &str, id: &str, kind: TaskKind) -> Self {
         let parent_id = TaskId::from(parent);
         let place = self
             .rows
@@ -29,13 +29,13 @@ impl Tree {
         self
     }
 
-    fn waiting_for_all(mut self) -> Self {
+    pub(super) fn waiting_for_all(mut self) -> Self {
         self.rows[0].state.on_failure = OnFailure::WaitForAll;
         self
     }
 }
 
-fn node(id: &str, kind: TaskKind, parent: Option<TaskId>, order: i64) -> NewTask {
+pub(super) fn node(id: &str, kind: TaskKind, parent: Option<TaskId>, order: i64) -> NewTask {
     let (role, peer) = match kind {
         TaskKind::Simple => (Role::Sent, B),
         _ => (Role::Local, PeerId::SELF),
@@ -52,24 +52,24 @@ fn node(id: &str, kind: TaskKind, parent: Option<TaskId>, order: i64) -> NewTask
     task
 }
 
-const WORK: TaskKind = TaskKind::Sequential;
+pub(super) const WORK: TaskKind = TaskKind::Sequential;
 
 impl Peer {
-    fn plant(tree: Tree) -> Self {
+    pub(super) fn plant(tree: Tree) -> Self {
         let mut peer = Peer::default();
         peer.tell(Event::Send(tree.rows));
         peer
     }
 
-    fn status(&self, id: &str) -> Status {
+    pub(super) fn status(&self, id: &str) -> Status {
         self.task(id).status
     }
 
-    fn waits(&self, id: &str) -> bool {
+    pub(super) fn waits(&self, id: &str) -> bool {
         super::super::runs_now(self.task(id), NOW)
     }
 
-    fn work(&mut self, id: &str, outcome: Result<&str, &str>) {
+    pub(super) fn work(&mut self, id: &str, outcome: Result<&str, &str>) {
         assert!(self.waits(id), "{id} does not wait for a slot");
         let epoch = self.claim(id);
         let outcome = match outcome {
@@ -127,6 +127,7 @@ fn a_parallel_group_fails_fast_and_calls_off_the_rest() {
         .child("par", "b", WORK)
         .child("par", "c", TaskKind::Simple);
     let mut peer = Peer::plant(tree);
+    peer.tell(delivery("c", Verdict::Delivered));
     let epoch = peer.claim("b");
     peer.work("a", Err("no"));
     assert_eq!(peer.status("par"), Status::Error);
@@ -175,6 +176,87 @@ fn a_parallel_group_that_waits_for_all_fails_with_the_last() {
         (peer.status("b"), peer.output("b")),
         (Status::Finished, "\"2\"")
     );
+}
+
+/// There may be ten thousand of them.
+#[test]
+fn nobody_is_told_to_stop_what_was_never_sent() {
+    let kind = TaskKind::Simple;
+    let tree = Tree::rooted("group", WORK)
+        .child("group", "a", kind)
+        .child("group", "b", kind)
+        .child("group", "c", kind);
+    let mut peer = Peer::plant(tree);
+    peer.tell(delivery("a", Verdict::Delivered));
+    peer.changes.outgoing.clear();
+    let (id, why) = ("group".into(), "enough".into());
+    peer.tell(Event::CallOff { id, why });
+    let told = peer.changes.outgoing.iter();
+    let told: Vec<_> = told.map(|message| message.task.as_str()).collect();
+    assert_eq!(told, ["a"]);
+}
+
+/// Whether it arrived is not known until then.
+#[test]
+fn what_was_called_off_on_its_way_is_told_to_stop_once_it_may_have_arrived() {
+    for verdict in [
+        Verdict::Delivered,
+        Verdict::GivenUp {
+            why: "no answer".into(),
+        },
+    ] {
+        let mut peer = sender_with_a_task();
+        let (id, why) = ("t".into(), "enough".into());
+        peer.tell(Event::CallOff { id, why });
+        peer.changes.outgoing.clear();
+        peer.tell(delivery("t", verdict));
+        let [message] = &peer.changes.outgoing[..] else {
+            panic!("not one message")
+        };
+        assert_eq!(&*message.action, "frestq.cancel_task");
+    }
+}
+
+#[test]
+fn a_group_that_waits_for_all_reports_every_failure() {
+    let tree = Tree::rooted("par", TaskKind::Parallel)
+        .waiting_for_all()
+        .child("par", "a", WORK)
+        .child("par", "b", WORK)
+        .child("par", "c", WORK);
+    let mut peer = Peer::plant(tree);
+    peer.work("c", Err("too late"));
+    peer.work("b", Ok("2"));
+    peer.work("a", Err("too early"));
+    let error: serde_json::Value = serde_json::from_str(peer.output("par")).unwrap();
+    let failed = |id, message| {
+        let error = serde_json::json!({"error": "failed", "message": message});
+        serde_json::json!({"id": id, "queue": "q", "action": "act", "error": error})
+    };
+    assert_eq!(error["error"], "children failed");
+    let both = [failed("a", "too early"), failed("c", "too late")];
+    assert_eq!(error["data"], serde_json::json!(both));
+}
+
+/// An error is small enough to travel, whatever the group.
+#[test]
+fn a_large_group_reports_its_first_failures_and_how_many_there_were() {
+    let mut tree = Tree::rooted("par", TaskKind::Parallel).waiting_for_all();
+    let ids: Vec<_> = (0..150).map(|n| format!("w{n}")).collect();
+    for id in &ids {
+        tree = tree.child("par", id, WORK);
+    }
+    let mut peer = Peer::plant(tree);
+    for id in &ids {
+        peer.work(id, Err("no"));
+    }
+    let error: serde_json::Value = serde_json::from_str(peer.output("par")).unwrap();
+    let data = error["data"].as_array().unwrap();
+    assert_eq!(
+        (data.len(), &data[99]["id"]),
+        (100, &serde_json::json!("w99"))
+    );
+    assert!(error["message"].as_str().unwrap().contains("150"));
 }
 
 #[test]
@@ -422,6 +504,26 @@ fn an_expired_task_takes_its_subtree_along() {
         (peer.status("group"), peer.status("a")),
         (Status::Expired, Status::Cancelled)
     );
+}
+
+/// Whichever of them is looked at first.
+#[test]
+fn a_group_whose_tasks_expire_with_it_is_expired_and_not_failed() {
+    let at = NOW + Duration::from_secs(1);
+    for first in ["group", "par", "a"] {
+        let mut tree = Tree::rooted("group", WORK)
+            .child("group", "par", TaskKind::Parallel)
+            .child("par", "a", TaskKind::Simple);
+        for row in &mut tree.rows {
+            row.state.expires_at = Some(at);
+        }
+        let mut peer = Peer::plant(tree);
+        peer.tell_at(Event::Expire(first.into()), at);
+        assert_eq!(peer.status("group"), Status::Expired, "{first} first");
+        for id in ["par", "a"] {
+            assert!(peer.status(id).is_terminal(), "{id}, {first} first");
+        }
+    }
 }
 
 #[test]

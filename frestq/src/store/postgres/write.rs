@@ -287,11 +287,12 @@ impl PgWriter {
 
     async fn create(&mut self, writes: &Writes<'_>) -> Result<()> {
         const SQL: &str = "INSERT INTO tasks (id, kind, role, peer, queue, action, status, attempt, failures, epoch, owner, rev, \
-             run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment, round, reserved, wake_at, priority, unique_key, certificate) \
+             run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment, round, reserved, wake_at, priority, unique_key, certificate, place, interrupted) \
              SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], \
              $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], \
              $15::bigint[], $16::bigint[], $17::bigint[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bigint[], \
-             $24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[], $31::text[], $32::bytea[])";
+             $24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[], $31::text[], $32::bytea[], \
+             $33::bigint[], $34::bigint[])";
         let rows = &writes.created;
         let query = sqlx::query(SQL)
             .bind(column(rows, |(_, s, _)| s.id.as_str()))
@@ -333,7 +334,9 @@ impl PgWriter {
             .bind(column(rows, |(new, ..)| new.unique_key.as_deref()))
             .bind(column(rows, |(_, s, _)| {
                 s.certificate.as_ref().map(Fingerprint::bytes)
-            }));
+            }))
+            .bind(column(rows, |(_, s, _)| s.place))
+            .bind(column(rows, |(_, s, _)| s.interrupted));
         self.fetch(query).await.map(drop)
     }
 
@@ -341,11 +344,11 @@ impl PgWriter {
         const SQL: &str = "UPDATE tasks SET status = v.status, attempt = v.attempt, failures = v.failures, epoch = v.epoch, \
              owner = v.owner, rev = v.rev, run_at = v.run_at, modified_at = v.modified_at, \
              output = coalesce(v.output, tasks.output), open_children = v.open_children, moment = v.moment, \
-             round = v.round, reserved = v.reserved, wake_at = v.wake_at \
+             round = v.round, reserved = v.reserved, wake_at = v.wake_at, on_failure = v.on_failure, place = v.place, interrupted = v.interrupted \
              FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], \
-             $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[]) \
+             $8::bigint[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[]) \
              AS v (seq, status, attempt, failures, epoch, owner, rev, run_at, modified_at, output, open_children, moment, \
-             round, reserved, wake_at) WHERE tasks.seq = v.seq";
+             round, reserved, wake_at, on_failure, place, interrupted) WHERE tasks.seq = v.seq";
         let rows = &writes.changed;
         let query = sqlx::query(SQL)
             .bind(column(rows, |(s, _)| s.seq))
@@ -364,7 +367,10 @@ impl PgWriter {
             .bind(column(rows, |(s, _)| Moment::code(s.moment)))
             .bind(column(rows, |(s, _)| s.round))
             .bind(column(rows, |(s, _)| s.reserved))
-            .bind(column(rows, |(s, _)| micros(s.wake_at)));
+            .bind(column(rows, |(s, _)| micros(s.wake_at)))
+            .bind(column(rows, |(s, _)| s.on_failure.code()))
+            .bind(column(rows, |(s, _)| s.place))
+            .bind(column(rows, |(s, _)| s.interrupted));
         self.fetch(query).await.map(drop)
     }
 

@@ -169,7 +169,7 @@ impl SqliteWriter {
                  epoch = v.value->>4, owner = v.value->>5, rev = v.value->>6, run_at = v.value->>7, \
                  modified_at = v.value->>8, output = coalesce(v.value->>9, output), \
                  open_children = v.value->>10, moment = v.value->>11, round = v.value->>12, \
-                 reserved = v.value->>13, wake_at = v.value->>14 \
+                 reserved = v.value->>13, wake_at = v.value->>14, on_failure = v.value->>15, place = v.value->>16, interrupted = v.value->>17 \
                  FROM json_each(?) v WHERE tasks.id = v.value->>0",
                 &rows,
             )?;
@@ -182,11 +182,11 @@ impl SqliteWriter {
                 .collect();
             self.put_aside(
                 "INSERT INTO tasks (id, kind, role, peer, queue, action, status, attempt, failures, epoch, owner, rev, \
-                 run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment, round, reserved, wake_at, priority, unique_key, certificate) \
+                 run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment, round, reserved, wake_at, priority, unique_key, certificate, place, interrupted) \
                  SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, \
                  value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, value->>15, \
                  value->>16, value->>17, value->>18, value->>19, value->>20, value->>21, value->>22, value->>23, value->>24, value->>25, \
-                 value->>26, value->>27, value->>28, value->>29, value->>30, unhex(value->>31) \
+                 value->>26, value->>27, value->>28, value->>29, value->>30, unhex(value->>31), value->>32, value->>33 \
                  FROM json_each(?)",
                 &rows,
             )?;
@@ -362,7 +362,7 @@ struct NewRow<'a>(&'a NewTask, &'a TaskState, Option<&'a Json>);
 impl Serialize for NewRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(new, state, output) = self;
-        let mut row = serializer.serialize_tuple(32)?;
+        let mut row = serializer.serialize_tuple(34)?;
         row.serialize_element(&state.id)?;
         row.serialize_element(&state.kind.code())?;
         row.serialize_element(&state.role.code())?;
@@ -396,6 +396,8 @@ impl Serialize for NewRow<'_> {
         row.serialize_element(&new.unique_key)?;
         let certificate = state.certificate.as_ref();
         row.serialize_element(&certificate.map(|certificate| Hex(certificate.bytes())))?;
+        row.serialize_element(&state.place)?;
+        row.serialize_element(&state.interrupted)?;
         row.end()
     }
 }
@@ -406,7 +408,7 @@ struct ChangedRow<'a>(&'a TaskState, Option<&'a Json>);
 impl Serialize for ChangedRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(state, output) = self;
-        let mut row = serializer.serialize_tuple(15)?;
+        let mut row = serializer.serialize_tuple(18)?;
         row.serialize_element(&state.id)?;
         row.serialize_element(&state.status.code())?;
         row.serialize_element(&state.attempt)?;
@@ -422,6 +424,9 @@ impl Serialize for ChangedRow<'_> {
         row.serialize_element(&state.round)?;
         row.serialize_element(&state.reserved)?;
         row.serialize_element(&state.wake_at.map(|at| at.as_microsecond()))?;
+        row.serialize_element(&state.on_failure.code())?;
+        row.serialize_element(&state.place)?;
+        row.serialize_element(&state.interrupted)?;
         row.end()
     }
 }
