@@ -43,6 +43,9 @@ const ROW: &[&str] = &[
     "reservation",
     "progress",
     "unique_key",
+    "first_input",
+    "length(certificate)",
+    "pruned_at",
     "output",
     "(SELECT count(*) FROM outbox WHERE outbox.task = tasks.id)",
 ];
