@@ -245,6 +245,7 @@ impl axum::response::IntoResponse for Error {
         let status = match &self {
             Error::PeerUrl { .. } | Error::Json(_) | Error::Invalid(_) => StatusCode::BAD_REQUEST,
             Error::UnknownTask(_) => StatusCode::NOT_FOUND,
+            Error::Pruned { .. } => StatusCode::GONE,
             Error::UnknownPeer(_) => StatusCode::FORBIDDEN,
             Error::Overloaded | Error::Stopping | Error::Storage(_) | Error::Database(_) => {
                 StatusCode::SERVICE_UNAVAILABLE

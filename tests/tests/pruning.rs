@@ -130,6 +130,27 @@ on_each_store! {
         }
     }
 
+    async fn to_read_the_output_of_a_pruned_task_is_an_error_that_says_so(store) {
+        let (a, b) = (Peer::start(&store, "a").await, Peer::start(&store, "b").await);
+        let order = json!({"to": b.url, "queue": "work", "action": "echo", "data": 1});
+        let request = a.http.post(a.view("/read-twice/pruned"));
+        let request = request.header("content-type", "application/json").body(order.to_string());
+        let prune_and_open = async {
+            until("the task has ended", async || {
+                a.tasks().iter().any(|task| task["status"] == "finished")
+            })
+            .await;
+            settled(&a).await;
+            prune(&a, "0s");
+            assert_eq!(a.tasks(), Vec::<Value>::new());
+            a.open("pruned");
+        };
+        let (answer, ()) = tokio::join!(a.ask(request), prune_and_open);
+        let answer = answer.unwrap();
+        assert_eq!(answer.status, 410, "{}", answer.body);
+        assert!(answer.body.contains("was pruned at"), "{}", answer.body);
+    }
+
     async fn the_operator_prunes_with_the_peer_up_and_down(store) {
         let mut peer = Peer::start_with(&store, "a", &[audit::ON]).await;
         let running = peer.send(&peer.url, "work", "until_cancelled", json!(null)).await;

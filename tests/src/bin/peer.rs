@@ -543,6 +543,21 @@ async fn remove_peer(
     Ok(Json(json!(peer.peers().list())))
 }
 
+/// Reads the output of a task once when it is there, and once more when the test says so.
+async fn read_twice(
+    State(peer): State<Frestq>,
+    Path(gate): Path<String>,
+    Json(order): Json<Order>,
+) -> frestq::Result<Json<Value>> {
+    let task: SimpleTask = SimpleTask::new(order.to, order.queue, order.action).data(order.data);
+    let task = peer.send(task).await?;
+    task.output().await?;
+    if let Err(error) = (Gate { gate }).wait().await {
+        return Err(Error::Invalid(error.to_string()));
+    }
+    task.output().await.map(Json)
+}
+
 async fn task(State(peer): State<Frestq>, Path(id): Path<TaskId>) -> axum::response::Response {
     match peer.task(&id).await {
         Ok(record) => Json(record).into_response(),
@@ -567,6 +582,7 @@ frestq::main!(|app| {
     .route("/ready", get(ready))
     .route("/send", post(send))
     .route("/plant", post(plant))
+    .route("/read-twice/{gate}", post(read_twice))
     .route("/call", post(call))
     .route("/peers", post(add_peer))
     .route("/peers/{name}/remove", post(remove_peer))

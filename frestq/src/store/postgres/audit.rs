@@ -22,13 +22,17 @@ impl PgWriter {
     /// Two processes that write to one chain want the same rows of it: one of them waits, is told that
     /// they are there, and begins again from where the other one has come to.
     pub(super) async fn record(&mut self, recorded: &Recorded<'_>) -> Result<()> {
-        const ROWS: &str = "INSERT INTO audit (chain, seq, at, peer, certificate, queue, action, message, task, body, answer, hash) \
+        const SQL: &str = "WITH added AS (\
+             INSERT INTO audit (chain, seq, at, peer, certificate, queue, action, message, task, body, answer, hash) \
              SELECT $1, v.* FROM UNNEST($2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], \
-             $9::text[], $10::bytea[], $11::text[], $12::bytea[]) AS v";
-        const HEAD: &str = "INSERT INTO audit_heads (chain, seq, hash) VALUES ($1, $2, $3) \
+             $9::text[], $10::bytea[], $11::text[], $12::bytea[]) AS v) \
+             INSERT INTO audit_heads (chain, seq, hash) VALUES ($1, $13, $14) \
              ON CONFLICT (chain) DO UPDATE SET seq = excluded.seq, hash = excluded.hash";
         let Recorded { chain, links } = recorded;
-        let rows = sqlx::query(ROWS)
+        let Some(last) = links.last() else {
+            return Ok(());
+        };
+        let query = sqlx::query(SQL)
             .bind(*chain)
             .bind(column(links, |link| link.seq))
             .bind(column(links, |link| link.entry.at.as_microsecond()))
@@ -40,15 +44,9 @@ impl PgWriter {
             .bind(column(links, |link| link.entry.task.as_deref()))
             .bind(column(links, |link| link.entry.body.0.as_slice()))
             .bind(column(links, |link| &*link.entry.answer))
-            .bind(column(links, |link| link.hash.0.as_slice()));
-        self.fetch(rows).await?;
-        if let Some(last) = links.last() {
-            let head = sqlx::query(HEAD)
-                .bind(*chain)
-                .bind(last.seq)
-                .bind(last.hash.0.as_slice());
-            self.fetch(head).await?;
-        }
-        Ok(())
+            .bind(column(links, |link| link.hash.0.as_slice()))
+            .bind(last.seq)
+            .bind(last.hash.0.as_slice());
+        self.fetch(query).await.map(drop)
     }
 }
