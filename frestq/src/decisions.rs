@@ -140,7 +140,9 @@ pub(crate) async fn alone(
 ) -> Result<String> {
     let clock = Clock::default();
     let trust = Arc::new(Trust::load(config)?);
-    let membership = Membership::new(store, trust, config.root_url()?).await?;
+    // Nobody listens: whoever serves next looks at everything.
+    let signals = Arc::new(Signals::new().0);
+    let membership = Membership::new(store, trust, config.root_url()?, signals.clone()).await?;
     let commits = Committer {
         store: store.clone(),
         writer: store.writer().await?,
@@ -149,8 +151,7 @@ pub(crate) async fn alone(
         url: config.root_url()?,
         clock: clock.clone(),
         peers: membership.peers.clone(),
-        // Nobody listens: whoever serves next looks at everything.
-        signals: Arc::new(Signals::new().0),
+        signals,
         admission: Arc::new(Admission::new(config.limits.clone())),
         // Without slots nothing is claimed.
         slots: Slots::new(std::iter::empty()),
