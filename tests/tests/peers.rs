@@ -457,6 +457,23 @@ on_each_store! {
         }
     }
 
+    async fn a_task_of_a_synchronized_group_may_be_pinned(store) {
+        let (a, b) = met(&store).await;
+        let pin = peer_line(&a, "b")["certificates"][0].clone();
+        let play = |to: &str, pin: &Value| {
+            json!({"task": {"to": to, "queue": "stage", "action": "play", "pin": pin}})
+        };
+        let group = json!({"synchronized": [play(&a.url, &Value::Null), play(&b.url, &pin)]});
+        let group = a.plant(&group).await;
+        a.output(&group).await;
+        let played = a.tasks_of("play");
+        assert_eq!(played.len(), 2, "{played:?}");
+        assert!(played.iter().all(|task| task["output_data"] == 1), "{played:?}");
+        // Each of its messages has the pin.
+        let pinned = "SELECT count(*) FROM outbox WHERE pin IS NOT NULL";
+        assert_eq!(a.database.number(pinned).await, 2);
+    }
+
     async fn a_pin_that_no_server_can_show_is_refused(store) {
         let (a, b) = met(&store).await;
         let other = certificate(&a, "other");

@@ -251,6 +251,7 @@ enum Plan {
         action: String,
         #[serde(default)]
         data: Value,
+        pin: Option<String>,
     },
     Sequential(Vec<Plan>),
     Parallel(Vec<Plan>),
@@ -270,7 +271,8 @@ impl Compose for Plan {
                 queue,
                 action,
                 data,
-            } => SimpleTask::new(to, queue, action).data(data).into_node(),
+                pin,
+            } => planned(to, queue, action, data, pin).into_node(),
             Plan::Sequential(plans) => plans
                 .into_iter()
                 .fold(Sequential::new(), Sequential::add)
@@ -284,12 +286,27 @@ impl Compose for Plan {
                         queue,
                         action,
                         data,
-                    } => group.add(SimpleTask::new(to, queue, action).data(data)),
+                        pin,
+                    } => group.add(planned(to, queue, action, data, pin)),
                     _ => group,
                 })
                 .into_node(),
             Plan::All(plans) => parallel(plans).wait_for_all().into_node(),
         }
+    }
+}
+
+fn planned(
+    to: String,
+    queue: String,
+    action: String,
+    data: Value,
+    pin: Option<String>,
+) -> SimpleTask {
+    let task: SimpleTask = SimpleTask::new(to, queue, action).data(data);
+    match pin {
+        Some(certificate) => task.pin(certificate),
+        None => task,
     }
 }
 
