@@ -135,13 +135,14 @@ impl App {
         let listener = TcpListener::bind(bind).await.map_err(listen)?;
         store.set_own_url(&url).await?;
         let node = store.join(&config.node_name(), clock.now()).await?;
-        let membership = Membership::new(&store, trust.clone(), url.clone()).await?;
+        let (signals, wakes) = Signals::new();
+        let signals = Arc::new(signals);
+        let membership =
+            Membership::new(&store, trust.clone(), url.clone(), signals.clone()).await?;
         membership.begin().await?;
         let peers = membership.peers.clone();
         let admission = Arc::new(Admission::new(config.limits.clone()));
         admission.reset(store.open_tasks().await?);
-        let (signals, wakes) = Signals::new();
-        let signals = Arc::new(signals);
         let (claims, claimed) = tokio::sync::mpsc::unbounded_channel();
         let commits = Committer {
             store: store.clone(),

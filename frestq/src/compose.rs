@@ -456,6 +456,13 @@ impl<T> SimpleTask<T> {
     /// connection that shows it counts for the task. Until such a server is there the task waits, as for
     /// one that is down.
     ///
+    /// ```
+    /// use frestq::SimpleTask;
+    ///
+    /// let task = SimpleTask::new("https://auth2.example.org:5000/api/queues", "mixnet", "share_key")
+    ///     .pin("sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08");
+    /// ```
+    ///
     /// The receiver has to be a registered peer, and the certificate one by which it is known; both are
     /// checked by `send`.
     pub fn pin(mut self, certificate: impl Into<String>) -> Self {

@@ -204,7 +204,9 @@ pub(crate) async fn alone(
 ) -> Result<String> {
     let clock = Clock::default();
     let trust = Arc::new(Trust::load(config)?);
-    let membership = Membership::new(store, trust, config.root_url()?).await?;
+    // Nobody listens: whoever serves next looks at everything.
+    let signals = Arc::new(Signals::new().0);
+    let membership = Membership::new(store, trust, config.root_url()?, signals).await?;
     let commits = without_slots(store, config, &membership, &clock).await?;
     let registry = Registry::collect();
     let desk = Desk {
@@ -235,7 +237,6 @@ pub(crate) async fn without_slots(
         url: config.root_url()?,
         clock: clock.clone(),
         peers: membership.peers.clone(),
-        // Nobody listens: whoever serves next looks at everything.
         signals: Arc::new(Signals::new().0),
         admission: Arc::new(Admission::new(config.limits.clone())),
         // Without slots nothing is claimed.

@@ -86,7 +86,9 @@ pub enum Error {
         wanted: &'static str,
     },
     /// The peer may not be written to.
-    #[error("{0} is no registered peer; add it to [peers] in the configuration")]
+    #[error(
+        "{0} is no registered peer; add it to [peers] in the configuration, or with --add-peer"
+    )]
     UnknownPeer(PeerUrl),
     /// The task ended without an output.
     #[error("task {id} ended in error: {error}")]

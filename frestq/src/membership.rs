@@ -11,7 +11,9 @@ use crate::{
     config::Config,
     error::{Error, Result},
     model::{PeerUrl, Registration},
+    outbox::reached,
     peers::Peers,
+    signals::{Signals, WakeReason},
     store::Store,
     trust::{Member, Members, Place, Standing, Trust},
 };
@@ -22,6 +24,7 @@ pub(crate) struct Membership {
     pub(crate) trust: Arc<Trust>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) own_url: PeerUrl,
+    signals: Arc<Signals>,
     /// One change at a time.
     turn: Mutex<()>,
 }
@@ -32,12 +35,14 @@ impl Membership {
         store: &Arc<Store>,
         trust: Arc<Trust>,
         own_url: PeerUrl,
+        signals: Arc<Signals>,
     ) -> Result<Self> {
         Ok(Self {
             store: store.clone(),
             peers: Arc::new(Peers::load(store, trust.clone()).await?),
             trust,
             own_url,
+            signals,
             turn: Mutex::default(),
         })
     }
@@ -54,7 +59,7 @@ impl Membership {
         let standing = self.trust.standing().map(|standing| standing.with(rows));
         check(standing.as_ref().map(|standing| &standing.members), count)?;
         match standing {
-            Some(standing) => self.adopt(standing).await,
+            Some(standing) => self.follow(standing).await,
             None => Ok(()),
         }
     }
@@ -150,13 +155,35 @@ impl Membership {
         Ok(standing.with(self.store.registrations().await?))
     }
 
-    async fn adopt(&self, standing: Standing) -> Result<()> {
+    /// Puts a standing into effect, with the rows that its members need.
+    async fn follow(&self, standing: Standing) -> Result<()> {
         for (name, why) in &standing.members.overruled {
             tracing::warn!(
                 "peer {name} of the database is without effect: {why}; --remove-peer {name} takes it out"
             );
         }
         self.peers.follow(&self.store, standing).await
+    }
+
+    /// Puts another standing into effect, and what waits for members that are different now on its way.
+    async fn adopt(&self, standing: Standing) -> Result<()> {
+        let before = self.trust.standing();
+        self.follow(standing).await?;
+        let (Some(before), Some(now)) = (before, self.trust.standing()) else {
+            return Ok(());
+        };
+        for member in now.members.all() {
+            let same = before.members.by_name(&member.name);
+            if same.is_some_and(|old| old.is_reached_like(member)) {
+                continue;
+            }
+            if let Some(id) = self.peers.by_url(&member.url) {
+                // What failed may have failed for what is changed now.
+                self.peers.update(&self.store, id, reached).await?;
+                self.signals.wake_outbox(id, WakeReason::PeerIsBack);
+            }
+        }
+        Ok(())
     }
 }
 

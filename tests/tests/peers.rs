@@ -353,6 +353,29 @@ on_each_store! {
         assert_eq!(a.output(&task).await, "hello ada!");
     }
 
+    async fn a_peer_whose_certificate_is_put_right_is_tried_at_once(store) {
+        let ((a, _), (mut b, b_pin)) = (secured(&store, "a").await, secured(&store, "b").await);
+        let mut a = a;
+        let a_pin = certificate(&a, "other");
+        register(&mut b, "a", &a.url, &[&a_pin], &["*"]);
+        b.run().await;
+        said(&a, &["--add-peer", "b", &b.url, &a_pin]);
+        a.set("FRESTQ_TLS__CERTIFICATE", "other.pem");
+        a.set("FRESTQ_TLS__KEY", "other.key");
+        a.run().await;
+        let task = a.send(&b.url, "work", "echo", json!(1)).await;
+        // By now its turn would come in up to half a minute.
+        let failures = "SELECT failures FROM peers WHERE id <> 0";
+        until("it has failed for a while", async || {
+            a.database.number(failures).await >= 3
+        })
+        .await;
+        let (start, soon) = (Instant::now(), Duration::from_secs(10));
+        said(&a, &["--add-peer", "b", &b.url, &b_pin]);
+        assert_eq!(a.output(&task).await, 1);
+        assert!(start.elapsed() < soon, "{:?}", start.elapsed());
+    }
+
     async fn a_pinned_task_goes_to_no_server_with_another_certificate(store) {
         let ((mut a, a_pin), (mut b, b_pin)) = (secured(&store, "a").await, secured(&store, "b").await);
         let next = certificate(&b, "next");
@@ -429,6 +452,23 @@ on_each_store! {
         for (n, task) in tasks.iter().enumerate() {
             assert_eq!(a.output(task).await, n);
         }
+    }
+
+    async fn a_task_of_a_synchronized_group_may_be_pinned(store) {
+        let (a, b) = met(&store).await;
+        let pin = peer_line(&a, "b")["certificates"][0].clone();
+        let play = |to: &str, pin: &Value| {
+            json!({"task": {"to": to, "queue": "stage", "action": "play", "pin": pin}})
+        };
+        let group = json!({"synchronized": [play(&a.url, &Value::Null), play(&b.url, &pin)]});
+        let group = a.plant(&group).await;
+        a.output(&group).await;
+        let played = a.tasks_of("play");
+        assert_eq!(played.len(), 2, "{played:?}");
+        assert!(played.iter().all(|task| task["output_data"] == 1), "{played:?}");
+        // Each of its messages has the pin.
+        let pinned = "SELECT count(*) FROM outbox WHERE pin IS NOT NULL";
+        assert_eq!(a.database.number(pinned).await, 2);
     }
 
     async fn a_pin_that_no_server_can_show_is_refused(store) {

@@ -88,6 +88,12 @@ impl Member {
         })
     }
 
+    /// Whether it is reached under the same address and by the same certificates.
+    pub(crate) fn is_reached_like(&self, other: &Member) -> bool {
+        let authorities = [self, other].map(|member| member.authority.as_ref().map(Arc::as_ptr));
+        self.url == other.url && self.pins == other.pins && authorities[0] == authorities[1]
+    }
+
     /// Whether it may hand us this task.
     pub(crate) fn may(&self, queue: &str, action: &str) -> bool {
         self.grants.iter().any(|grant| grant.covers(queue, action))

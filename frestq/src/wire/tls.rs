@@ -455,6 +455,7 @@ mod tests {
     use tokio_rustls::TlsConnector;
 
     use super::*;
+    use crate::{model::Registration, trust::Members};
 
     /// TLS 1.2 alone.
     const OLD: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
@@ -638,6 +639,36 @@ mod tests {
             let (_, seen) = meet(client, b.server().unwrap()).await;
             assert!(seen.is_err(), "{seen:?}");
         }
+    }
+
+    #[test]
+    fn whose_a_connection_is_follows_what_is_registered() {
+        let (own, other) = (Arc::new(identity(NEWEST)), identity(NEWEST));
+        let caller = Caller::new(other.chain.clone());
+        let standing = |peers: &[&str]| {
+            let rows = peers.iter().map(|name| Registration {
+                name: (*name).to_owned(),
+                url: format!("https://{name}/api/queues").parse().unwrap(),
+                certificates: other.fingerprint().into_iter().collect(),
+                ca: None,
+                allow: Vec::new(),
+            });
+            Arc::new(Standing {
+                members: Members::default().with(rows.collect()),
+                server: Arc::new(own.server().unwrap()),
+                identity: own.clone(),
+            })
+        };
+        let (before, after, gone) = (standing(&["b"]), standing(&["c"]), standing(&[]));
+        let first = caller.member(&before).unwrap();
+        // Found out once.
+        assert!(Arc::ptr_eq(&first, &caller.member(&before).unwrap()));
+        assert_eq!(first.name, "b");
+        assert_eq!(caller.member(&after).unwrap().name, "c");
+        let cause = Cause::UnknownCertificate(other.fingerprint().unwrap());
+        assert_eq!(caller.member(&gone).unwrap_err(), cause);
+        let nobody = Caller::default().member(&before);
+        assert_eq!(nobody.unwrap_err(), Cause::NoCertificate);
     }
 
     #[tokio::test]

@@ -260,6 +260,7 @@ enum Plan {
         #[serde(default)]
         priority: i32,
         expires_in_ms: Option<u64>,
+        pin: Option<String>,
     },
     Sequential(Vec<Plan>),
     /// A sequence that expires.
@@ -288,9 +289,9 @@ impl Compose for Plan {
                 data,
                 priority,
                 expires_in_ms,
+                pin,
             } => {
-                let task = SimpleTask::new(to, queue, action).data(data);
-                let task = task.priority(priority);
+                let task = planned(to, queue, action, data, pin).priority(priority);
                 match expires_in_ms {
                     Some(ms) => task.expires_in(Duration::from_millis(ms)).into_node(),
                     None => task.into_node(),
@@ -314,14 +315,29 @@ impl Compose for Plan {
                         queue,
                         action,
                         data,
+                        pin,
                         ..
-                    } => group.add(SimpleTask::new(to, queue, action).data(data)),
+                    } => group.add(planned(to, queue, action, data, pin)),
                     _ => group,
                 })
                 .into_node(),
             Plan::External => External::new().into_node(),
             Plan::All(plans) => parallel(plans).wait_for_all().into_node(),
         }
+    }
+}
+
+fn planned(
+    to: String,
+    queue: String,
+    action: String,
+    data: Value,
+    pin: Option<String>,
+) -> SimpleTask {
+    let task: SimpleTask = SimpleTask::new(to, queue, action).data(data);
+    match pin {
+        Some(certificate) => task.pin(certificate),
+        None => task,
     }
 }
 

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use super::harness::{
     Database, accept, at, create, inbox_row, json, load, new_task, outbox_row, peer, send, settle,
 };
-use crate::membership::Membership;
 use crate::{
     clock::Clock,
     commit::Commits,
@@ -17,6 +16,7 @@ use crate::{
     pruning::Pruning,
     store::{Filters, MESSAGE_FIELDS, OutboxState, Place, Pruned, Settled, Step, Store, Writer},
 };
+use crate::{membership::Membership, signals::Signals};
 
 on_both!(
     what_has_wholly_ended_and_is_old_goes,
@@ -51,7 +51,8 @@ impl Peer {
         let config = Config::default();
         let clock = Clock::manual(day(TODAY));
         let own_url = "http://127.0.0.1:5000/api/queues".parse().unwrap();
-        let membership = Membership::new(&store, Arc::default(), own_url);
+        let membership =
+            Membership::new(&store, Arc::default(), own_url, Arc::new(Signals::new().0));
         let membership = membership.await.unwrap();
         let other = peer(&store, "b").await;
         Self {
