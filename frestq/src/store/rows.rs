@@ -105,7 +105,7 @@ macro_rules! select_state {
             "SELECT t.seq, t.id, t.kind, t.role, t.peer, t.queue, t.action, t.status, t.attempt, ",
             "t.failures, t.epoch, t.owner, t.rev, t.run_at, t.expires_at, t.modified_at, ",
             "t.parent, t.ord, t.open_children, t.on_failure, t.moment, t.round, t.reserved, t.wake_at, t.pingback_at, ",
-            "t.place, t.interrupted",
+            "t.place, t.interrupted, t.at_most_once",
             $rest
         )
     };
@@ -113,7 +113,7 @@ macro_rules! select_state {
 pub(super) use select_state;
 
 /// How many columns [`select_state!`] has: the place of the next one.
-pub(super) const AFTER_STATE: usize = 27;
+pub(super) const AFTER_STATE: usize = 28;
 
 pub(super) fn state(row: &Row) -> Result<TaskState> {
     Ok(TaskState {
@@ -144,6 +144,7 @@ pub(super) fn state(row: &Row) -> Result<TaskState> {
         report_at: row.moment_if_any(24)?,
         place: row.get(25)?,
         interrupted: row.get(26)?,
+        at_most_once: row.get::<i64>(27)? != 0,
     })
 }
 
