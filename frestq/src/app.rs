@@ -383,3 +383,6 @@ impl Running {
         tracing::info!("stopped");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,7 +101,9 @@ on_each_store! {
             .map(|seen| seen.json()["expiration_date"].clone())
             .collect();
         let date: Timestamp = date.as_str().unwrap().parse().unwrap();
-        let dates: Vec<Timestamp> = dates.iter().map(|date| date.as_str().unwrap().parse().unwrap()).collect();
+        // As the original writes them: in UTC, and without saying so.
+        let utc = |date: &Value| format!("{}Z", date.as_str().unwrap()).parse().unwrap();
+        let dates: Vec<Timestamp> = dates.iter().map(utc).collect();
         let own = dates.iter().filter(|at| **at < date);
         assert_eq!((own.count(), dates.iter().max()), (1, Some(&date)), "{dates:?}");
     }

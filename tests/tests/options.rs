@@ -126,7 +126,9 @@ on_each_store! {
             }}))
             .await;
         let sent = fake.sees_task(&id).await.json();
-        let date: Timestamp = text(&sent, "pingback_date").parse().unwrap();
+        // As the original writes it: in UTC, and without saying so.
+        let date = format!("{}Z", text(&sent, "pingback_date"));
+        let date: Timestamp = date.parse().unwrap();
         let date = date.as_millisecond();
         assert!((before + soon..before + late).contains(&date), "{sent}");
         // Nobody else asked for one.

@@ -14,7 +14,7 @@ mod requests;
 mod rows;
 mod sqlite;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use requests::{Request, Stage};
 

@@ -25,7 +25,7 @@ macro_rules! on_postgres {
 }
 
 mod handlers;
-mod harness;
+pub(crate) mod harness;
 mod opening;
 mod outbox;
 mod processes;
