@@ -395,3 +395,6 @@ impl Running {
         tracing::info!("stopped");
     }
 }
+
+#[cfg(test)]
+mod tests;

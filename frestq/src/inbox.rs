@@ -363,6 +363,7 @@ fn understand(
             }
         };
         let mut task = received_task(id, kind, sender, (queue, &envelope.action), input, now);
+        task.state.at_most_once = handler.options.at_most_once;
         task.state.expires_at = envelope.expiration_date;
         task.info = envelope.info.map(Into::into);
         task.pingback_at = envelope.pingback_date;
@@ -371,13 +372,14 @@ fn understand(
         What::Task(Box::new(task))
     } else if envelope.action == SYNCHRONIZE_TASK {
         let asked = PerformData::parse(&envelope.data).map_err(malformed)?;
-        handler(peer, member, &asked.queue, &asked.action)?;
+        let handler = handler(peer, member, &asked.queue, &asked.action)?;
         let admitted = peer.0.admission.admit(sender);
         permit = Some(admitted.map_err(|full| Refusal::new(503, full))?);
         let id = envelope.task_id.or(asked.task_id).ok_or_else(missing)?;
         let address = (asked.queue.as_str(), asked.action.as_str());
         let kind = TaskKind::Sequential;
         let mut task = received_task(id, kind, sender, address, asked.input, now);
+        task.state.at_most_once = handler.options.at_most_once;
         // A director that does not know us yet leaves it out, which can only be in its first round.
         task.state.round = envelope.round.unwrap_or(i64::from(extensions));
         task.state.expires_at = asked.expiration_date.or(envelope.expiration_date);

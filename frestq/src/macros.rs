@@ -68,7 +68,7 @@
 /// | `queue = "..."`, `action = "..."` | what is served. Both or neither: without them the input's [`Action`](trait@crate::Action) says it, and the output must be the one declared there |
 /// | `local` | only this peer's own code may ask for it |
 /// | `retries = 3` | an `Err` is tried again so often before it is final |
-/// | `max_attempts = 5` | a run that is cut off, by a crash for example, is repeated up to so many runs |
+/// | `max_attempts = 5` | a run that is cut off, by a crash for example, is repeated, up to so many runs in a row |
 /// | `at_most_once` | a run that is cut off is never repeated; excludes the two above |
 /// | `timeout = "30s"` | how long a run may take, in `ms`, `s`, `m` or `h` |
 /// | `crate = other` | the path of frestq, where `Cargo.toml` gives it another name |

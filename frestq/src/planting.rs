@@ -97,6 +97,7 @@ struct Place {
     queue: String,
     action: String,
     on_failure: OnFailure,
+    at_most_once: bool,
 }
 
 async fn row(peer: &Frestq, draft: Draft, now: Timestamp) -> Result<NewTask> {
@@ -111,6 +112,7 @@ async fn row(peer: &Frestq, draft: Draft, now: Timestamp) -> Result<NewTask> {
         queue: String::new(),
         action: String::new(),
         on_failure,
+        at_most_once: false,
     };
     let place = match draft.target {
         Target::Action {
@@ -152,6 +154,7 @@ async fn row(peer: &Frestq, draft: Draft, now: Timestamp) -> Result<NewTask> {
             queue: place.queue.into(),
             action: place.action.into(),
             on_failure: place.on_failure,
+            at_most_once: place.at_most_once,
             run_at: at(draft.delay.map(When::In))?,
             expires_at: at(draft.expires)?,
             ..TaskState::new(now)
@@ -178,14 +181,15 @@ async fn action_of(peer: &Frestq, url: PeerUrl, queue: String, action: String) -
             queue,
             action,
             on_failure,
+            at_most_once: false,
         });
     }
-    if peer.0.registry.get(&queue, &action).is_none() {
+    let Some(handler) = peer.0.registry.get(&queue, &action) else {
         let known = peer.0.registry.describe();
         return Err(Error::Invalid(format!(
             "this peer has no action {queue}/{action}; {known}"
         )));
-    }
+    };
     Ok(Place {
         kind: TaskKind::Sequential,
         role: Role::Local,
@@ -193,6 +197,7 @@ async fn action_of(peer: &Frestq, url: PeerUrl, queue: String, action: String) -
         queue,
         action,
         on_failure,
+        at_most_once: handler.options.at_most_once,
     })
 }
 

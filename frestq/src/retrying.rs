@@ -179,6 +179,7 @@ mod tests {
                 place: 0,
                 open_children: 0,
                 on_failure: OnFailure::AskHandler,
+                at_most_once: false,
                 moment: None,
                 attempt: 3,
                 failures: 2,

@@ -406,6 +406,8 @@ pub(crate) async fn take_over_orphans(peer: &Frestq) -> Result<()> {
     }
 }
 
+/// What the action declares is known only to a process that has its handler. One that has not goes by
+/// what the row says.
 fn cut_off(peer: &Frestq, id: TaskId, owner: NodeId, queue: &str, action: &str) -> Event {
     let options = peer
         .0

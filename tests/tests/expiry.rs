@@ -101,9 +101,26 @@ on_each_store! {
             .map(|seen| seen.json()["expiration_date"].clone())
             .collect();
         let date: Timestamp = date.as_str().unwrap().parse().unwrap();
-        let dates: Vec<Timestamp> = dates.iter().map(|date| date.as_str().unwrap().parse().unwrap()).collect();
+        // As the original writes them: in UTC, and without saying so.
+        let utc = |date: &Value| format!("{}Z", date.as_str().unwrap()).parse().unwrap();
+        let dates: Vec<Timestamp> = dates.iter().map(utc).collect();
         let own = dates.iter().filter(|at| **at < date);
         assert_eq!((own.count(), dates.iter().max()), (1, Some(&date)), "{dates:?}");
+    }
+
+    async fn a_decision_that_comes_too_late_does_not_count(store) {
+        let a = Peer::start(&store, "a").await;
+        let after = json!({"task": {"to": a.url, "queue": "work", "action": "echo"}});
+        let root = a.plant(&json!({"sequential": [{"short_external": {"ms": 300}}, after]})).await;
+        let error = a.error(&root).await;
+        assert_eq!(error["error"], "expired");
+        let tasks = a.tasks();
+        let external = tasks.iter().find(|task| task["task_type"] == "external").unwrap();
+        assert_eq!(external["status"], "expired");
+        assert_eq!(a.task_of("echo")["status"], "cancelled");
+        let late = a.cli(&["--finish", text(external, "id"), "true"]);
+        let words = String::from_utf8(late.stderr).unwrap();
+        assert!(!late.status.success() && words.contains("has ended before, as expired"), "{words}");
     }
 
     async fn what_expires_while_the_peer_is_down_is_expired_at_its_start(store) {

@@ -116,6 +116,26 @@ on_each_store! {
         a.output(&id).await;
     }
 
+    async fn a_task_is_sent_with_the_date_on_which_a_report_is_wanted(store) {
+        let (a, fake) = (Peer::start(&store, "a").await, Fake::new().await);
+        let (soon, late) = (3_600_000_i64, 3_660_000);
+        let before = Timestamp::now().as_millisecond();
+        let id = a
+            .plant(&json!({"task": {
+                "to": fake.url, "queue": "q", "action": "act", "pingback_in_ms": soon,
+            }}))
+            .await;
+        let sent = fake.sees_task(&id).await.json();
+        // As the original writes it: in UTC, and without saying so.
+        let date = format!("{}Z", text(&sent, "pingback_date"));
+        let date: Timestamp = date.parse().unwrap();
+        let date = date.as_millisecond();
+        assert!((before + soon..before + late).contains(&date), "{sent}");
+        // Nobody else asked for one.
+        let id = a.send(&fake.url, "q", "act", json!(1)).await;
+        assert_eq!(fake.sees_task(&id).await.json()["pingback_date"], Value::Null);
+    }
+
     async fn a_local_task_is_listed_among_the_messages_as_one_to_oneself(store) {
         let a = Peer::start(&store, "a").await;
         let id = a.send(&a.url, "work", "echo", json!({"votes": 3})).await;

@@ -173,6 +173,35 @@ on_each_store! {
         }
     }
 
+    async fn a_task_sees_its_parent_and_its_siblings(store) {
+        let a = Peer::start(&store, "a").await;
+        let outcome = a
+            .call(&a.url, "work", "grow", json!([
+                task(&a, "echo", json!("first")),
+                task(&a, "look_around", json!(null)),
+                task(&a, "echo", json!("last")),
+            ]))
+            .await;
+        assert_eq!(outcome, json!({"output": "grown"}));
+        let (parent, looked) = (a.task_of("grow"), a.task_of("look_around"));
+        let mut echoes = a.tasks_of("echo");
+        echoes.sort_by_key(|task| task["order"].as_i64());
+        let siblings: Vec<_> = echoes.iter().map(|task| task["id"].clone()).collect();
+        let seen = &looked["output_data"];
+        assert_eq!(seen["siblings"], json!(siblings));
+        assert_eq!(seen["parent"], parent["id"]);
+        assert_eq!((&seen["previous"], &seen["next"]), (&json!("first"), &json!("last")));
+        assert_eq!(seen["effect_key"], json!(format!("{} {}", a.url, text(&looked, "id"))));
+    }
+
+    async fn a_handler_finds_the_subtask_of_a_label_when_it_is_asked_about_an_error(store) {
+        let a = Peer::start(&store, "a").await;
+        let mut guilty = task(&a, "refuse", json!("whose?"));
+        guilty["task"]["label"] = json!("guilty");
+        let outcome = a.call(&a.url, "work", "forgive", json!([task(&a, "echo", json!(1)), guilty])).await;
+        assert_eq!(outcome, json!({"output": [a.task_of("refuse")["id"]]}));
+    }
+
     async fn a_task_may_set_the_output_of_its_parent(store) {
         let (a, b) = (Peer::start(&store, "a").await, Peer::start(&store, "b").await);
         let told = json!({"all": ["is", "well"]});

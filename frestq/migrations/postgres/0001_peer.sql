@@ -62,6 +62,8 @@ CREATE TABLE tasks (
     place       BIGINT NOT NULL DEFAULT 0,
     open_children BIGINT NOT NULL,
     on_failure  BIGINT NOT NULL,
+    -- its action may run at most once
+    at_most_once BIGINT NOT NULL DEFAULT 0,
     -- what its handler is wanted for; 0: nothing
     moment      BIGINT NOT NULL,
     -- of a synchronized group: which round it is in, and how many have reserved in it

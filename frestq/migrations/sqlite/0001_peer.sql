@@ -55,6 +55,8 @@ CREATE TABLE tasks (
     place       INTEGER NOT NULL DEFAULT 0,
     open_children INTEGER NOT NULL,
     on_failure  INTEGER NOT NULL,
+    -- its action may run at most once
+    at_most_once INTEGER NOT NULL DEFAULT 0,
     -- what its handler is wanted for; 0: nothing
     moment      INTEGER NOT NULL,
     -- of a synchronized group: which round it is in, and how many have reserved in it

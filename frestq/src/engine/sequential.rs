@@ -225,7 +225,7 @@ pub(super) fn cut_off(
     let too_often = task.interrupted >= i64::from(options.max_attempts);
     let interrupted = |why| TaskError::new(TaskError::INTERRUPTED, why);
     match moment {
-        Moment::Execute if options.at_most_once => {
+        Moment::Execute if options.at_most_once || task.at_most_once => {
             let error = interrupted(
                 "its run was cut off, and the action may run at most once: whether it had its effect is for an operator to find out".to_owned(),
             );

@@ -139,6 +139,8 @@ pub(crate) struct TaskState {
     pub(crate) open_children: i64,
     /// What a failing child means for it.
     pub(crate) on_failure: OnFailure,
+    /// Its action may run at most once, as a process that had the handler knew.
+    pub(crate) at_most_once: bool,
     /// What its handler is wanted for, or runs for.
     pub(crate) moment: Option<Moment>,
     /// How often a handler run was started.
@@ -186,6 +188,7 @@ impl TaskState {
             place: 0,
             open_children: 0,
             on_failure: OnFailure::End,
+            at_most_once: false,
             moment: None,
             attempt: 0,
             failures: 0,

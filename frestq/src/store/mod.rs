@@ -17,7 +17,7 @@ mod requests;
 mod rows;
 mod sqlite;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use pruning::{Page, Place, Pruned, Step};
 pub(crate) use requests::{Request, Stage};

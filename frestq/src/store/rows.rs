@@ -117,7 +117,7 @@ macro_rules! select_state {
             "SELECT t.seq, t.id, t.kind, t.role, t.peer, t.queue, t.action, t.status, t.attempt, ",
             "t.failures, t.epoch, t.owner, t.rev, t.run_at, t.expires_at, t.modified_at, ",
             "t.parent, t.ord, t.open_children, t.on_failure, t.moment, t.round, t.reserved, t.wake_at, t.pingback_at, ",
-            "t.certificate, t.place, t.interrupted",
+            "t.certificate, t.place, t.interrupted, t.at_most_once",
             $rest
         )
     };
@@ -125,7 +125,7 @@ macro_rules! select_state {
 pub(super) use select_state;
 
 /// How many columns [`select_state!`] has: the place of the next one.
-pub(super) const AFTER_STATE: usize = 28;
+pub(super) const AFTER_STATE: usize = 29;
 
 pub(super) fn state(row: &Row) -> Result<TaskState> {
     Ok(TaskState {
@@ -157,6 +157,7 @@ pub(super) fn state(row: &Row) -> Result<TaskState> {
         certificate: row.certificate(25)?,
         place: row.get(26)?,
         interrupted: row.get(27)?,
+        at_most_once: row.get::<i64>(28)? != 0,
     })
 }
 

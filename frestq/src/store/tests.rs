@@ -26,7 +26,7 @@ macro_rules! on_postgres {
 
 mod audit;
 mod handlers;
-mod harness;
+pub(crate) mod harness;
 mod opening;
 mod outbox;
 mod peers;

@@ -455,7 +455,10 @@ mod tests {
     use tokio_rustls::TlsConnector;
 
     use super::*;
-    use crate::{model::Registration, trust::Members};
+    use crate::{
+        model::Registration,
+        trust::{Cause, Members, Standing},
+    };
 
     /// TLS 1.2 alone.
     const OLD: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
@@ -641,10 +644,14 @@ mod tests {
         }
     }
 
+    fn somebody() -> Caller {
+        Caller::at(std::net::Ipv4Addr::LOCALHOST.into())
+    }
+
     #[test]
     fn whose_a_connection_is_follows_what_is_registered() {
         let (own, other) = (Arc::new(identity(NEWEST)), identity(NEWEST));
-        let caller = Caller::new(other.chain.clone());
+        let caller = somebody().showing(other.chain.clone());
         let standing = |peers: &[&str]| {
             let rows = peers.iter().map(|name| Registration {
                 name: (*name).to_owned(),
@@ -652,6 +659,7 @@ mod tests {
                 certificates: other.fingerprint().into_iter().collect(),
                 ca: None,
                 allow: Vec::new(),
+                private: false,
             });
             Arc::new(Standing {
                 members: Members::default().with(rows.collect()),
@@ -667,7 +675,7 @@ mod tests {
         assert_eq!(caller.member(&after).unwrap().name, "c");
         let cause = Cause::UnknownCertificate(other.fingerprint().unwrap());
         assert_eq!(caller.member(&gone).unwrap_err(), cause);
-        let nobody = Caller::default().member(&before);
+        let nobody = somebody().member(&before);
         assert_eq!(nobody.unwrap_err(), Cause::NoCertificate);
     }
 

@@ -259,8 +259,14 @@ enum Plan {
         data: Value,
         #[serde(default)]
         priority: i32,
+        label: Option<String>,
         expires_in_ms: Option<u64>,
+        pingback_in_ms: Option<u64>,
         pin: Option<String>,
+    },
+    /// A task that waits for a person, for so long.
+    ShortExternal {
+        ms: u64,
     },
     Sequential(Vec<Plan>),
     /// A sequence that expires.
@@ -288,15 +294,26 @@ impl Compose for Plan {
                 action,
                 data,
                 priority,
+                label,
                 expires_in_ms,
+                pingback_in_ms,
                 pin,
             } => {
-                let task = planned(to, queue, action, data, pin).priority(priority);
-                match expires_in_ms {
-                    Some(ms) => task.expires_in(Duration::from_millis(ms)).into_node(),
-                    None => task.into_node(),
+                let mut task = planned(to, queue, action, data, pin).priority(priority);
+                if let Some(label) = label {
+                    task = task.label(label);
                 }
+                if let Some(ms) = expires_in_ms {
+                    task = task.expires_in(Duration::from_millis(ms));
+                }
+                if let Some(ms) = pingback_in_ms {
+                    task = task.pingback_in(Duration::from_millis(ms));
+                }
+                task.into_node()
             }
+            Plan::ShortExternal { ms } => External::new()
+                .expires_in(Duration::from_millis(ms))
+                .into_node(),
             Plan::Sequential(plans) => plans
                 .into_iter()
                 .fold(Sequential::new(), Sequential::add)
@@ -433,6 +450,10 @@ impl Handler for Forgiving {
         match error.message() {
             "unforgivable" => return Recovery::Propagate,
             "confusing" => std::panic::panic_any("and now?"),
+            "whose?" => match task.child("guilty").await {
+                Ok(child) => return Recovery::Continue(vec![child.id().to_string()]),
+                Err(_) => return Recovery::Propagate,
+            },
             "inspiring" => task.add(Sequential::new()),
             _ if leave_trace(task).is_err() => return Recovery::Propagate,
             _ => {}
@@ -458,6 +479,20 @@ async fn until_cancelled(task: Task) -> anyhow::Result<()> {
 async fn fail_at(gate: Gate) -> Result<(), anyhow::Error> {
     gate.wait().await?;
     Err(TaskError::new("told", "failed as told").into())
+}
+
+/// Says what it sees of the rest of its tree.
+#[frestq::task(queue = "work", action = "look_around")]
+async fn look_around(task: Task) -> anyhow::Result<Value> {
+    let siblings = task.siblings().await?;
+    let siblings: Vec<_> = siblings.iter().map(frestq::Relative::id).collect();
+    Ok(json!({
+        "parent": task.parent().await?.id(),
+        "siblings": siblings,
+        "previous": task.previous().await?.output::<Value>()?,
+        "next": task.next().await?.input::<Value>()?,
+        "effect_key": task.effect_key(),
+    }))
 }
 
 /// Gives its input to its parent, as the parent's output.

@@ -359,7 +359,7 @@ impl Federation {
         ActionOptions {
             max_attempts: u32::MAX,
             retries: u32::from(number % 5 == 1),
-            handles_errors: self.handled && number % 2 == 0,
+            handles_errors: self.handled && number.is_multiple_of(2),
             ..ActionOptions::DEFAULT
         }
     }

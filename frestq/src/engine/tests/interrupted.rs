@@ -69,6 +69,23 @@ fn what_can_not_be_given_back_does_not_keep_its_task_for_ever() {
     assert_eq!((task.status, task.moment), (Status::Cancelled, None));
 }
 
+/// Who takes it over may have no such handler.
+#[test]
+fn the_row_of_a_task_remembers_that_it_runs_at_most_once() {
+    let mut peer = Peer::default();
+    let mut task = new_task("t", Role::Received, A);
+    task.state.at_most_once = true;
+    peer.tell(received("m", 1, A, What::Task(Box::new(task))));
+    peer.claim("t");
+    peer.tell(Event::CutOff {
+        id: "t".into(),
+        owner: NODE,
+        options: ActionOptions::DEFAULT,
+    });
+    assert_eq!(peer.task("t").status, Status::Error);
+    assert!(peer.output("t").contains("at most once"));
+}
+
 /// A deployment that restarts often is no fault of the handler's.
 #[test]
 fn a_run_that_ended_by_itself_makes_up_for_those_that_were_cut_off() {

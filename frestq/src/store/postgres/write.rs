@@ -287,12 +287,12 @@ impl PgWriter {
 
     async fn create(&mut self, writes: &Writes<'_>) -> Result<()> {
         const SQL: &str = "INSERT INTO tasks (id, kind, role, peer, queue, action, status, attempt, failures, epoch, owner, rev, \
-             run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment, round, reserved, wake_at, priority, unique_key, certificate, place, interrupted) \
+             run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment, round, reserved, wake_at, priority, unique_key, certificate, place, interrupted, at_most_once) \
              SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], \
              $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], \
              $15::bigint[], $16::bigint[], $17::bigint[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::bigint[], \
              $24::bigint[], $25::bigint[], $26::bigint[], $27::bigint[], $28::bigint[], $29::bigint[], $30::bigint[], $31::text[], $32::bytea[], \
-             $33::bigint[], $34::bigint[])";
+             $33::bigint[], $34::bigint[], $35::bigint[])";
         let rows = &writes.created;
         let query = sqlx::query(SQL)
             .bind(column(rows, |(_, s, _)| s.id.as_str()))
@@ -336,7 +336,8 @@ impl PgWriter {
                 s.certificate.as_ref().map(Fingerprint::bytes)
             }))
             .bind(column(rows, |(_, s, _)| s.place))
-            .bind(column(rows, |(_, s, _)| s.interrupted));
+            .bind(column(rows, |(_, s, _)| s.interrupted))
+            .bind(column(rows, |(_, s, _)| i64::from(s.at_most_once)));
         self.fetch(query).await.map(drop)
     }
 

@@ -182,11 +182,11 @@ impl SqliteWriter {
                 .collect();
             self.put_aside(
                 "INSERT INTO tasks (id, kind, role, peer, queue, action, status, attempt, failures, epoch, owner, rev, \
-                 run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment, round, reserved, wake_at, priority, unique_key, certificate, place, interrupted) \
+                 run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment, round, reserved, wake_at, priority, unique_key, certificate, place, interrupted, at_most_once) \
                  SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, \
                  value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, value->>15, \
                  value->>16, value->>17, value->>18, value->>19, value->>20, value->>21, value->>22, value->>23, value->>24, value->>25, \
-                 value->>26, value->>27, value->>28, value->>29, value->>30, unhex(value->>31), value->>32, value->>33 \
+                 value->>26, value->>27, value->>28, value->>29, value->>30, unhex(value->>31), value->>32, value->>33, value->>34 \
                  FROM json_each(?)",
                 &rows,
             )?;
@@ -362,7 +362,7 @@ struct NewRow<'a>(&'a NewTask, &'a TaskState, Option<&'a Json>);
 impl Serialize for NewRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(new, state, output) = self;
-        let mut row = serializer.serialize_tuple(34)?;
+        let mut row = serializer.serialize_tuple(35)?;
         row.serialize_element(&state.id)?;
         row.serialize_element(&state.kind.code())?;
         row.serialize_element(&state.role.code())?;
@@ -398,6 +398,7 @@ impl Serialize for NewRow<'_> {
         row.serialize_element(&certificate.map(|certificate| Hex(certificate.bytes())))?;
         row.serialize_element(&state.place)?;
         row.serialize_element(&state.interrupted)?;
+        row.serialize_element(&i64::from(state.at_most_once))?;
         row.end()
     }
 }

@@ -18,8 +18,8 @@ use crate::{
 };
 
 /// A database of a test's own.
-pub(super) struct Database {
-    pub(super) url: String,
+pub(crate) struct Database {
+    pub(crate) url: String,
     place: Place,
 }
 
@@ -28,7 +28,7 @@ enum Place {
     Server { url: String, name: String },
 }
 
-pub(super) async fn sqlite<F>(test: fn(Arc<Database>) -> F)
+pub(crate) async fn sqlite<F>(test: fn(Arc<Database>) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -39,7 +39,7 @@ where
     run(Database { url, place }, test).await;
 }
 
-pub(super) async fn postgres<F>(test: fn(Arc<Database>) -> F)
+pub(crate) async fn postgres<F>(test: fn(Arc<Database>) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -79,7 +79,7 @@ where
 
 impl Database {
     /// With our tables, to serve.
-    pub(super) async fn store(&self) -> Store {
+    pub(crate) async fn store(&self) -> Store {
         self.open(Purpose::Create).await.close().await;
         self.open(Purpose::Serve).await
     }
