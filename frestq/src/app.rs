@@ -214,6 +214,7 @@ impl App {
         let bounds = Bounds {
             connections: peer.config().limits.connections,
             idle: IDLE,
+            wait: own.is_none(),
         };
         let crowds = Crowds::new(&peer.config().limits);
         let server = match (own, &peer.0.proxy) {

@@ -82,6 +82,34 @@ on_each_store! {
     }
 
     /// Ids are their sender's own affair.
+    /// Also where the other message, by itself, would change nothing.
+    async fn an_id_is_used_up_whatever_comes_under_it_next(store) {
+        let (peer, fake) = (Peer::start(&store, "a").await, Fake::new().await);
+        let task = peer.send(&fake.url, "work", "echo", json!(1)).await;
+        fake.sees_task(&task).await;
+        let finished = update(&fake.url, &task, "finished", json!("first"));
+        assert_eq!(peer.deliver("internal.frestq", &finished).await.status, 200);
+        assert_eq!(peer.output(&task).await, "first");
+        let used = &finished["message_id"];
+        for (status, output) in [("finished", "second"), ("executing", "first")] {
+            let mut other = update(&fake.url, &task, status, json!(output));
+            other["message_id"] = used.clone();
+            assert_eq!(peer.deliver("internal.frestq", &other).await.status, 409);
+        }
+        let mut cancel = message(&fake.url, "frestq.cancel_task", json!({}));
+        (cancel["message_id"], cancel["task_id"]) = (used.clone(), json!(id()));
+        assert_eq!(peer.deliver("internal.frestq", &cancel).await.status, 409);
+        // One at a time, in a batch, and with what is new around it.
+        let fresh = message(&fake.url, "echo", json!("new"));
+        let mut again = fresh.clone();
+        again["data"] = json!("other");
+        let all = [("work", &fresh), ("internal.frestq", &cancel), ("work", &again), ("internal.frestq", &finished)];
+        let answer = peer.deliver("internal.frestq", &batch(&fake.url, &all)).await;
+        let messages: Vec<_> = all.iter().map(|(_, message)| *message).collect();
+        assert_eq!(statuses(&answer, &messages), [200, 409, 409, 200]);
+        assert_eq!(peer.output(text(&fresh, "task_id")).await, "new");
+    }
+
     async fn two_senders_may_choose_the_same_message_id(store) {
         let peer = Peer::start(&store, "b").await;
         let task = message(&url_of(9), "echo", json!(1));

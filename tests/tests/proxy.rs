@@ -278,6 +278,23 @@ on_each_store! {
         until("there is room again", async || ask().await.is_ok()).await;
     }
 
+    async fn strangers_take_no_place_of_a_registered_peer(store) {
+        let ((a, a_pin), (mut b, _)) = (secured(&store, "a").await, secured(&store, "b").await);
+        register(&mut b, "a", &a.url, &[&a_pin], &["*"]);
+        b.set("FRESTQ_LIMITS__CONNECTIONS", "1");
+        // Its first view takes the one place that strangers have, and keeps it.
+        b.run().await;
+        certificate(&a, "stranger");
+        let ready = b.view("/ready");
+        let other = client(&a, "stranger");
+        until("another stranger is turned away", async || other.get(&ready).send().await.is_err()).await;
+        for _ in 0..3 {
+            let http = client(&a, "a");
+            assert_eq!(post(&b, &http, "say_queue", &hello(&a.url)).await.status, 200);
+        }
+        assert!(b.http.get(&ready).send().await.is_ok(), "the first one is still there");
+    }
+
     async fn a_name_is_never_a_private_address_unless_that_peer_is_configured_so(store) {
         let ((mut a, a_pin), (mut b, b_pin)) = (secured(&store, "a").await, secured(&store, "b").await);
         let named = b.url.replace("127.0.0.1", "localhost");

@@ -102,3 +102,77 @@ impl Recent {
         self.tasks = HashMap::new();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Status;
+
+    const NOW: jiff::Timestamp = jiff::Timestamp::UNIX_EPOCH;
+
+    fn world(tasks: &[(&str, Status)]) -> World {
+        let tasks = tasks.iter().map(|(id, status)| {
+            let state = TaskState {
+                id: (*id).into(),
+                status: *status,
+                ..TaskState::new(NOW)
+            };
+            (state.id.clone(), Some(state))
+        });
+        World {
+            tasks: tasks.collect(),
+            ..World::default()
+        }
+    }
+
+    fn known(recent: &Recent, ids: &[&str]) -> Vec<TaskId> {
+        let mut wanted = Wanted {
+            tasks: ids.iter().map(|id| TaskId::from(*id)).collect(),
+            ..Wanted::default()
+        };
+        let mut seeded = recent.seed(&mut wanted, &mut World::default());
+        assert_eq!(seeded.len() + wanted.tasks.len(), ids.len());
+        seeded.sort();
+        seeded
+    }
+
+    #[test]
+    fn open_tasks_are_known_until_they_end() {
+        let mut recent = Recent::new(true);
+        recent.keep(
+            world(&[("a", Status::Executing), ("b", Status::Created)]),
+            &[],
+        );
+        assert_eq!(known(&recent, &["a", "b", "c"]), ["a".into(), "b".into()]);
+        recent.keep(world(&[("a", Status::Finished)]), &[]);
+        assert_eq!(known(&recent, &["a", "b"]), ["b".into()]);
+        recent.forget();
+        assert!(known(&recent, &["a", "b"]).is_empty());
+    }
+
+    #[test]
+    fn where_others_change_tasks_too_nothing_is_known_nor_expected() {
+        let mut recent = Recent::new(false);
+        recent.keep(world(&[("a", Status::Executing)]), &[]);
+        assert!(known(&recent, &["a"]).is_empty());
+        assert!(!recent.expects_new());
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut recent = Recent::new(true);
+        for n in 0..3 * MOST {
+            recent.keep(world(&[(&n.to_string(), Status::Created)]), &[]);
+        }
+        assert!(recent.tasks.len() <= MOST);
+    }
+
+    #[test]
+    fn after_a_repetition_the_rows_are_looked_at_for_a_while() {
+        let mut recent = Recent::new(true);
+        assert!(recent.expects_new());
+        recent.be_careful();
+        let careful = (0..).take_while(|_| !recent.expects_new()).count();
+        assert_eq!(careful, CAREFUL as usize);
+    }
+}

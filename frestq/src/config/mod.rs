@@ -101,9 +101,10 @@ pub struct Limits {
     pub open_tasks_per_peer: i64,
     /// Bytes that must stay free on the disk of an SQLite database; 64 MiB by default.
     pub free_disk: u64,
-    /// Connections at the same time, at least 1; others wait. 4096 by default.
+    /// Connections at the same time of those that are no registered peers, at least 1; others are closed, or
+    /// wait in open mode. 4096 by default.
     pub connections: usize,
-    /// Connections from one address at the same time, at least 1; others are closed. 1024 by default. It
+    /// Connections from one address at the same time, at least 1; others are closed. 256 by default. It
     /// holds neither in open mode nor for the proxy.
     pub connections_per_address: usize,
     /// Connections with one certificate at the same time, at least 1; what comes on others is answered
@@ -176,7 +177,7 @@ impl Default for Limits {
             open_tasks_per_peer: 250_000,
             free_disk: 64 * 1024 * 1024,
             connections: 4096,
-            connections_per_address: 1024,
+            connections_per_address: 256,
             connections_per_peer: 256,
             requests_per_peer: 64,
             body_timeout: Duration::from_secs(30),

@@ -21,6 +21,8 @@ pub(crate) struct Caller {
     pub(crate) address: IpAddr,
     /// Whether its certificate has as many connections as one may have, without this one.
     pub(crate) crowded: bool,
+    /// Whether it is a registered peer, or the proxy, and takes no stranger's place.
+    pub(crate) expected: bool,
     /// Whether the connection ends after one request.
     pub(crate) once: bool,
     /// Counts the connection until the last request on it is over.
@@ -49,6 +51,7 @@ impl Caller {
             shown: None,
             address,
             crowded: false,
+            expected: false,
             once: false,
             _places: None,
         }
@@ -67,9 +70,13 @@ impl Caller {
         Self { shown, ..self }
     }
 
-    /// The same, on a connection that ends after one request.
-    pub(crate) fn for_once(self, once: bool) -> Self {
-        Self { once, ..self }
+    /// The same, who is the proxy, on a connection that may end after one request.
+    pub(crate) fn proxy(self, once: bool) -> Self {
+        Self {
+            once,
+            expected: true,
+            ..self
+        }
     }
 
     /// Its own certificate.
@@ -124,11 +131,15 @@ impl Crowds {
         address: IpAddr,
         chain: Vec<CertificateDer<'static>>,
         counted: Counted<IpAddr>,
+        standing: Option<&Arc<Standing>>,
     ) -> Caller {
         let caller = Caller::at(address).showing(chain);
         let place = caller.certificate().map(|pin| self.certificates.enter(pin));
+        let crowded = matches!(place, Some(None));
+        let known = standing.is_some_and(|standing| caller.member(standing).is_ok());
         Caller {
-            crowded: matches!(place, Some(None)),
+            crowded,
+            expected: known && !crowded,
             _places: Some(Arc::new((counted, place.flatten()))),
             ..caller
         }

@@ -174,11 +174,11 @@ impl Listener for Proxied {
                     let address = address.ip().to_canonical();
                     if address != self.proxy {
                         let Some(counted) = self.crowds.greet(address) else { continue };
-                        return (whole(Vec::new(), stream), self.crowds.caller(address, Vec::new(), counted));
+                        return (whole(Vec::new(), stream), self.crowds.caller(address, Vec::new(), counted, None));
                     }
                     self.heads.spawn(async move {
                         let (stream, folded) = timeout(HEAD, unfold(stream)).await??;
-                        Ok((stream, Caller::at(address).for_once(folded)))
+                        Ok((stream, Caller::at(address).proxy(folded)))
                     });
                 }
                 Some(read) = self.heads.join_next() => match read {

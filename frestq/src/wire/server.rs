@@ -27,6 +27,8 @@ pub(crate) const IDLE: Duration = Duration::from_secs(60);
 pub(crate) struct Bounds {
     pub(crate) connections: usize,
     pub(crate) idle: Duration,
+    /// Whether one more waits with the system, which keeps everybody else waiting too, or is closed.
+    pub(crate) wait: bool,
 }
 
 /// Serves until it is told to stop, and then until every request is answered.
@@ -45,7 +47,7 @@ pub(crate) async fn serve<L>(
     let graceful = GracefulShutdown::new();
     loop {
         let (stream, caller, permit) = tokio::select! {
-            next = next(&mut listener, &room) => next,
+            next = next(&mut listener, &room, bounds.wait) => next,
             _ = stopping.wait_for(|stop| *stop) => break,
         };
         let router = router.clone();
@@ -75,15 +77,29 @@ pub(crate) async fn serve<L>(
     graceful.shutdown().await;
 }
 
-/// The next connection, once there is room for it; until then it waits with the system.
-async fn next<L: Listener>(
+/// The next connection for which there is room. A registered peer has a place of its own, however many
+/// strangers there are.
+async fn next<L: Listener<Addr = Caller>>(
     listener: &mut L,
     room: &Arc<Semaphore>,
-) -> (L::Io, L::Addr, Option<OwnedSemaphorePermit>) {
-    // The semaphore is never closed.
-    let permit = room.clone().acquire_owned().await.ok();
-    let (stream, caller) = listener.accept().await;
-    (stream, caller, permit)
+    wait: bool,
+) -> (L::Io, Caller, Option<OwnedSemaphorePermit>) {
+    loop {
+        let (stream, caller) = listener.accept().await;
+        if caller.expected {
+            return (stream, caller, None);
+        }
+        let room = room.clone();
+        // The semaphore is never closed.
+        let permit = match wait {
+            true => room.acquire_owned().await.ok(),
+            false => room.try_acquire_owned().ok(),
+        };
+        match permit {
+            Some(permit) => return (stream, caller, Some(permit)),
+            None => tracing::debug!(address = %caller.address, "too many connections of strangers"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -107,6 +123,7 @@ mod tests {
         let bounds = Bounds {
             connections,
             idle: Duration::from_millis(200),
+            wait: true,
         };
         tokio::spawn(serve(Plain(listener), router, bounds, stopping));
         (address, stop)

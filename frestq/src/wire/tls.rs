@@ -400,7 +400,7 @@ impl Tls {
                 Ok(Ok(stream)) => {
                     let shown = stream.get_ref().1.peer_certificates();
                     let chain = shown.map(<[_]>::to_vec).unwrap_or_default();
-                    let caller = crowds.caller(address.ip(), chain, counted);
+                    let caller = crowds.caller(address.ip(), chain, counted, Some(&standing));
                     Some((stream, caller))
                 }
                 Ok(Err(error)) => {
