@@ -24,11 +24,11 @@ use crate::{
     wire::{
         caller::Crowds,
         client::Client,
+        listen::{Plain, Tls},
         proxy::Proxied,
         quota::Quota,
         routes,
         server::{Bounds, IDLE, serve},
-        tls::{Plain, Tls},
     },
     worker::{self, Worker},
 };

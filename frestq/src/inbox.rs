@@ -1,30 +1,27 @@
-//! The way in: parse, identify, admit, one transaction, answer. Nothing that is refused is stored.
+//! The way in: identify, parse, authorise, admit, one transaction, answer. Nothing that is refused is
+//! stored.
 
 mod identity;
+mod sender;
+mod understand;
 
 use std::{str, time::Duration};
 
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 
+use self::{
+    sender::{Sender, is_at},
+    understand::understand,
+};
 use crate::{
-    admission::Permit,
-    engine::{Answer, Event, Received, Update, What},
+    engine::{Answer, Event},
     error::Error,
-    message::Message,
-    model::{
-        Evidence, Fingerprint, InboxKey, InboxRow, Json, NewTask, PeerId, PeerUrl, Role, TaskId,
-        TaskKind, TaskState, to_json,
-    },
-    outbox::reached,
+    model::PeerId,
     peer::Frestq,
-    registry::{HandlerKind, Registration},
-    signals::WakeReason,
-    trust::{Cause, Member},
+    trust::Cause,
     wire::{
-        BATCH, CANCEL_RESERVATION, CANCEL_TASK, CONFIRM_RESERVATION, EXECUTE_SYNCHRONIZED,
-        INTERNAL_QUEUE, REFUSE_RESERVATION, SYNCHRONIZE_TASK, UPDATE_TASK,
-        message::{BatchAnswer, ConfirmData, Envelope, PerformData, UpdateData, parse_batch},
+        BATCH, INTERNAL_QUEUE,
+        message::{BatchAnswer, Envelope, parse_batch},
     },
 };
 
@@ -218,299 +215,6 @@ fn message_id(message: &RawValue) -> String {
         .unwrap_or_default()
 }
 
-/// Who sent it. Without configured peers everybody on the loopback is who he says he is, and becomes
-/// known with the first message that makes sense; one that is refused leaves no trace.
-struct Sender<'a> {
-    url: PeerUrl,
-    extensions: bool,
-    /// The registered peer; none in open mode.
-    member: Option<&'a Member>,
-    /// What it has shown.
-    certificate: Option<Fingerprint>,
-}
-
-impl Sender<'_> {
-    /// Its row, if it is known; then it is noted that it is there.
-    async fn recognize(&self, peer: &Frestq) -> Result<Option<PeerId>, Refusal> {
-        let known = peer.0.peers.by_url(&self.url);
-        if let Some(id) = known {
-            self.note(peer, id).await?;
-        }
-        Ok(known)
-    }
-
-    /// Writes the sender's certificate and its row, made if need be, into events that were understood
-    /// without them.
-    async fn sign(
-        &self,
-        peer: &Frestq,
-        known: Option<PeerId>,
-        events: &mut [Event],
-    ) -> Result<(), Refusal> {
-        for event in events.iter_mut() {
-            let Event::Receive(received) = event else {
-                continue;
-            };
-            received.certificate = self.certificate;
-            if let What::Task(task) | What::Synchronize(task) = &mut received.what {
-                task.state.certificate = self.certificate;
-            }
-        }
-        if known.is_some() {
-            return Ok(());
-        }
-        let found = peer.0.peers.find_or_add(&peer.0.store, &self.url).await;
-        let id = found.map_err(|error| overloaded(&error))?;
-        self.note(peer, id).await?;
-        for event in events {
-            let Event::Receive(received) = event else {
-                continue;
-            };
-            received.row.key.peer = id;
-            if let What::Task(task) | What::Synchronize(task) = &mut received.what {
-                task.state.peer = id;
-            }
-        }
-        Ok(())
-    }
-
-    /// It spoke to us, so it is there, and reads what this request shows that it reads.
-    async fn note(&self, peer: &Frestq, id: PeerId) -> Result<(), Refusal> {
-        peer.0.peers.heard(id, peer.0.clock.now());
-        let was_away = peer
-            .0
-            .peers
-            .by_id(id)
-            .is_some_and(|row| row.health.failures > 0);
-        let noted = peer.0.peers.update(&peer.0.store, id, |health| {
-            health.extensions = self.extensions;
-            reached(health);
-        });
-        noted.await.map_err(|error| overloaded(&error))?;
-        if was_away {
-            peer.0.signals.wake_outbox(id, WakeReason::PeerIsBack);
-        }
-        Ok(())
-    }
-}
-
-/// Whether a peer with this address may say that it is `said`: a message that was made before the
-/// address changed still has the former one.
-fn is_at(peer: &Frestq, url: &PeerUrl, said: &PeerUrl) -> bool {
-    let peers = &peer.0.peers;
-    url == said || peers.by_url(url).is_some_and(|id| peers.was_at(id, said))
-}
-
-/// What the message asks for, if it is something that this peer does.
-fn understand(
-    peer: &Frestq,
-    from: &Sender<'_>,
-    known: Option<PeerId>,
-    queue: &str,
-    text: &str,
-    envelope: Envelope,
-) -> Result<(Event, Option<Permit>), Refusal> {
-    if let Some(destination) = envelope
-        .destination
-        .as_ref()
-        .filter(|url| *url != peer.url() && !peer.0.peers.was_at(PeerId::SELF, url))
-    {
-        return Err(Refusal::new(
-            403,
-            format!(
-                "the message is meant for {destination}, and this is {}",
-                peer.url()
-            ),
-        ));
-    }
-    // A stranger's events are signed once there is something to sign.
-    let (stranger, sender) = (known.is_none(), known.unwrap_or(PeerId::SELF));
-    let (member, extensions) = (from.member, from.extensions);
-    let now = peer.0.clock.now();
-    let mut row = InboxRow {
-        key: InboxKey {
-            peer: sender,
-            message: envelope.message_id.clone(),
-        },
-        hash: hash(queue, text),
-        queue: queue.into(),
-        action: envelope.action.as_str().into(),
-        task: envelope.task_id.clone(),
-        data: Some(envelope.data.clone()),
-        received_at: now,
-        evidence: peer.config().audits().then(|| Evidence {
-            certificate: from.certificate.map(|pin| pin.to_string().into()),
-            body: Sha256::digest(text.as_bytes()).into(),
-        }),
-    };
-    let mut permit = None;
-    let missing = || Refusal::new(400, "field `task_id` is missing");
-    let malformed = |why| Refusal::new(400, why);
-    let what = if queue != INTERNAL_QUEUE {
-        let handler = handler(peer, member, queue, &envelope.action)?;
-        let admitted = peer.0.admission.admit(sender);
-        permit = Some(admitted.map_err(|full| Refusal::new(503, full))?);
-        let (id, kind, input) = match handler.kind {
-            HandlerKind::Message => (
-                TaskId::generate(),
-                TaskKind::Message,
-                message_input(queue, &envelope)?,
-            ),
-            _ => {
-                let id = envelope.task_id.clone().ok_or_else(missing)?;
-                row.data = None;
-                (id, TaskKind::Sequential, envelope.data.clone())
-            }
-        };
-        let mut task = received_task(id, kind, sender, (queue, &envelope.action), input, now);
-        task.state.at_most_once = handler.options.at_most_once;
-        task.state.expires_at = envelope.expiration_date;
-        task.info = envelope.info.map(Into::into);
-        task.pingback_at = envelope.pingback_date;
-        task.state.report_at = envelope.pingback_date;
-        task.state.wake_at = envelope.pingback_date;
-        What::Task(Box::new(task))
-    } else if envelope.action == SYNCHRONIZE_TASK {
-        let asked = PerformData::parse(&envelope.data).map_err(malformed)?;
-        let handler = handler(peer, member, &asked.queue, &asked.action)?;
-        let admitted = peer.0.admission.admit(sender);
-        permit = Some(admitted.map_err(|full| Refusal::new(503, full))?);
-        let id = envelope.task_id.or(asked.task_id).ok_or_else(missing)?;
-        let address = (asked.queue.as_str(), asked.action.as_str());
-        let kind = TaskKind::Sequential;
-        let mut task = received_task(id, kind, sender, address, asked.input, now);
-        task.state.at_most_once = handler.options.at_most_once;
-        // A director that does not know us yet leaves it out, which can only be in its first round.
-        task.state.round = envelope.round.unwrap_or(i64::from(extensions));
-        task.state.expires_at = asked.expiration_date.or(envelope.expiration_date);
-        task.info = envelope.info.map(Into::into);
-        task.pingback_at = asked.pingback_date.or(envelope.pingback_date);
-        task.state.report_at = task.pingback_at;
-        What::Synchronize(Box::new(task))
-    } else {
-        let id = envelope.task_id.ok_or_else(missing);
-        let (data, round) = (&envelope.data, envelope.round);
-        let what = match envelope.action.as_str() {
-            CANCEL_TASK => What::CallOff(id?),
-            UPDATE_TASK => {
-                let task = id?;
-                let UpdateData { status, output } = UpdateData::parse(data).map_err(malformed)?;
-                What::Update(Update {
-                    task,
-                    status,
-                    output,
-                    rev: envelope.rev,
-                })
-            }
-            CONFIRM_RESERVATION => {
-                let task = id?;
-                let confirmed = ConfirmData::parse(data).map_err(malformed)?;
-                What::Confirm {
-                    task,
-                    reservation: confirmed.reservation,
-                    seconds: confirmed.seconds,
-                    round,
-                }
-            }
-            REFUSE_RESERVATION => What::Refuse { task: id?, round },
-            CANCEL_RESERVATION => What::Release { task: id?, round },
-            EXECUTE_SYNCHRONIZED => {
-                let task = id?;
-                let input = PerformData::parse(data).map_err(malformed)?.input;
-                What::Execute { task, input }
-            }
-            action => {
-                let why =
-                    format!("queue {INTERNAL_QUEUE} has no action {action:?} for other peers");
-                return Err(Refusal::new(404, why));
-            }
-        };
-        if stranger {
-            return Err(unknown_task());
-        }
-        what
-    };
-    Ok((
-        Event::Receive(Box::new(Received {
-            row,
-            certificate: None,
-            what,
-        })),
-        permit,
-    ))
-}
-
-/// The handler that the sender may ask for. What it may not have is for it what does not exist.
-fn handler(
-    peer: &Frestq,
-    member: Option<&Member>,
-    queue: &str,
-    action: &str,
-) -> Result<&'static Registration, Refusal> {
-    let granted = |queue: &str, action: &str| member.is_none_or(|m| m.may(queue, action));
-    let handler = peer.0.registry.get(queue, action);
-    let handler = handler.filter(|handler| !handler.options.local);
-    if let (Some(handler), Some(member)) = (handler, member)
-        && !granted(queue, action)
-    {
-        let (queue, action) = (handler.queue.to_owned(), handler.action.to_owned());
-        let cause = Cause::NotGranted(member.name.clone(), queue, action);
-        peer.0.trust.refusals.note(cause);
-    }
-    handler.filter(|_| granted(queue, action)).ok_or_else(|| {
-        let known = peer.0.registry.describe_those(granted);
-        Refusal::new(
-            404,
-            format!("queue {queue:?} has no action {action:?}; {known}"),
-        )
-    })
-}
-
-/// The row of a task that another peer hands us.
-fn received_task(
-    id: TaskId,
-    kind: TaskKind,
-    peer: PeerId,
-    (queue, action): (&str, &str),
-    input: Json,
-    now: jiff::Timestamp,
-) -> NewTask {
-    NewTask {
-        state: TaskState {
-            id,
-            kind,
-            role: Role::Received,
-            peer,
-            queue: queue.into(),
-            action: action.into(),
-            ..TaskState::new(now)
-        },
-        input,
-        label: None,
-        info: None,
-        pingback_at: None,
-        priority: 0,
-        unique_key: None,
-        created_at: now,
-    }
-}
-
-/// A raw message as the input of its handler.
-fn message_input(queue: &str, envelope: &Envelope) -> Result<Json, Refusal> {
-    let message = Message {
-        id: envelope.message_id.clone(),
-        queue: queue.to_owned(),
-        action: envelope.action.clone(),
-        sender: envelope.sender.clone(),
-        task_id: envelope.task_id.clone(),
-        data: envelope.data.clone(),
-        info: envelope.info.clone(),
-        pingback_date: envelope.pingback_date,
-        expiration_date: envelope.expiration_date,
-    };
-    to_json(&message).map_err(|e| Refusal::new(400, e.to_string()))
-}
-
 async fn commit(peer: &Frestq, events: Vec<Event>, bytes: usize) -> Result<Vec<Answer>, Refusal> {
     match tokio::time::timeout(
         PATIENCE,
@@ -547,16 +251,4 @@ fn judge(answer: Answer) -> Result<(), Refusal> {
 /// The same for a task that nobody knows and for somebody else's.
 fn unknown_task() -> Refusal {
     Refusal::new(404, "there is no such task of yours here")
-}
-
-/// Tells a repetition from another message under the same id.
-fn hash(queue: &str, text: &str) -> [u8; 16] {
-    let mut hasher = Sha256::new();
-    hasher.update(queue.as_bytes());
-    hasher.update([0]);
-    hasher.update(text.as_bytes());
-    let full: [u8; 32] = hasher.finalize().into();
-    let mut cut = [0; 16];
-    cut.copy_from_slice(&full[..16]);
-    cut
 }

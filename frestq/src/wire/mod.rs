@@ -2,6 +2,7 @@
 
 pub(crate) mod caller;
 pub(crate) mod client;
+pub(crate) mod listen;
 pub(crate) mod message;
 pub(crate) mod proxy;
 pub(crate) mod quota;

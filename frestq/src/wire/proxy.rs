@@ -29,7 +29,7 @@ use tokio::{
 
 use super::{
     caller::{Caller, Crowds},
-    tls::hurry,
+    listen::hurry,
 };
 
 /// PEM, the lines after the first indented by a tab as nginx's `$ssl_client_cert` is, or

@@ -111,7 +111,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::wire::tls::Plain;
+    use crate::wire::listen::Plain;
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 

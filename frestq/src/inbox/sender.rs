@@ -1,0 +1,94 @@
+//! Whose a message is, by its row among the known peers.
+
+use super::{Refusal, overloaded};
+use crate::{
+    engine::{Event, What},
+    model::{Fingerprint, PeerId, PeerUrl},
+    outbox::reached,
+    peer::Frestq,
+    signals::WakeReason,
+    trust::Member,
+};
+
+/// Who sent it. Without configured peers everybody on the loopback is who he says he is, and becomes
+/// known with the first message that makes sense; one that is refused leaves no trace.
+pub(super) struct Sender<'a> {
+    pub(super) url: PeerUrl,
+    pub(super) extensions: bool,
+    /// The registered peer; none in open mode.
+    pub(super) member: Option<&'a Member>,
+    /// What it has shown.
+    pub(super) certificate: Option<Fingerprint>,
+}
+
+impl Sender<'_> {
+    /// Its row, if it is known; then it is noted that it is there.
+    pub(super) async fn recognize(&self, peer: &Frestq) -> Result<Option<PeerId>, Refusal> {
+        let known = peer.0.peers.by_url(&self.url);
+        if let Some(id) = known {
+            self.note(peer, id).await?;
+        }
+        Ok(known)
+    }
+
+    /// Writes the sender's certificate and its row, made if need be, into events that were understood
+    /// without them.
+    pub(super) async fn sign(
+        &self,
+        peer: &Frestq,
+        known: Option<PeerId>,
+        events: &mut [Event],
+    ) -> Result<(), Refusal> {
+        for event in events.iter_mut() {
+            let Event::Receive(received) = event else {
+                continue;
+            };
+            received.certificate = self.certificate;
+            if let What::Task(task) | What::Synchronize(task) = &mut received.what {
+                task.state.certificate = self.certificate;
+            }
+        }
+        if known.is_some() {
+            return Ok(());
+        }
+        let found = peer.0.peers.find_or_add(&peer.0.store, &self.url).await;
+        let id = found.map_err(|error| overloaded(&error))?;
+        self.note(peer, id).await?;
+        for event in events {
+            let Event::Receive(received) = event else {
+                continue;
+            };
+            received.row.key.peer = id;
+            if let What::Task(task) | What::Synchronize(task) = &mut received.what {
+                task.state.peer = id;
+            }
+        }
+        Ok(())
+    }
+
+    /// It spoke to us, so it is there, and reads what this request shows that it reads.
+    async fn note(&self, peer: &Frestq, id: PeerId) -> Result<(), Refusal> {
+        peer.0.peers.heard(id, peer.0.clock.now());
+        let was_away = peer
+            .0
+            .peers
+            .by_id(id)
+            .is_some_and(|row| row.health.failures > 0);
+        let noted = peer.0.peers.update(&peer.0.store, id, |health| {
+            health.extensions = self.extensions;
+            reached(health);
+        });
+        noted.await.map_err(|error| overloaded(&error))?;
+        if was_away {
+            peer.0.signals.wake_outbox(id, WakeReason::PeerIsBack);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a peer with this address may say that it is `said`: a message that was made before the
+/// address changed still has the former one.
+pub(super) fn is_at(peer: &Frestq, url: &PeerUrl, said: &PeerUrl) -> bool {
+    let peers = &peer.0.peers;
+    url == said || peers.by_url(url).is_some_and(|id| peers.was_at(id, said))
+}
