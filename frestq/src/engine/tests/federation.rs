@@ -20,6 +20,8 @@ struct Flight {
     to: usize,
     name: String,
     message: Outgoing,
+    /// Whether its sender knew, when it wrote it, that the receiver reads our extensions.
+    extended: bool,
 }
 
 /// One peer: its rows, and the runs that go on in its process.
@@ -55,6 +57,8 @@ struct Federation {
     depth: HashMap<TaskId, usize>,
     /// Members that neither show nor read our extensions.
     originals: BTreeSet<usize>,
+    /// Who has seen that another one reads them: by a message from it, or an answer.
+    met: BTreeSet<(usize, usize)>,
     /// How likely a handler succeeds, and a message gets through.
     luck: f64,
     network: f64,
@@ -91,6 +95,7 @@ impl Federation {
             count: 0,
             depth: HashMap::new(),
             originals,
+            met: BTreeSet::new(),
             luck,
             network,
             failing,
@@ -141,7 +146,8 @@ impl Federation {
         }
         for message in outgoing {
             let to = usize::try_from(message.peer.0 - 1).unwrap();
-            if message.needs_extensions && self.plain(at, to) {
+            let extended = self.met.contains(&(at, to));
+            if message.needs_extensions && !extended {
                 continue;
             }
             let name = format!(
@@ -153,6 +159,7 @@ impl Federation {
                 to,
                 name,
                 message,
+                extended,
             });
         }
         answer
@@ -479,10 +486,12 @@ impl Federation {
             to,
             ref name,
             ref message,
+            extended,
         } = self.flights[flight];
         let (name, message) = (name.clone(), message.clone());
-        let plain = self.plain(from, to);
-        let what = understood(&message, peer_id(from), plain);
+        let ours = !self.plain(from, to);
+        self.met.extend(ours.then_some((to, from)));
+        let what = understood(&message, peer_id(from), ours, extended);
         let answer = self.tell(to, received(&name, 1, peer_id(from), what));
         if self.rng.f64() > self.network {
             return;
@@ -502,10 +511,14 @@ impl Federation {
     fn settle(&mut self, flight: usize, verdict: Verdict) {
         let Flight {
             from,
+            to,
             name,
             message,
             ..
         } = self.flights.swap_remove(flight);
+        let answered = !matches!(verdict, Verdict::GivenUp { .. });
+        let ours = !self.plain(from, to);
+        self.met.extend((answered && ours).then_some((from, to)));
         let row = OutboxRow {
             seq: 1,
             peer: message.peer,
@@ -681,20 +694,20 @@ impl Federation {
 }
 
 /// What a message says to its receiver.
-fn understood(message: &Outgoing, from: PeerId, plain: bool) -> What {
+fn understood(message: &Outgoing, from: PeerId, ours: bool, extended: bool) -> What {
     let task = message.task.clone();
-    let round = message.round.filter(|_| !plain);
+    let round = message.round.filter(|_| extended);
     match (&*message.action, &message.data) {
         ("frestq.update_task", Data::Update { status, .. }) => What::Update(Update {
             task,
             status: *status,
             output: json(&1),
-            rev: message.rev.filter(|_| !plain),
+            rev: message.rev.filter(|_| extended),
         }),
         ("frestq.cancel_task", _) => What::CallOff(task),
         ("frestq.synchronize_task", _) => {
             let mut new = new_task(task.as_str(), Role::Received, from);
-            new.state.round = round.unwrap_or(0);
+            new.state.round = round.unwrap_or(i64::from(ours));
             new.state.expires_at = message.expires_at;
             What::Synchronize(Box::new(new))
         }
