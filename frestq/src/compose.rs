@@ -333,8 +333,8 @@ impl Parallel {
     /// Lets all subtasks end; if any failed, the group ends in error after the last one.
     ///
     /// Its [`TaskError`](crate::TaskError) has the code `children failed`, and as its data a list of what
-    /// failed, in the order of the subtasks: the `id`, `queue`, `action` and `error` of each, up to the first
-    /// hundred.
+    /// failed, in the order of the subtasks: the `id`, `queue`, `action` and `error` of each, as far as they
+    /// fit into 64 KiB and up to a hundred.
     pub fn wait_for_all(mut self) -> Self {
         self.draft.target = Target::Parallel {
             waits_for_all: true,

@@ -107,7 +107,11 @@ async fn run(peer: Frestq, claimed: Claimed) {
             let action = &claimed.state.action;
             let known = peer.0.registry.describe();
             let message = format!("no handler for {queue}/{action}; {known}");
-            let outcome = Err(TaskError::new(TaskError::UNKNOWN_ACTION, message));
+            let unknown = TaskError::new(TaskError::UNKNOWN_ACTION, message);
+            let outcome = Err(match &claimed.error {
+                Some(error) => TaskError::from_output(error).and_then(unknown),
+                None => unknown,
+            });
             Event::Completed {
                 id: id.clone(),
                 queue,

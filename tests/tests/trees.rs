@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Peer, eventually, text, until};
+use crate::harness::{Peer, eventually, text, until, url_of};
 
 /// A task of a plan.
 fn task(peer: &Peer, action: &str, data: Value) -> Value {
@@ -211,6 +211,33 @@ on_each_store! {
         let children = json!([task(&b, "echo", told)]);
         let outcome = a.call(&b.url, "work", "grow", children).await;
         assert_eq!(outcome, json!({"output": "grown"}));
+    }
+
+    async fn ten_thousand_tasks_of_one_group_fail_and_the_group_says_so(store) {
+        const MANY: usize = 10_000;
+        let peer = Peer::start(&store, "a").await;
+        // Its input lacks the name.
+        let hello = json!({"task": {"to": peer.url, "queue": "say_queue", "action": "hello_world", "data": {}}});
+        let group = peer.plant(&json!({"all": vec![hello; MANY]})).await;
+        let error = peer.error(&group).await;
+        assert!(text(&error, "message").starts_with("10000 of its tasks failed"), "{error}");
+        let told = error["data"].as_array().unwrap();
+        assert!(told.iter().all(|failure| failure["error"]["error"] == "invalid input"));
+        assert_eq!(told.len(), 100);
+    }
+
+    /// The one whose turn has come is on its way to a peer that is not there.
+    async fn ten_thousand_tasks_for_another_peer_are_called_off_without_a_message(store) {
+        const MANY: usize = 10_000;
+        let peer = Peer::start(&store, "a").await;
+        let vain = json!({"task": {"to": url_of(9), "queue": "q", "action": "act"}});
+        let group = peer.plant(&json!({"sequential": vec![vain; MANY]})).await;
+        let said = peer.cli(&["--cancel", &group]);
+        assert!(said.status.success(), "{said:?}");
+        peer.reaches(&group, "cancelled").await;
+        let cancelled = "SELECT count(*) FROM tasks WHERE status = 13";
+        assert_eq!(peer.database.number(cancelled).await, 10_001);
+        assert_eq!(peer.database.count("outbox").await, 1);
     }
 
     async fn ten_thousand_tasks_of_one_group_end(store) {

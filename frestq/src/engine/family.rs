@@ -184,9 +184,10 @@ pub(super) fn go_on(
     Ok(())
 }
 
-/// How many failures of a group its error tells in full: enough to see what they have in common, and
-/// small enough to travel.
+/// How many failures of a group its error tells, and in how many bytes: enough to see what they have in
+/// common, and small enough to travel, even through many groups.
 const TOLD: usize = 100;
+const TOLD_BYTES: usize = 64 * 1024;
 
 /// What a group fails with that has waited for all.
 fn all_failures(turn: &Turn<'_>, group: &TaskState) -> Result<TaskError, Missing> {
@@ -202,22 +203,27 @@ fn all_failures(turn: &Turn<'_>, group: &TaskState) -> Result<TaskError, Missing
         let child = turn.task(&child)?.cloned();
         failed.extend(child.filter(|child| child.status != Status::Finished));
     }
-    let shown = &failed[..failed.len().min(TOLD)];
-    let errors = turn.errors_of(shown.iter().map(|child| &child.id))?;
-    let failures = shown.iter().zip(errors);
-    let failures: Vec<_> = failures
-        .map(|(child, error)| Failure {
+    let first = &failed[..failed.len().min(TOLD)];
+    let errors = turn.errors_of(first.iter().map(|child| &child.id))?;
+    let mut room = TOLD_BYTES;
+    let mut failures = Vec::new();
+    for (child, error) in first.iter().zip(errors) {
+        let Some(rest) = room.checked_sub(simple::error_output(&error).get().len()) else {
+            break;
+        };
+        room = rest;
+        failures.push(Failure {
             id: &child.id,
             queue: &child.queue,
             action: &child.action,
             error,
-        })
-        .collect();
-    let why = match failed.len() {
-        all if all > TOLD => {
-            format!("{all} of its tasks failed, of which the first {TOLD} are told")
+        });
+    }
+    let why = match (failed.len(), failures.len()) {
+        (all, told) if all > told => {
+            format!("{all} of its tasks failed, of which the first {told} are told")
         }
-        all => format!("{all} of its tasks failed"),
+        (all, _) => format!("{all} of its tasks failed"),
     };
     Ok(TaskError::new(TaskError::CHILDREN_FAILED, why).with_data(&failures))
 }

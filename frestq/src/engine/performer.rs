@@ -99,6 +99,7 @@ pub(super) fn reserved(
             Ok(())
         }
         Err(_) if task.status == Status::Confirmed => {
+            forget_reservation(turn, &task);
             task.moment = Some(Moment::Execute);
             turn.change_quietly(task, None);
             Ok(())
@@ -124,8 +125,9 @@ pub(super) fn reserved(
 /// The handler's `cancel_reservation` has ended, well or not.
 pub(super) fn given_back(turn: &mut Turn<'_>, mut task: TaskState) {
     task.reserved = 0;
-    // Somebody else may have it by now: a task that starts late must not take it for its own.
-    turn.set_reservation(&task.id, null());
+    if task.status == Status::Confirmed {
+        forget_reservation(turn, &task);
+    }
     if !task.status.is_terminal() {
         task.moment = match task.status {
             Status::Syncing => Some(Moment::Reserve),
@@ -261,8 +263,17 @@ pub(super) fn execute(turn: &mut Turn<'_>, mut task: TaskState) {
         // Once its `reserve` or `cancel_reservation` has ended.
         turn.change_quietly(task, None);
     } else {
+        if task.reserved == 0 {
+            forget_reservation(turn, &task);
+        }
         resume(turn, task, Moment::Execute);
     }
+}
+
+/// The task starts without what it has given back, which may be somebody else's by now. Until then its
+/// director may still look at it.
+fn forget_reservation(turn: &mut Turn<'_>, task: &TaskState) {
+    turn.set_reservation(&task.id, null());
 }
 
 /// The director says to start. The first time counts: an original one says it two or three times.

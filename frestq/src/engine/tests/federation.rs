@@ -2,6 +2,8 @@
 //! reorders, loses and repeats messages, crashes between any two steps, operators who call tasks off, and
 //! tasks that are delayed, expire, are tried again, or recover from the errors of others.
 
+mod checks;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::*;
@@ -20,6 +22,8 @@ struct Flight {
     to: usize,
     name: String,
     message: Outgoing,
+    /// Whether its sender knew, when it wrote it, that the receiver reads our extensions.
+    extended: bool,
 }
 
 /// One peer: its rows, and the runs that go on in its process.
@@ -55,6 +59,8 @@ struct Federation {
     depth: HashMap<TaskId, usize>,
     /// Members that neither show nor read our extensions.
     originals: BTreeSet<usize>,
+    /// Who has seen that another one reads them: by a message from it, or an answer.
+    met: BTreeSet<(usize, usize)>,
     /// How likely a handler succeeds, and a message gets through.
     luck: f64,
     network: f64,
@@ -91,6 +97,7 @@ impl Federation {
             count: 0,
             depth: HashMap::new(),
             originals,
+            met: BTreeSet::new(),
             luck,
             network,
             failing,
@@ -141,7 +148,8 @@ impl Federation {
         }
         for message in outgoing {
             let to = usize::try_from(message.peer.0 - 1).unwrap();
-            if message.needs_extensions && self.plain(at, to) {
+            let extended = self.met.contains(&(at, to));
+            if message.needs_extensions && !extended {
                 continue;
             }
             let name = format!(
@@ -153,110 +161,10 @@ impl Federation {
                 to,
                 name,
                 message,
+                extended,
             });
         }
         answer
-    }
-
-    fn check(&mut self, at: usize, id: &TaskId) {
-        let seed = self.seed;
-        let member = &mut self.members[at];
-        let task = member.rows.task(id.as_str());
-        if let Some(end) = member.ends.get(id) {
-            assert_eq!(task.status, *end, "seed {seed}: {id} ended twice at {at}");
-        } else if task.status.is_terminal() {
-            member.ends.insert(id.clone(), task.status);
-        }
-        self.rounds = self.rounds.max(task.round.min(1000));
-        if task.status == Status::Reserved {
-            let reserved = (id.clone(), task.round);
-            self.members[at].reserved.insert(reserved);
-        }
-        let member = &self.members[at];
-        let task = member.rows.task(id.as_str());
-        let Some(parent) = task.parent.as_ref().map(|id| member.rows.task(id.as_str())) else {
-            return;
-        };
-        // What was called off or has expired may have ended before its turn, and groups with it.
-        let failed = task.status.is_terminal() && task.status != Status::Finished;
-        let begun = task.moment.is_some() || !(failed || task.status == Status::Created);
-        if parent.kind == TaskKind::Sequential && task.order > 0 && begun {
-            let family = &member.rows.world.families[&parent.id];
-            let before = &family[usize::try_from(task.order - 1).unwrap()];
-            let before = member.rows.task(before.as_str()).status;
-            let forgiven = parent.on_failure == OnFailure::AskHandler && before.is_terminal();
-            assert!(
-                before == Status::Finished || forgiven,
-                "seed {seed}: {id} began too early"
-            );
-        }
-    }
-
-    /// A group starts: all of it has reserved in this round, and what runs here holds that still.
-    fn check_group(&mut self, at: usize, id: &TaskId) {
-        let seed = self.seed;
-        let member = &self.members[at];
-        let group = member.rows.task(id.as_str());
-        let starts = group.kind == TaskKind::Synchronized && group.status == Status::Executing;
-        if !starts || group.open_children == 0 || member.started.contains(id) {
-            return;
-        }
-        for child in &member.rows.world.families[id] {
-            let task = member.rows.task(child.as_str());
-            if task.status.is_terminal() {
-                continue;
-            }
-            let performer = match task.role {
-                Role::Sent => usize::try_from(task.peer.0 - 1).unwrap(),
-                _ => at,
-            };
-            let performer_of = &self.members[performer];
-            let reserved = if performer == at {
-                task.round == group.round && performer_of.taken.contains(child)
-            } else if self.plain(at, performer) {
-                let rounds = &performer_of.reserved;
-                rounds.iter().any(|(reserved, _)| reserved == child)
-            } else {
-                let reserved = (child.clone(), group.round);
-                performer_of.reserved.contains(&reserved)
-            };
-            assert!(reserved, "seed {seed}: {id} starts without {child}");
-        }
-        self.members[at].started.insert(id.clone());
-    }
-
-    /// A run begins: nothing that has ended, nothing of a group before that starts, and with what the
-    /// task has reserved or with nothing.
-    fn check_start(&self, at: usize, id: &TaskId) {
-        let seed = self.seed;
-        let task = self.members[at].rows.task(id.as_str());
-        if task.moment != Some(Moment::Execute) {
-            return;
-        }
-        assert!(
-            !self.members[at].ends.contains_key(id),
-            "seed {seed}: {id} runs though it has ended"
-        );
-        assert_eq!(
-            task.reserved > 0,
-            self.members[at].taken.contains(id),
-            "seed {seed}: {id} does not know what it holds"
-        );
-        for member in &self.members {
-            let Some(Some(task)) = member.rows.world.tasks.get(id) else {
-                continue;
-            };
-            let Some(parent) = &task.parent else { continue };
-            let group = member.rows.task(parent.as_str());
-            if group.kind != TaskKind::Synchronized {
-                continue;
-            }
-            assert!(
-                group.status == Status::Executing || group.status.is_terminal(),
-                "seed {seed}: {id} runs while its group is {}",
-                group.status
-            );
-        }
     }
 
     /// Free slots go to waiting tasks.
@@ -479,10 +387,12 @@ impl Federation {
             to,
             ref name,
             ref message,
+            extended,
         } = self.flights[flight];
         let (name, message) = (name.clone(), message.clone());
-        let plain = self.plain(from, to);
-        let what = understood(&message, peer_id(from), plain);
+        let ours = !self.plain(from, to);
+        self.met.extend(ours.then_some((to, from)));
+        let what = understood(&message, peer_id(from), ours, extended);
         let answer = self.tell(to, received(&name, 1, peer_id(from), what));
         if self.rng.f64() > self.network {
             return;
@@ -502,10 +412,14 @@ impl Federation {
     fn settle(&mut self, flight: usize, verdict: Verdict) {
         let Flight {
             from,
+            to,
             name,
             message,
             ..
         } = self.flights.swap_remove(flight);
+        let answered = !matches!(verdict, Verdict::GivenUp { .. });
+        let ours = !self.plain(from, to);
+        self.met.extend((answered && ours).then_some((from, to)));
         let row = OutboxRow {
             seq: 1,
             peer: message.peer,
@@ -662,41 +576,23 @@ impl Federation {
             }
         }
     }
-
-    /// Everything has ended, everywhere.
-    fn check_end(&self) {
-        let seed = self.seed;
-        for (at, member) in self.members.iter().enumerate() {
-            for task in member.rows.world.tasks.values().flatten() {
-                assert!(
-                    task.status.is_terminal() && task.owner.is_none() && task.moment.is_none(),
-                    "seed {seed}: left over at {at}: {task:?}"
-                );
-            }
-            assert!(
-                member.taken.is_empty(),
-                "seed {seed}: not given back at {at}: {:?}",
-                member.taken
-            );
-        }
-    }
 }
 
 /// What a message says to its receiver.
-fn understood(message: &Outgoing, from: PeerId, plain: bool) -> What {
+fn understood(message: &Outgoing, from: PeerId, ours: bool, extended: bool) -> What {
     let task = message.task.clone();
-    let round = message.round.filter(|_| !plain);
+    let round = message.round.filter(|_| extended);
     match (&*message.action, &message.data) {
         ("frestq.update_task", Data::Update { status, .. }) => What::Update(Update {
             task,
             status: *status,
             output: json(&1),
-            rev: message.rev.filter(|_| !plain),
+            rev: message.rev.filter(|_| extended),
         }),
         ("frestq.cancel_task", _) => What::CallOff(task),
         ("frestq.synchronize_task", _) => {
             let mut new = new_task(task.as_str(), Role::Received, from);
-            new.state.round = round.unwrap_or(0);
+            new.state.round = round.unwrap_or(i64::from(ours));
             new.state.expires_at = message.expires_at;
             What::Synchronize(Box::new(new))
         }

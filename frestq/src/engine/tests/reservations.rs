@@ -27,14 +27,33 @@ fn giving_back() -> (Peer, i64) {
     (peer, epoch)
 }
 
+/// Whether it hears that it shall start before it has given back, or after.
 #[test]
 fn a_task_that_starts_late_starts_without_what_it_gave_back() {
+    for early in [true, false] {
+        let (mut peer, epoch) = giving_back();
+        let starts = start("m1", A, 1);
+        let gives_back = completed("t", epoch, Ok(json(&0)), ActionOptions::DEFAULT);
+        let events = match early {
+            true => [starts, gives_back],
+            false => [gives_back, starts],
+        };
+        for event in events {
+            assert_eq!(peer.tell(event), Answer::Accepted);
+        }
+        assert_eq!(peer.task("t").moment, Some(Moment::Execute));
+        let reservation = &peer.changes.reservations[&TaskId::from("t")];
+        assert_eq!(reservation.get(), "null");
+    }
+}
+
+/// It may look at what a failed round has given back.
+#[test]
+fn a_director_still_sees_what_was_given_back() {
     let (mut peer, epoch) = giving_back();
-    peer.tell(start("m1", A, 1));
     peer.tell(completed("t", epoch, Ok(json(&0)), ActionOptions::DEFAULT));
-    assert_eq!(peer.task("t").moment, Some(Moment::Execute));
     let reservation = &peer.changes.reservations[&TaskId::from("t")];
-    assert_eq!(reservation.get(), "null");
+    assert_eq!(reservation.get(), "7");
 }
 
 #[test]

@@ -257,6 +257,18 @@ fn a_large_group_reports_its_first_failures_and_how_many_there_were() {
         (100, &serde_json::json!("w99"))
     );
     assert!(error["message"].as_str().unwrap().contains("150"));
+
+    let mut tree = Tree::rooted("par", TaskKind::Parallel).waiting_for_all();
+    for id in &ids[..3] {
+        tree = tree.child("par", id, WORK);
+    }
+    let mut peer = Peer::plant(tree);
+    for id in &ids[..3] {
+        peer.work(id, Err(&"x".repeat(30_000)));
+    }
+    let error: serde_json::Value = serde_json::from_str(peer.output("par")).unwrap();
+    assert_eq!(error["data"].as_array().unwrap().len(), 2);
+    assert!(error["message"].as_str().unwrap().contains("first 2"));
 }
 
 #[test]
