@@ -53,9 +53,12 @@ on_each_store! {
     }
 
     async fn a_proxy_that_answers_in_a_peers_place_does_not_make_it_an_original_one(store) {
-        let a = Peer::start(&store, "a").await;
-        let shows = "restqp-extensions: batch, ext\r\n".to_owned();
-        let fake = Fake::first([Reply::Says(200, shows, String::new()), Reply::status(502)]).await;
+        let a = Peer::start_with(&store, "a", &[("FRESTQ_DELIVERY__BATCH", "1")]).await;
+        let fake = Fake::answering(|n, _| match n {
+            1 => Reply::status(502),
+            _ => Reply::Says(200, "restqp-extensions: batch, ext\r\n".to_owned(), String::new()),
+        })
+        .await;
         let running = a.send(&fake.url, "work", "echo", json!(1)).await;
         fake.sees_task(&running).await;
         let other = a.send(&fake.url, "work", "echo", json!(2)).await;

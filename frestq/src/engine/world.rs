@@ -227,7 +227,11 @@ impl<'w> Turn<'w> {
 
     /// Stores a new task. Children follow their parents, each family in its order.
     pub(super) fn create(&mut self, task: NewTask, note: Note) {
-        let state = task.state.clone();
+        // A row has both in one column.
+        let state = TaskState {
+            report_at: task.pingback_at,
+            ..task.state.clone()
+        };
         self.changes
             .story
             .push((state.id.clone(), state.status, note));

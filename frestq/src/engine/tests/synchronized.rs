@@ -45,7 +45,7 @@ pub(super) fn performer(round: i64) -> Peer {
     let mut peer = Peer::default();
     let mut task = new_task("t", Role::Received, A);
     task.state.round = round;
-    task.state.report_at = Some(LATER);
+    task.pingback_at = Some(LATER);
     peer.tell(received("m", 1, A, What::Synchronize(Box::new(task))));
     assert_eq!(peer.task("t").moment, Some(Moment::Reserve));
     let epoch = peer.claim("t");
