@@ -73,6 +73,7 @@ impl std::fmt::Display for Sender {
 pub(crate) struct Added {
     pub(crate) transaction: Transaction,
     pub(crate) children: Vec<Draft>,
+    pub(crate) output: Option<Result<Json>>,
     pub(crate) parent_output: Option<Result<Json>>,
 }
 
@@ -228,6 +229,24 @@ impl Task {
     /// `execute` may add: in `handle_error` it counts as a failure, elsewhere it is logged and dropped.
     pub fn add(&self, child: impl Compose) {
         self.added().children.push(child.into_node().0);
+    }
+
+    /// Sets the output of the task, in the place of what the handler returns: for an output whose type
+    /// depends on what the handler finds. It counts when the handler returns `Ok`, and the last one
+    /// counts. As [`add`](Self::add), it is for `execute` alone.
+    ///
+    /// ```no_run
+    /// # use frestq::prelude::*;
+    /// #[frestq::task(queue = "office", action = "look_up")]
+    /// async fn look_up(name: String, task: Task) -> anyhow::Result<()> {
+    ///     task.set_output(serde_json::json!({ "name": name, "known": true }));
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// An output that is not JSON ends the task in error.
+    pub fn set_output(&self, output: impl Serialize) {
+        self.added().output = Some(to_json(&output).map_err(Into::into));
     }
 
     /// Sets the output of the task's parent, when this task completes. As [`add`](Self::add), it is for

@@ -221,15 +221,17 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: Claimed) -> Even
     let Added {
         transaction,
         children,
+        output: set,
         parent_output,
     } = task.take_added();
-    let adds = !children.is_empty() || parent_output.is_some();
+    let adds = !children.is_empty() || set.is_some() || parent_output.is_some();
     let outcome = match (moment, output) {
         (Some(Moment::Execute), Ok(output)) => {
             let parent = Parent {
                 id: &id,
                 expires_at,
             };
+            let output = set.unwrap_or(Ok(output));
             done(peer, parent, output, children, parent_output).await
         }
         (Some(Moment::HandleError), Ok(_)) if adds => {
@@ -268,7 +270,7 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: Claimed) -> Even
     }
 }
 
-const ONLY_EXECUTE: &str = "only execute may add subtasks or set the parent's output";
+const ONLY_EXECUTE: &str = "only execute may add subtasks or set outputs";
 
 /// Has a director look at its group.
 async fn oversee(peer: &Frestq, handler: &Registration, direct: Direct, group: TaskState) -> Event {
@@ -320,7 +322,7 @@ async fn oversee(peer: &Frestq, handler: &Registration, direct: Direct, group: T
 async fn done(
     peer: &Frestq,
     parent: Parent<'_>,
-    output: Json,
+    output: Result<Json>,
     children: Vec<Draft>,
     parent_output: Option<Result<Json>>,
 ) -> Result<Box<Done>, TaskError> {
@@ -330,6 +332,7 @@ async fn done(
             format!("what the handler added can't be stored: {error}"),
         )
     };
+    let output = output.map_err(failed)?;
     let parent_output = parent_output.transpose().map_err(failed)?;
     let children = plant(peer, children, Some(parent)).await.map_err(failed)?;
     Ok(Box::new(Done {

@@ -11,6 +11,12 @@ async fn two(store: &Store) -> (Peer, Peer) {
 }
 
 on_each_store! {
+    async fn the_output_that_a_handler_sets_takes_the_place_of_what_it_returns(store) {
+        let (a, b) = (Peer::start(&store, "a").await, Peer::start(&store, "b").await);
+        let answer = a.call(&b.url, "work", "set_output", json!({"votes": 3})).await;
+        assert_eq!(answer["output"], json!({"votes": 3}));
+    }
+
     async fn a_panic_ends_the_task_in_error_with_its_message(store) {
         let (a, b) = two(&store).await;
         let task = a.send(&b.url, "work", "panic", json!("out of ink")).await;

@@ -495,6 +495,14 @@ async fn look_around(task: Task) -> anyhow::Result<Value> {
     }))
 }
 
+/// Has an output other than what it returns.
+#[frestq::task(queue = "work", action = "set_output")]
+async fn set_output(input: Value, task: Task) -> anyhow::Result<()> {
+    task.set_output("overwritten");
+    task.set_output(input);
+    Ok(())
+}
+
 /// Gives its input to its parent, as the parent's output.
 #[frestq::task(queue = "work", action = "tell_parent")]
 async fn tell_parent(input: Value, task: Task) -> anyhow::Result<()> {
