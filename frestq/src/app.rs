@@ -7,9 +7,11 @@ use tokio::{net::TcpListener, sync::watch, time::timeout};
 
 use crate::{
     admission::Admission,
+    audit::Entry,
     clock::Clock,
     commit::{Chain, Committer, Doubt, Recent, Slots},
     config::Config,
+    decisions::OPERATOR,
     error::{Error, Result},
     handler::States,
     membership::Membership,
@@ -92,11 +94,11 @@ impl App {
     pub(crate) async fn serve(mut self) -> Result<()> {
         let reread = self.reread.take();
         let running = self.start().await?;
-        let membership = running.peer.0.membership.clone();
+        let peer = running.peer.clone();
         let reloading = async {
             match reread {
-                Some(reread) if membership.trust.standing().is_some() => {
-                    reload_at_each_hangup(&membership, &reread).await
+                Some(reread) if peer.0.trust.standing().is_some() => {
+                    reload_at_each_hangup(&peer, &reread).await
                 }
                 // With nothing to read again, a closed terminal ends the peer as it ends other programs.
                 _ => std::future::pending().await,
@@ -230,6 +232,12 @@ impl App {
         };
         if let Some(proxy) = &peer.0.proxy {
             tracing::info!("senders are who the proxy at {} says", proxy.address);
+            if proxy.address.is_loopback() {
+                tracing::warn!(
+                    "every process of this machine can connect from {} and say that it is any peer; is none of them a stranger's?",
+                    proxy.address
+                );
+            }
         }
         match own {
             Some(own) => tracing::info!("serving {} on {bind} as {own}", peer.url()),
@@ -281,7 +289,7 @@ fn warn_of_idle_grants(peer: &Frestq) {
 }
 
 /// Reads certificates and peers again whenever SIGHUP comes; what runs goes on.
-async fn reload_at_each_hangup(membership: &Membership, reread: &Reread) -> Result<Infallible> {
+async fn reload_at_each_hangup(peer: &Frestq, reread: &Reread) -> Result<Infallible> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut hangup = signal(SignalKind::hangup()).map_err(|source| Error::Io {
         what: "waiting for SIGHUP".into(),
@@ -289,7 +297,12 @@ async fn reload_at_each_hangup(membership: &Membership, reread: &Reread) -> Resu
     })?;
     loop {
         hangup.recv().await;
-        let reloaded = async { membership.reload(&reread()?).await };
+        let reloaded = async {
+            peer.0.membership.reload(&reread()?).await?;
+            let entry = Entry::decided(peer.0.clock.now(), OPERATOR, "reload", "").answered("done");
+            let recorded = peer.0.commits.submit_recorded(Vec::new(), entry);
+            recorded.await.map(drop)
+        };
         match reloaded.await {
             Ok(()) => tracing::info!(
                 "SIGHUP: [tls] and [peers] are read again; other keys need a new start"

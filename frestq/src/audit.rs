@@ -65,6 +65,9 @@ impl FromStr for Digest {
     }
 }
 
+/// Who asks, where it is this peer's own code.
+pub(crate) const APPLICATION: &str = "application";
+
 /// What was asked, by whom, and what came of it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Entry {

@@ -33,7 +33,7 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Who decides, as the audit has it.
-const OPERATOR: &str = "operator";
+pub(crate) const OPERATOR: &str = "operator";
 
 /// What a person wants of a task, or of a peer.
 #[derive(Clone, Debug)]
@@ -167,7 +167,7 @@ impl<'a> Desk<'a> {
             _ => format!("task {id} is denied"),
         };
         let entry = entry.answered(&done);
-        self.commits.decide_recorded(id, event, entry).await?;
+        self.commits.decide(id, event, entry).await?;
         Ok(done)
     }
 

@@ -11,12 +11,12 @@ use serde_json::value::RawValue;
 
 use self::{
     sender::{Sender, is_at},
-    understand::understand,
+    understand::{hash, understand},
 };
 use crate::{
     engine::{Answer, Event},
     error::Error,
-    model::PeerId,
+    model::{InboxKey, MessageId, PeerId},
     peer::Frestq,
     trust::Cause,
     wire::{
@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-pub(crate) use identity::{Guest, identify};
+pub(crate) use identity::{Guest, identify, identify_again};
 
 /// How long a message waits for its transaction before its sender is asked to come back. It may
 /// still be stored after that; the sender's next attempt then gets the same answer.
@@ -119,8 +119,16 @@ async fn take(
             .await
             .map(Response::Batch);
     }
+    let id = envelope.message_id.clone();
     // Held until the answer is known.
-    let (event, _permit) = understand(peer, &sender, known, queue, text, envelope)?;
+    let (event, _permit) = match understand(peer, &sender, known, queue, text, envelope) {
+        Ok(understood) => understood,
+        Err(refusal) => {
+            return unless_repeated(peer, known, id, (queue, text), refusal)
+                .await
+                .map(|()| Response::Accepted);
+        }
+    };
     let mut events = vec![event];
     sender.sign(peer, known, &mut events).await?;
     let answers = commit(peer, events, text.len()).await?;
@@ -213,6 +221,29 @@ fn message_id(message: &RawValue) -> String {
     serde_json::from_str(message.get())
         .map(|identified: Identified| identified.message_id)
         .unwrap_or_default()
+}
+
+/// Refuses a message, unless it was accepted before: what was allowed then may not be now, and its sender
+/// must not take for refused what is under way here.
+async fn unless_repeated(
+    peer: &Frestq,
+    known: Option<PeerId>,
+    message: MessageId,
+    (queue, text): (&str, &str),
+    refusal: Refusal,
+) -> Result<(), Refusal> {
+    let Some(sender) = known else {
+        return Err(refusal);
+    };
+    let key = InboxKey {
+        peer: sender,
+        message,
+    };
+    let accepted = peer.0.store.accepted(&key).await;
+    match accepted.map_err(|error| overloaded(&error))? {
+        Some(before) if before == hash(queue, text) => Ok(()),
+        _ => Err(refusal),
+    }
 }
 
 async fn commit(peer: &Frestq, events: Vec<Event>, bytes: usize) -> Result<Vec<Answer>, Refusal> {

@@ -10,6 +10,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     admission::Admission,
+    audit::{APPLICATION, Entry},
     clock::Clock,
     commit::Commits,
     compose::Compose,
@@ -145,11 +146,13 @@ impl Frestq {
     ///
     /// [`Error::UnknownTask`], or [`Error::Invalid`] if it has ended.
     pub async fn cancel(&self, id: &TaskId, why: impl Into<String>) -> Result<()> {
+        let why = why.into();
+        let asked = ("cancel", why.clone());
         let event = Event::CallOff {
             id: id.clone(),
-            why: why.into(),
+            why,
         };
-        self.decide(id, event).await
+        self.decide(id, (asked.0, &asked.1), event).await
     }
 
     /// Notes how far the run of a task under this claim is.
@@ -162,9 +165,14 @@ impl Frestq {
         self.0.commits.submit(vec![event]).await.map(drop)
     }
 
-    /// Submits a decision about one task.
-    pub(crate) async fn decide(&self, id: &TaskId, event: Event) -> Result<()> {
-        self.0.commits.decide(id, event).await
+    /// Submits a decision of the application's about one task, which is recorded.
+    async fn decide(&self, id: &TaskId, asked: (&str, &str), event: Event) -> Result<()> {
+        let now = self.0.clock.now();
+        let entry = Entry {
+            task: Some(id.as_str().into()),
+            ..Entry::decided(now, APPLICATION, asked.0, asked.1).answered("done")
+        };
+        self.0.commits.decide(id, event, entry).await
     }
 
     /// The task of this id, as it is on disk.
@@ -224,10 +232,13 @@ impl ExternalTask {
     /// [`Error::UnknownTask`]; [`Error::Invalid`] if the task is not external, has ended before, or
     /// does not wait yet because something before it in its tree has not ended.
     pub async fn finish(&self, output: impl Serialize) -> Result<()> {
-        let outcome = Ok(to_json(&output)?);
-        let id = self.id.clone();
+        let output = to_json(&output)?;
+        let event = Event::EndExternal {
+            id: self.id.clone(),
+            outcome: Ok(output.clone()),
+        };
         self.peer
-            .decide(&self.id, Event::EndExternal { id, outcome })
+            .decide(&self.id, ("finish", output.get()), event)
             .await
     }
 
@@ -237,11 +248,12 @@ impl ExternalTask {
     ///
     /// Those of [`finish`](Self::finish).
     pub async fn deny(&self, reason: impl Into<String>) -> Result<()> {
-        let outcome = Err(TaskError::new(TaskError::DENIED, reason));
-        let id = self.id.clone();
-        self.peer
-            .decide(&self.id, Event::EndExternal { id, outcome })
-            .await
+        let reason = reason.into();
+        let event = Event::EndExternal {
+            id: self.id.clone(),
+            outcome: Err(TaskError::new(TaskError::DENIED, reason.clone())),
+        };
+        self.peer.decide(&self.id, ("deny", &reason), event).await
     }
 }
 

@@ -267,6 +267,11 @@ fn plan(rows: &[PeerRow], members: &[(&str, &PeerUrl)]) -> Vec<Step> {
             (Some(own), None) => set.push(Step::Set(own.id, Some(name), (*url).clone())),
             (None, None) => added.push(Step::Add(name, (*url).clone())),
             (own, Some(there)) => {
+                if let Some(former) = there.name.as_deref().filter(|former| *former != name) {
+                    tracing::warn!(
+                        "peer {name} is at {url} now, where peer {former} was: what is open there is its own from now on"
+                    );
+                }
                 if let Some(own) = own {
                     // Two rows can't become one: a message may be in the inbox of both.
                     tracing::warn!(

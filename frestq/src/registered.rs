@@ -4,7 +4,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde::Serialize;
 
 use crate::{
-    audit::Entry,
+    audit::{APPLICATION, Entry},
     error::{Error, Result},
     model::{Fingerprint, PeerUrl, Registration},
     peer::Frestq,
@@ -204,7 +204,7 @@ impl RegisteredPeers {
         let now = self.0.0.clock.now();
         let entry = Entry {
             task: Some(name.into()),
-            ..Entry::decided(now, "application", asked.0, asked.1).answered(done)
+            ..Entry::decided(now, APPLICATION, asked.0, asked.1).answered(done)
         };
         let recorded = self.0.0.commits.submit_recorded(Vec::new(), entry);
         recorded.await.map(drop)

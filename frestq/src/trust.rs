@@ -17,6 +17,7 @@ use std::{
         Arc, Mutex, RwLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use rustls::ServerConfig;
@@ -34,6 +35,9 @@ use crate::{
 
 /// Strangers that are told apart; what is refused to more of them is only counted.
 const MOST_STRANGERS: usize = 1024;
+
+/// How long strangers are remembered at least, when there are so many.
+const FORGET_AFTER: Duration = Duration::from_secs(3600);
 
 /// Why something was refused, as the log tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -124,6 +128,8 @@ pub(crate) struct Refusals {
 struct Causes {
     counts: HashMap<Cause, u64>,
     strangers: usize,
+    /// When the first of these came.
+    first_stranger: Option<Instant>,
 }
 
 impl Refusals {
@@ -139,8 +145,17 @@ impl Refusals {
         }
         if cause.is_a_strangers() {
             if causes.strangers >= MOST_STRANGERS {
-                // However many they are, what a peer is refused for is still told.
-                return;
+                // However many they are, what a peer is refused for is still told, and now and then what
+                // they are refused for too.
+                let first = causes.first_stranger;
+                if first.is_none_or(|at| at.elapsed() < FORGET_AFTER) {
+                    return;
+                }
+                causes.counts.retain(|cause, _| !cause.is_a_strangers());
+                causes.strangers = 0;
+            }
+            if causes.strangers == 0 {
+                causes.first_stranger = Some(Instant::now());
             }
             causes.strangers += 1;
         }

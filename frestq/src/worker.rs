@@ -135,7 +135,7 @@ async fn run(peer: Frestq, claimed: Claimed) {
     if let Some((mut state, input, reservation)) = reserved
         && !counts
         && let Some(handler) = peer.0.registry.get(&state.queue, &state.action)
-        && !holds(&peer, &id, &reservation).await
+        && !holds(&peer, &id, epoch).await
     {
         // Called off meanwhile: nobody else knows what was reserved.
         state.moment = Some(Moment::CancelReservation);
@@ -151,13 +151,16 @@ async fn run(peer: Frestq, claimed: Claimed) {
     peer.0.signals.runs.end(&id, epoch);
 }
 
-/// Whether a task holds this very reservation: the answer to its commit may have been lost, or another
-/// process have reserved for it in our place.
-async fn holds(peer: &Frestq, id: &TaskId, reservation: &Json) -> bool {
-    let holding = [Status::Reserved, Status::Confirmed, Status::Executing];
-    let task = peer.0.store.task(id).await.ok().flatten();
-    task.is_some_and(|task| {
-        holding.contains(&task.status) && task.reservation_data.get() == reservation.get()
+/// Whether a task holds what was reserved for it under this claim: the answer to its commit may have been
+/// lost, or another process have reserved for it in our place.
+async fn holds(peer: &Frestq, id: &TaskId, epoch: i64) -> bool {
+    let rows = peer.0.store.stored(id).await.unwrap_or_default();
+    let task = rows.into_iter().find(|task| task.state.id == *id);
+    task.is_some_and(|task| match task.state.status {
+        Status::Reserved | Status::Confirmed => task.state.epoch == epoch,
+        // In the slot that it held.
+        Status::Executing => task.state.epoch == epoch + 1,
+        _ => false,
     })
 }
 

@@ -146,6 +146,22 @@ on_each_store! {
         sound(&peer).await;
     }
 
+    async fn what_the_application_decides_is_recorded_too(store) {
+        let peer = Peer::start_with(&store, "a", &[ON]).await;
+        let order = json!({"to": peer.url, "queue": "work", "action": "echo", "data": 1, "delay_ms": 3_600_000});
+        let id = peer.order(&order).await;
+        assert_eq!(peer.press(&format!("/cancel/{id}")).await.status, 200);
+        // In vain.
+        assert_ne!(peer.press(&format!("/cancel/{id}")).await.status, 200);
+        let rows = rows(&peer);
+        let recorded: Vec<_> = rows
+            .iter()
+            .map(|row| (text(row, "peer"), text(row, "action"), text(row, "task_id")))
+            .collect();
+        assert_eq!(recorded, [("application", "cancel", id.as_str())]);
+        sound(&peer).await;
+    }
+
     async fn several_that_decide_at_once_keep_to_one_chain(store) {
         let mut peer = Peer::start_with(&store, "a", &[ON]).await;
         let mut tasks = Vec::new();

@@ -89,7 +89,7 @@ on_each_store! {
         let cancelled = a.cli(&["--cancel", &delayed]);
         assert!(cancelled.status.success(), "{cancelled:?}");
         until("its message is settled", async || {
-            let settled = "SELECT count(*) FROM outbox WHERE state = 2 AND last_error LIKE 'called off%'";
+            let settled = "SELECT count(*) FROM outbox WHERE state = 2 AND last_error LIKE 'its task has ended%'";
             a.database.number(settled).await == 1
         })
         .await;

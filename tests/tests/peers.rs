@@ -2,14 +2,16 @@
 
 use std::{
     os::unix::fs::PermissionsExt as _,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{
-    Answer, Peer, Store, eventually, id, message,
+    Answer, Peer, Store, eventually, id, message, raw,
     secure::{certificate, client, complaint, file_of, hello, peer_line, post, register, secured},
     until, update,
 };
@@ -277,6 +279,48 @@ on_each_store! {
             assert_eq!(post(&b, c, "say_queue", &hello(c_url)).await.status, 200);
         }
         say_hello(&a, &b).await;
+    }
+
+    async fn what_began_before_a_peer_was_taken_out_is_refused_after_it(store) {
+        let (a, b) = met(&store).await;
+        let config = Arc::new(raw::showing(&a, "a", "a"));
+        let body = hello(&a.url).to_string();
+        let head = format!(
+            "POST /api/queues/say_queue/ HTTP/1.1\r\nHost: b\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        for (taken_out, status) in [(false, "200"), (true, "403")] {
+            let mut stream = raw::connect(&b, &config).await.unwrap();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&body.as_bytes()[..1]).await.unwrap();
+            // A request of its own says that the first one has begun, for they come one after the other.
+            assert_eq!(post(&b, &client(&a, "a"), "say_queue", &hello(&a.url)).await.status, 200);
+            if taken_out {
+                said(&b, &["--remove-peer", "a"]);
+            }
+            stream.write_all(&body.as_bytes()[1..]).await.unwrap();
+            let mut answer = Vec::new();
+            // It may be closed without a word at the end.
+            let _ = stream.read_to_end(&mut answer).await;
+            let answer = String::from_utf8(answer).unwrap();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        }
+    }
+
+    async fn a_repetition_of_what_was_accepted_is_accepted_though_it_is_not_granted_any_more(store) {
+        let (a, b) = met(&store).await;
+        let pin = peer_line(&b, "a")["certificates"][0].as_str().unwrap().to_owned();
+        let http = client(&a, "a");
+        let message = hello(&a.url);
+        assert_eq!(post(&b, &http, "say_queue", &message).await.status, 200);
+        said(&b, &["--add-peer", "a", &a.url, &pin, "work/echo"]);
+        assert_eq!(post(&b, &http, "say_queue", &message).await.status, 200);
+        let mut other = message.clone();
+        other["data"] = json!({"username": "grace"});
+        for new in [&other, &hello(&a.url)] {
+            assert_eq!(post(&b, &http, "say_queue", new).await.status, 404);
+        }
+        assert_eq!(b.tasks().len(), 1);
     }
 
     async fn a_peer_that_changes_its_address_keeps_its_tasks(store) {

@@ -32,8 +32,8 @@ on_each_store! {
         assert_eq!(b.runs(id), 1);
     }
 
-    /// Its tree ended while it was on its way to a peer that has not yet shown any extension.
-    async fn a_task_that_is_delivered_after_it_was_called_off_stops(store) {
+    /// Also if its peer was tried before its tree ended.
+    async fn a_task_that_was_called_off_while_its_peer_was_away_never_gets_there(store) {
         let a = Peer::start(&store, "a").await;
         let mut b = Peer::new(&store, "b").await;
         b.createdb();
@@ -44,16 +44,21 @@ on_each_store! {
             ]}))
             .await;
         let vain = text(&a.task_of("until_cancelled"), "id").to_owned();
+        until("B was tried", async || {
+            a.database.number("SELECT coalesce(max(attempts), 0) FROM outbox").await >= 1
+        })
+        .await;
         a.open("fail");
         a.error(&group).await;
         a.reaches(&vain, "cancelled").await;
         b.run().await;
-        eventually("B has it", async || b.find_task(&vain).await).await;
-        b.reaches(&vain, "cancelled").await;
-        until("its handler sees it, if it runs", async || {
-            b.has_stopped(&vain) || b.runs(&vain) == 0
+        let said = a.call(&b.url, "work", "echo", json!("after it")).await;
+        assert_eq!(said["output"], "after it");
+        until("its message is settled", async || {
+            a.database.number("SELECT count(*) FROM outbox WHERE state = 0").await == 0
         })
         .await;
+        assert!(b.find_task(&vain).await.is_none());
     }
 
     async fn calling_off_goes_down_through_a_tree_on_another_peer(store) {

@@ -110,19 +110,8 @@ impl Commits {
         answers.await.unwrap_or(Err(Error::Stopping))
     }
 
-    /// Submits a decision about one task, which may be impossible by now.
-    pub(crate) async fn decide(&self, id: &TaskId, event: Event) -> Result<()> {
-        let answers = self.submit(vec![event]).await?;
-        judge(id, answers)
-    }
-
-    /// Like [`decide`](Self::decide), recorded.
-    pub(crate) async fn decide_recorded(
-        &self,
-        id: &TaskId,
-        event: Event,
-        entry: Entry,
-    ) -> Result<()> {
+    /// Submits a decision about one task, which may be impossible by now, and is recorded if it is not.
+    pub(crate) async fn decide(&self, id: &TaskId, event: Event, entry: Entry) -> Result<()> {
         let answers = self.submit_recorded(vec![event], entry).await?;
         judge(id, answers)
     }

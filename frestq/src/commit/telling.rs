@@ -74,7 +74,9 @@ impl Committer {
         let ended_now: HashSet<_> = changes
             .story
             .iter()
-            .filter(|(_, status, note)| status.is_terminal() && *note != Note::Again)
+            .filter(|(_, status, note)| {
+                status.is_terminal() && !matches!(note, Note::Again | Note::Kept)
+            })
             .map(|(id, ..)| id)
             .collect();
         let watched = !self.signals.watchers.is_empty();

@@ -103,9 +103,15 @@ fn decide(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result<Answer, 
                     performer::told_to_start(turn, received, task, input)?
                 }
             };
-            if answer == Answer::Accepted {
-                turn.accept(received.row.clone());
+            if answer != Answer::Accepted {
+                return Ok(answer);
             }
+            if turn.is_idle() {
+                // It will change nothing the next time either, so it leaves nothing behind: whoever sends
+                // such messages for ever must not fill our disk.
+                return Ok(Answer::Ignored);
+            }
+            turn.accept(received.row.clone());
             Ok(answer)
         }
         Event::Completed {

@@ -16,7 +16,7 @@ use crate::{
     error::TaskError,
     model::{
         ActionOptions, Data, Json, Moment, NewTask, NodeId, OnFailure, Outgoing, Role, Status,
-        TaskId, TaskState,
+        TaskId, TaskState, null,
     },
     retry,
 };
@@ -75,9 +75,14 @@ pub(super) fn completed(
     let moment = task.moment.take();
     let owner = task.owner.take();
     task.interrupted = 0;
-    if moment == Some(Moment::Execute) {
+    let had_reserved = moment == Some(Moment::Execute) && task.reserved > 0;
+    if had_reserved {
         // What was reserved was its own to give back, whatever came of it.
         task.reserved = 0;
+        if outcome.is_err() && !task.status.is_terminal() {
+            // If it runs again, then without.
+            turn.set_reservation(id, null());
+        }
     }
     task.modified_at = now;
     match (moment, outcome) {
@@ -232,6 +237,11 @@ pub(super) fn cut_off(
             stop(turn, task, Status::Error, &error, now)?;
         }
         Moment::CancelReservation if too_often => performer::kept(turn, task),
+        // The group goes on without that look back.
+        Moment::EndRound if too_often => {
+            (task.moment, task.interrupted) = (None, 0);
+            synchronized::go_on_to_the_next_round(turn, task, now);
+        }
         // The error that it was asked about stands.
         Moment::HandleError if too_often => {
             let error = turn.error_of(id)?;

@@ -117,12 +117,6 @@ pub(super) fn delivery(
             {
                 turn.send(call_off_message(&task));
             }
-            // The process may have died between an attempt and its answer.
-            Verdict::GivenUp { .. }
-                if matches!(task.status, Status::Cancelled | Status::Expired) =>
-            {
-                turn.send(call_off_message(&task));
-            }
             Verdict::Delivered | Verdict::Later { .. } => {}
             Verdict::Refused { status, why } if !task.status.is_terminal() => {
                 let asked = format!("{}/{}", task.queue, task.action);

@@ -202,16 +202,23 @@ pub(super) fn directed(
     match (moment, outcome) {
         // A reservation was over before the director was done.
         (Moment::PreExecute, Ok(_)) if group.reserved < group.open_children => {
+            // Some had, and the director is to look back at them.
+            group.reserved = group.reserved.max(1);
             end_round(turn, group, now)
         }
         (Moment::PreExecute, Ok(done)) => start_all(turn, group, &done.inputs, now),
         (Moment::PreExecute, Err(error)) => stop(turn, group, Status::Error, error, now),
         _ => {
-            group.wake_at = Some(next_round(turn, &group, now));
-            turn.change_quietly(group, None);
+            go_on_to_the_next_round(turn, group, now);
             Ok(())
         }
     }
+}
+
+/// The director has looked back at a round, or can't.
+pub(super) fn go_on_to_the_next_round(turn: &mut Turn<'_>, mut group: TaskState, now: Timestamp) {
+    group.wake_at = Some(next_round(turn, &group, now));
+    turn.change_quietly(group, None);
 }
 
 /// All tasks of the group start.

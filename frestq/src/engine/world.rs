@@ -177,6 +177,11 @@ impl<'w> Turn<'w> {
         }
     }
 
+    /// Whether nothing comes of the event so far.
+    pub(super) fn is_idle(&self) -> bool {
+        self.tasks.is_empty() && self.changes.outgoing.is_empty() && self.consequences.is_empty()
+    }
+
     /// Whether the task is known to be there already; not to be relied on for what is not loaded.
     pub(super) fn is_there(&self, id: &TaskId) -> bool {
         matches!(self.task(id), Ok(Some(_)))

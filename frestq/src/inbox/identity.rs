@@ -8,7 +8,7 @@ use super::Refusal;
 use crate::{
     model::Fingerprint,
     peer::Frestq,
-    trust::{Cause, Member},
+    trust::{Cause, Member, Standing},
     wire::{
         caller::Caller,
         proxy::{self, Untrusted},
@@ -22,6 +22,8 @@ pub(crate) struct Guest {
     pub(super) member: Option<Arc<Member>>,
     /// What it has shown; none in open mode.
     pub(super) certificate: Option<Fingerprint>,
+    /// Under what he was found to be that.
+    standing: Option<Arc<Standing>>,
     /// Counts the request until it is answered.
     _counted: Option<Counted<String>>,
 }
@@ -53,6 +55,7 @@ pub(crate) fn identify(
         return Ok(Guest {
             member: None,
             certificate: None,
+            standing: None,
             _counted: None,
         });
     };
@@ -72,6 +75,25 @@ pub(crate) fn identify(
     Ok(Guest {
         member: Some(member),
         certificate: caller.certificate(),
+        standing: Some(standing),
         _counted: counted,
     })
+}
+
+/// The same once the body is there, for which the sender may have taken his time: he may not be registered
+/// any more, or no more for the same.
+pub(crate) fn identify_again(
+    peer: &Frestq,
+    caller: &Caller,
+    headers: &HeaderMap,
+    guest: Guest,
+) -> Result<Guest, Refusal> {
+    match (&guest.standing, peer.0.trust.standing()) {
+        (Some(then), Some(now)) if !Arc::ptr_eq(then, &now) => {
+            // Or he would be counted twice.
+            drop(guest);
+            identify(peer, caller, headers)
+        }
+        _ => Ok(guest),
+    }
 }

@@ -22,17 +22,18 @@ pub(super) struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    /// Its row, if it is known; then it is noted that it is there.
+    /// Its row, if it is known. If it was away, it is noted that it is there again, whatever it asks for.
     pub(super) async fn recognize(&self, peer: &Frestq) -> Result<Option<PeerId>, Refusal> {
         let known = peer.0.peers.by_url(&self.url);
-        if let Some(id) = known {
-            self.note(peer, id).await?;
+        let row = known.and_then(|id| peer.0.peers.by_id(id));
+        if let Some(row) = row.filter(|row| row.health.failures > 0) {
+            self.note(peer, row.id).await?;
         }
         Ok(known)
     }
 
     /// Writes the sender's certificate and its row, made if need be, into events that were understood
-    /// without them.
+    /// without them, and notes that it is there: what it may not ask for makes nobody write.
     pub(super) async fn sign(
         &self,
         peer: &Frestq,
@@ -48,8 +49,8 @@ impl Sender<'_> {
                 task.state.certificate = self.certificate;
             }
         }
-        if known.is_some() {
-            return Ok(());
+        if let Some(id) = known {
+            return self.note(peer, id).await;
         }
         let found = peer.0.peers.find_or_add(&peer.0.store, &self.url).await;
         let id = found.map_err(|error| overloaded(&error))?;

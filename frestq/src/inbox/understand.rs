@@ -232,7 +232,7 @@ fn message_input(queue: &str, envelope: &Envelope) -> Result<Json, Refusal> {
 }
 
 /// Tells a repetition from another message under the same id.
-fn hash(queue: &str, text: &str) -> [u8; 16] {
+pub(super) fn hash(queue: &str, text: &str) -> [u8; 16] {
     let mut hasher = Sha256::new();
     hasher.update(queue.as_bytes());
     hasher.update([0]);

@@ -102,7 +102,7 @@ pub(crate) struct OutboxRow {
     pub(crate) attempts: i64,
     pub(crate) due_at: Timestamp,
     pub(crate) created_at: Timestamp,
-    /// It would hand over a task that has ended, and was not tried yet.
+    /// It would hand over a task that has ended.
     pub(crate) moot: bool,
 }
 

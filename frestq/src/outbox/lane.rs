@@ -38,8 +38,12 @@ const SHORTEST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What a request reports back to its lane.
 enum Report {
-    /// The request has ended and another may start; a smaller one, if this one was too large.
-    Free { too_large: bool },
+    /// The request has ended and another may start; a smaller one, if this one was too large. Whether the
+    /// peer takes batches, if this one tells.
+    Free {
+        too_large: bool,
+        batches: Option<bool>,
+    },
     /// The fate of these messages is on disk, or they are to be tried again.
     Settled {
         seqs: Vec<i64>,
@@ -68,6 +72,8 @@ pub(super) struct Lane {
     retry_at: Option<Timestamp>,
     requests: usize,
     batch_bytes: usize,
+    /// Not after it, or a proxy in its place, has refused one, until it shows again that it reads them.
+    takes_batches: bool,
 }
 
 impl Lane {
@@ -90,6 +96,7 @@ impl Lane {
             retry_at: None,
             requests: 0,
             batch_bytes,
+            takes_batches: true,
         }
     }
 
@@ -176,8 +183,9 @@ impl Lane {
 
     fn note(&mut self, report: Report) {
         match report {
-            Report::Free { too_large } => {
+            Report::Free { too_large, batches } => {
                 self.requests -= 1;
+                self.takes_batches = batches.unwrap_or(self.takes_batches);
                 if too_large {
                     self.batch_bytes /= 2;
                 }
@@ -205,7 +213,8 @@ impl Lane {
         loop {
             let peer = self.outbox.peers.get(&self.outbox.store, self.peer).await?;
             let gate = breaker::gate(&peer.health, now);
-            let batches = peer.health.extensions && self.outbox.config.batch > 1;
+            let batches =
+                peer.health.extensions && self.takes_batches && self.outbox.config.batch > 1;
             let most = match gate {
                 Gate::Closed(at) => {
                     // By then some of it may not be wanted any more.
@@ -282,7 +291,7 @@ impl Lane {
         let (mut taken, mut given_up, mut bytes) = (Vec::<Arc<OutboxRow>>::new(), Vec::new(), 0);
         while let Some(next) = self.ready.front() {
             let late = too_late(next, now, self.outbox.config.give_up_after);
-            let late = late.or_else(|| next.moot.then(|| "called off before it was sent".into()));
+            let late = late.or_else(|| next.moot.then(|| "its task has ended before".into()));
             if late.is_none() {
                 bytes += next.body.len() + next.queue.len() + 64;
                 let fits = match taken.first() {
@@ -323,9 +332,14 @@ impl Lane {
                 }
             };
             let too_large = matches!(exchange, Exchange::NoBatch { status: 413, .. });
+            let batches = match &exchange {
+                Exchange::NoBatch { .. } if !too_large => Some(false),
+                Exchange::Answered { extensions, .. } if *extensions => Some(true),
+                _ => None,
+            };
             let verdicts = judge(&outbox, peer, exchange).await;
             // The lane outlives its requests, but for the end of the process.
-            let _ = reports.send(Report::Free { too_large });
+            let _ = reports.send(Report::Free { too_large, batches });
             settle(outbox, verdicts, reports).await;
         });
     }
@@ -394,10 +408,10 @@ async fn judge(
             )
         }
         Exchange::NoBatch { status, messages } => {
-            // It answered, but does not read batches any more, or none of this size.
+            // It answered, or a proxy in its place, and takes no batches now, or none of this size. What else it
+            // reads, its answer to a single message tells.
             let changed = outbox.peers.update(&outbox.store, peer, |health| {
                 breaker::reached(health);
-                health.extensions &= status == 413;
             });
             let why = "the peer does not take batches now";
             let later = |message| {

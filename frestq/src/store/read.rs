@@ -9,7 +9,9 @@ use super::{
 };
 use crate::{
     error::Result,
-    model::{MessageRecord, NewTask, NodeId, OutboxRow, PeerId, PeerUrl, TaskId, TaskRecord},
+    model::{
+        InboxKey, MessageRecord, NewTask, NodeId, OutboxRow, PeerId, PeerUrl, TaskId, TaskRecord,
+    },
     transaction::Param,
 };
 
@@ -171,7 +173,7 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<OutboxRow>> {
         const SQL: &str = "SELECT o.seq, o.peer, o.message, o.queue, o.action, o.task, o.carries_task, o.body, o.expires_at, \
-             o.attempts, o.due_at, o.created_at, o.carries_task AND o.attempts = 0 AND coalesce(t.status >= 10, false), o.pin \
+             o.attempts, o.due_at, o.created_at, o.carries_task AND coalesce(t.status >= 10, false), o.pin \
              FROM outbox o LEFT JOIN tasks t ON t.id = o.task \
              WHERE o.peer = $1 AND o.state = 0 AND o.seq > $2 AND o.due_at <= $3 ORDER BY o.seq LIMIT $4";
         let values = vec![
@@ -181,6 +183,14 @@ impl Store {
             limit.into(),
         ];
         self.fetch(SQL, values, rows::outbox).await
+    }
+
+    /// The hash of a message, if it was accepted.
+    pub(crate) async fn accepted(&self, key: &InboxKey) -> Result<Option<[u8; 16]>> {
+        const SQL: &str = "SELECT peer, message, hash FROM inbox WHERE peer = $1 AND message = $2";
+        let values = vec![key.peer.0.into(), key.message.as_str().into()];
+        let found = self.fetch(SQL, values, rows::accepted).await?;
+        Ok(found.into_iter().next().map(|(_, hash)| hash))
     }
 
     /// Peers with pending messages, each with the moment its first one is due.

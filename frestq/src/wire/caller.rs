@@ -3,6 +3,7 @@
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use rustls::pki_types::CertificateDer;
@@ -14,12 +15,19 @@ use crate::{
     trust::{Cause, Member, Standing},
 };
 
+/// How many handshakes may be under way with one address.
+const MOST_HANDSHAKES: usize = 32;
+
+/// For how long somebody is taken for who he was found to be: a certificate that an authority stands by
+/// may expire while a connection lasts.
+const FOUND_FOR: Duration = Duration::from_secs(60);
+
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     shown: Option<Arc<Shown>>,
     pub(crate) address: IpAddr,
-    /// Whether its certificate has as many connections as one may have, without this one.
+    /// Whether its peer has as many connections as one may have, without this one.
     pub(crate) crowded: bool,
     /// Whether it is a registered peer, or the proxy, and takes no stranger's place.
     pub(crate) expected: bool,
@@ -29,7 +37,7 @@ pub(crate) struct Caller {
     _places: Option<Arc<Places>>,
 }
 
-type Places = (Counted<IpAddr>, Option<Counted<Fingerprint>>);
+type Places = (Counted<IpAddr>, Option<Counted<String>>);
 
 /// A member, or why it is none.
 type Found = Result<Arc<Member>, Cause>;
@@ -39,9 +47,9 @@ type Found = Result<Arc<Member>, Cause>;
 struct Shown {
     fingerprint: Fingerprint,
     chain: Vec<CertificateDer<'static>>,
-    /// Whose it is, under the standing that said so: it is found out once and not for every request, and
-    /// again after a reload.
-    known: Mutex<Option<(Arc<Standing>, Found)>>,
+    /// Whose it is, under the standing that said so: it is found out now and then and not for every
+    /// request, and again after a reload.
+    known: Mutex<Option<(Arc<Standing>, Instant, Found)>>,
 }
 
 impl Caller {
@@ -90,30 +98,40 @@ impl Caller {
             return Err(Cause::NoCertificate);
         };
         let mut known = shown.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((under, found)) = &*known
+        if let Some((under, at, found)) = &*known
             && Arc::ptr_eq(under, standing)
+            && at.elapsed() < FOUND_FOR
         {
             return found.clone();
         }
         let found = standing.members.identify(&shown.chain);
-        *known = Some((standing.clone(), found.clone()));
+        *known = Some((standing.clone(), Instant::now(), found.clone()));
         found
     }
 }
 
-/// How many connections may come from one address, and with one certificate.
+/// How many connections one address, and one peer, may have.
 #[derive(Clone)]
 pub(crate) struct Crowds {
     addresses: Arc<Quota<IpAddr>>,
-    certificates: Arc<Quota<Fingerprint>>,
+    handshakes: Arc<Quota<IpAddr>>,
+    /// By the peer's name.
+    members: Arc<Quota<String>>,
 }
 
 impl Crowds {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             addresses: Quota::new(limits.connections_per_address),
-            certificates: Quota::new(limits.connections_per_peer),
+            handshakes: Quota::new(MOST_HANDSHAKES),
+            members: Quota::new(limits.connections_per_peer),
         }
+    }
+
+    /// Another handshake with this address, if it may have one: until it is over, nobody knows who is
+    /// there, and many from one place would keep others from showing who they are.
+    pub(crate) fn shake(&self, address: IpAddr) -> Option<Counted<IpAddr>> {
+        self.handshakes.enter(site(address))
     }
 
     /// Another connection from this address, if it may have one.
@@ -134,12 +152,11 @@ impl Crowds {
         standing: Option<&Arc<Standing>>,
     ) -> Caller {
         let caller = Caller::at(address).showing(chain);
-        let place = caller.certificate().map(|pin| self.certificates.enter(pin));
-        let crowded = matches!(place, Some(None));
-        let known = standing.is_some_and(|standing| caller.member(standing).is_ok());
+        let member = standing.and_then(|standing| caller.member(standing).ok());
+        let place = member.map(|member| self.members.enter(member.name.clone()));
         Caller {
-            crowded,
-            expected: known && !crowded,
+            crowded: matches!(place, Some(None)),
+            expected: matches!(place, Some(Some(_))),
             _places: Some(Arc::new((counted, place.flatten()))),
             ..caller
         }

@@ -64,6 +64,10 @@ impl Tls {
         let Some(standing) = self.trust.standing() else {
             return;
         };
+        let Some(shaking) = self.crowds.shake(address.ip()) else {
+            tracing::debug!(%address, "too many handshakes with it are under way");
+            return;
+        };
         let Some(counted) = self.crowds.greet(address.ip()) else {
             return;
         };
@@ -72,7 +76,9 @@ impl Tls {
         let acceptor = TlsAcceptor::from(standing.server.clone());
         let handshake = timeout(HANDSHAKE, acceptor.accept(stream));
         self.handshakes.spawn(async move {
-            match handshake.await {
+            let shaken = handshake.await;
+            drop(shaking);
+            match shaken {
                 Ok(Ok(stream)) => {
                     let shown = stream.get_ref().1.peer_certificates();
                     let chain = shown.map(<[_]>::to_vec).unwrap_or_default();

@@ -62,6 +62,10 @@ async fn receive(
         Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
         Ok(Err(rejection)) => return refuse(rejection.status(), &rejection.body_text()),
     };
+    let guest = match inbox::identify_again(&peer, &caller, &headers, guest) {
+        Ok(guest) => guest,
+        Err(refusal) => return refused(&refusal),
+    };
     let shown = headers
         .get(EXTENSIONS_HEADER)
         .and_then(|value| value.to_str().ok());

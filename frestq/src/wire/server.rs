@@ -23,6 +23,9 @@ use super::caller::Caller;
 /// clients let go of idle ones earlier, so that none is closed under a message.
 pub(crate) const IDLE: Duration = Duration::from_secs(60);
 
+/// The longest head of a request, and what is read of a body at once: what a connection can hold on to.
+const LONGEST_HEAD: usize = 64 * 1024;
+
 /// What strangers may take up.
 pub(crate) struct Bounds {
     pub(crate) connections: usize,
@@ -42,7 +45,8 @@ pub(crate) async fn serve<L>(
 {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(bounds.idle);
+        .header_read_timeout(bounds.idle)
+        .max_buf_size(LONGEST_HEAD);
     let room = Arc::new(Semaphore::new(bounds.connections));
     let graceful = GracefulShutdown::new();
     loop {

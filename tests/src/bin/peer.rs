@@ -617,6 +617,10 @@ async fn read_twice(
     task.output().await.map(Json)
 }
 
+async fn cancel(State(peer): State<Frestq>, Path(id): Path<TaskId>) -> frestq::Result<()> {
+    peer.cancel(&id, "not wanted").await
+}
+
 async fn task(State(peer): State<Frestq>, Path(id): Path<TaskId>) -> axum::response::Response {
     match peer.task(&id).await {
         Ok(record) => Json(record).into_response(),
@@ -645,6 +649,7 @@ frestq::main!(|app| {
     .route("/call", post(call))
     .route("/peers", post(add_peer))
     .route("/peers/{name}/remove", post(remove_peer))
+    .route("/cancel/{id}", post(cancel))
     .route("/task/{id}", get(task))
     .route("/most_running", get(most_running))
 });

@@ -11,6 +11,7 @@ use crate::harness::{
     message,
     raw::{answer, head, with_key},
     secure::hello,
+    text,
 };
 
 /// What a flood may leave in the log.
@@ -41,6 +42,27 @@ on_each_store! {
         assert!(siege.b.log().len() < log + QUIET, "{} bytes", siege.b.log().len());
         siege.is_over(&before).await;
         assert_eq!(siege.honest(&json!("a queue that is")).await.status, 200);
+    }
+
+    async fn what_changes_nothing_leaves_nothing_behind_however_much_of_it_comes(store) {
+        let siege = Siege::new(&store).await;
+        let task = message(&siege.c_url, "echo", json!(1));
+        assert_eq!(siege.post("work", &task).await.status, 200);
+        let id = text(&task, "task_id");
+        siege.b.reaches(id, "finished").await;
+        let before = siege.rows().await;
+        let all = stream::iter(0..1000).map(|n| {
+            let siege = &siege;
+            async move {
+                let mut off = message(&siege.c_url, "frestq.cancel_task", json!("x".repeat(n)));
+                off["task_id"] = json!(id);
+                siege.post("internal.frestq", &off).await
+            }
+        });
+        let answers: Vec<_> = all.buffer_unordered(16).collect().await;
+        assert!(answers.iter().all(|answer| answer.status == 200));
+        siege.is_over(&before).await;
+        assert_eq!(siege.b.task(id).await["status"], "finished");
     }
 
     async fn strangers_however_many_leave_no_trace_and_hide_nobody(store) {

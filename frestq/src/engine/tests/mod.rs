@@ -432,7 +432,7 @@ fn late_executing_update_does_not_reopen_a_finished_task() {
     peer.tell(update("1", B, "t", Status::Finished, "hello", None));
     assert_eq!(
         peer.tell(update("2", B, "t", Status::Executing, "late", None)),
-        Answer::Accepted
+        Answer::Ignored
     );
     assert_eq!(
         (peer.task("t").status, peer.output("t")),
@@ -446,8 +446,10 @@ fn a_second_finished_update_changes_nothing() {
     peer.tell(update("1", B, "t", Status::Finished, "first", None));
     assert_eq!(
         peer.tell(update("2", B, "t", Status::Finished, "second", None)),
-        Answer::Accepted
+        Answer::Ignored
     );
+    // Nor does it leave anything behind, however many there are.
+    assert_eq!(peer.changes.accepted.len(), 1);
     assert_eq!(peer.output("t"), "\"first\"");
 }
 

@@ -64,7 +64,7 @@ fn a_reservation_counts_only_with_the_certificate_of_its_pin() {
         };
         received(message, 1, B, what)
     };
-    for (name, answer) in [("b2", Answer::UnknownTask), ("b", Answer::Accepted)] {
+    for (name, answer) in [("b2", Answer::UnknownTask), ("b", Answer::Ignored)] {
         assert_eq!(peer.tell(shown_by(Some(name), confirm("m"))), answer);
     }
 }

@@ -503,7 +503,7 @@ fn only_the_sender_of_a_task_calls_it_off_over_the_wire() {
     assert_eq!(peer.status("t"), Status::Cancelled);
     assert_eq!(peer.changes.called_off, [TaskId::from("t")]);
     // Again: nothing to do, and no error.
-    assert_eq!(peer.tell(off("z", A)), Answer::Accepted);
+    assert_eq!(peer.tell(off("z", A)), Answer::Ignored);
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl PgWriter {
         // What stays though all above it goes is a root from now on.
         const FREED: &str = "UPDATE tasks SET parent = NULL WHERE parent = ANY($1)";
         const GONE: &str = "DELETE FROM tasks WHERE seq = ANY($1)";
-        const BURIED: &str = "UPDATE tasks SET pruned_at = $2, input = 'null', output = NULL, reservation = NULL, progress = NULL, \
+        const BURIED: &str = "UPDATE tasks SET pruned_at = $2, input = 'null', first_input = NULL, output = NULL, reservation = NULL, progress = NULL, \
              label = NULL, info = NULL, unique_key = NULL, parent = NULL, open_children = 0, wake_at = NULL, run_at = NULL, \
              pingback_at = NULL WHERE seq = ANY($1)";
         let find = sqlx::query(FIND).bind(before.as_microsecond()).bind(tasks);

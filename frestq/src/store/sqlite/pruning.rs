@@ -68,7 +68,7 @@ impl SqliteWriter {
             .map(|seq| (seq, now.as_microsecond()))
             .collect();
         self.put_aside(
-            "UPDATE tasks SET pruned_at = v.value->>1, input = 'null', output = NULL, reservation = NULL, progress = NULL, \
+            "UPDATE tasks SET pruned_at = v.value->>1, input = 'null', first_input = NULL, output = NULL, reservation = NULL, progress = NULL, \
              label = NULL, info = NULL, unique_key = NULL, parent = NULL, open_children = 0, wake_at = NULL, run_at = NULL, \
              pingback_at = NULL FROM json_each(?) v WHERE tasks.seq = v.value->>0",
             &buried,

@@ -11,7 +11,7 @@ use crate::{
 on_both!(
     messages_are_pending_in_order_until_they_are_settled,
     a_message_that_failed_waits_for_its_next_attempt,
-    a_message_for_a_task_that_has_ended_is_moot_unless_it_was_tried,
+    a_message_that_carries_a_task_that_has_ended_is_moot,
     a_settled_message_never_changes,
     the_backlog_names_the_first_moment_of_each_peer,
     a_peer_keeps_its_row_and_its_health,
@@ -146,7 +146,7 @@ async fn this_peers_own_address_is_row_zero(database: Arc<Database>) {
     assert_eq!((peers[0].id, &peers[0].url), (PeerId::SELF, &url));
 }
 
-async fn a_message_for_a_task_that_has_ended_is_moot_unless_it_was_tried(database: Arc<Database>) {
+async fn a_message_that_carries_a_task_that_has_ended_is_moot(database: Arc<Database>) {
     let store = database.store().await;
     let mut writer = store.writer().await.unwrap();
     let b = peer(&store, "b").await;
@@ -189,7 +189,7 @@ async fn a_message_for_a_task_that_has_ended_is_moot_unless_it_was_tried(databas
         [
             ("open", false),
             ("over", true),
-            ("tried", false),
+            ("tried", true),
             ("about", false)
         ]
     );

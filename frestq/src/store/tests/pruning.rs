@@ -261,11 +261,12 @@ async fn nothing_is_left_of_a_task_that_another_peer_knows_but_that_it_was(
     (task.label, task.info) = (Some("secret".into()), Some("secret".into()));
     task.unique_key = Some("secret".into());
     let secret = json(r#""secret""#);
+    let changed = json(r#""secret too""#);
     let writes = crate::store::Writes {
         created: vec![(&task, &task.state, Some(&secret))],
         payloads: vec![crate::store::NewPayload {
             task: &task.state.id,
-            input: None,
+            input: Some(&changed),
             reservation: Some(&secret),
             progress: Some(&secret),
         }],
