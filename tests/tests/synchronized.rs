@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Peer, Store, text, until};
+use crate::harness::{Fake, Peer, Store, eventually, message, text, until};
 
 const SCARCE: [(&str, &str); 2] = [
     ("FRESTQ_QUEUES__STAGE__CONCURRENCY", "2"),
@@ -67,6 +67,41 @@ on_each_store! {
         let rounds: Vec<_> = a.tasks_of("play").iter().map(|task| task["output_data"].clone()).collect();
         assert_eq!(rounds, [json!(3), json!(3)]);
         assert_eq!((held(&a), held(&b)), (0, 0));
+    }
+
+    async fn local_remote_and_original_performers_start_together(store) {
+        let [a, b, _] = peers(&store).await;
+        let original = Fake::new().await;
+        let theirs = json!({"task": {"to": original.url, "queue": "stage", "action": "play", "data": {}}});
+        let plan = json!({"synchronized": [play(&a, &json!({})), theirs, play(&b, &json!({}))]});
+        let id = a.plant(&plan).await;
+        let heard = async |action: &str| {
+            eventually("the original one hears of it", async || {
+                let messages = original.seen().into_iter().map(|seen| seen.json());
+                messages.into_iter().find(|message| message["action"] == action)
+            })
+            .await
+        };
+        let asked = heard("frestq.synchronize_task").await;
+        let say = |action: &str, data: Value| {
+            let mut said = message(&original.url, action, data);
+            said["task_id"] = asked["task_id"].clone();
+            said
+        };
+        until("the others have reserved", async || held(&a) == 1 && held(&b) == 1).await;
+        assert_eq!(a.task(&id).await["status"], "syncing");
+        let confirm = json!({"reservation_data": "a place of its own", "reservation_expiration_seconds": 60});
+        let confirm = say("frestq.confirm_task_reservation", confirm);
+        assert_eq!(a.deliver("internal.frestq", &confirm).await.status, 200);
+        let told = heard("frestq.execute_synchronized").await;
+        assert_eq!(told["task_id"], asked["task_id"]);
+        let done = say("frestq.update_task", json!({"status": "finished", "output_data": 1}));
+        assert_eq!(a.deliver("internal.frestq", &done).await.status, 200);
+        a.reaches(&id, "finished").await;
+        assert_eq!((held(&a), held(&b)), (0, 0));
+        let outputs: Vec<_> = a.tasks_of("play").iter().map(|task| task["output_data"].clone()).collect();
+        assert_eq!(outputs.len(), 3);
+        assert!(outputs.contains(&json!(1)), "{outputs:?}");
     }
 
     async fn what_a_reservation_adds_is_dropped_and_the_log_says_so(store) {
