@@ -97,7 +97,8 @@ pub struct QueueConfig {
 pub struct Limits {
     /// Received tasks that have not ended, in all; 1,000,000 by default.
     pub open_tasks: i64,
-    /// Received tasks that have not ended, from one peer; 250,000 by default.
+    /// Received tasks that have not ended, from one peer; 25,000 by default. Times `body_limit`, it is what one
+    /// peer can make wait on the disk.
     pub open_tasks_per_peer: i64,
     /// Bytes that must stay free on the disk of an SQLite database; 64 MiB by default.
     pub free_disk: u64,
@@ -174,7 +175,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             open_tasks: 1_000_000,
-            open_tasks_per_peer: 250_000,
+            open_tasks_per_peer: 25_000,
             free_disk: 64 * 1024 * 1024,
             connections: 4096,
             connections_per_address: 256,
