@@ -45,6 +45,8 @@ impl Connection {
     pub(crate) async fn post(&mut self, path: &str) -> anyhow::Result<String> {
         let request = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
         self.stream.write_all(request.as_bytes()).await?;
+        // TLS may keep the end of it back.
+        self.stream.flush().await?;
         self.read.clear();
         loop {
             if self.stream.read_buf(&mut self.read).await? == 0 {

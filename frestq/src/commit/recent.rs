@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// How many tasks are kept. When there are more, all go: those that something happens to come back.
-const MOST: usize = 16 * 1024;
+const MOST: usize = 12 * 1024;
 
 /// For how many transactions the rows are looked at after one of them was not as expected, since whoever
 /// sends the same again may do so many times.
