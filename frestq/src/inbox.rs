@@ -177,9 +177,13 @@ async fn take_batch(
         results.push(match understood {
             Ok((id, event)) => {
                 events.push(event);
-                (id, Ok(()))
+                (id, Ok(Asked::Now))
             }
-            Err((id, refusal)) => (id, Err(refusal)),
+            Err((id, refusal)) => {
+                let (key, said) = (id.as_str().into(), (&*entry.queue, entry.message.get()));
+                let repeated = unless_repeated(peer, known, key, said, refusal).await;
+                (id, repeated.map(|()| Asked::Before))
+            }
         });
     }
     let mut answers = if events.is_empty() {
@@ -190,10 +194,13 @@ async fn take_batch(
     }
     .into_iter();
     drop(permits);
-    let answer = |(message_id, understood): (String, Result<(), Refusal>)| {
-        let result = understood.and_then(|()| match answers.next() {
-            Some(answer) => judge(answer),
-            None => Err(Refusal::new(503, "no answer from the database")),
+    let answer = |(message_id, understood): (String, Result<Asked, Refusal>)| {
+        let result = understood.and_then(|asked| match asked {
+            Asked::Before => Ok(()),
+            Asked::Now => match answers.next() {
+                Some(answer) => judge(answer),
+                None => Err(Refusal::new(503, "no answer from the database")),
+            },
         });
         match result {
             Ok(()) => BatchAnswer {
@@ -209,6 +216,13 @@ async fn take_batch(
         }
     };
     Ok(results.into_iter().map(answer).collect())
+}
+
+/// When a message of a batch was accepted, if it was.
+enum Asked {
+    Before,
+    /// It is among those that are stored now.
+    Now,
 }
 
 /// The id of a message that is otherwise not of the format, so that its sender knows which one the

@@ -320,6 +320,15 @@ on_each_store! {
         for new in [&other, &hello(&a.url)] {
             assert_eq!(post(&b, &http, "say_queue", new).await.status, 404);
         }
+        let entries: Vec<_> = [&other, &message, &hello(&a.url)]
+            .iter()
+            .map(|message| json!({"queue": "say_queue", "message": message}))
+            .collect();
+        let mut batch = crate::harness::message(&a.url, "frestq.batch", json!(entries));
+        batch.as_object_mut().unwrap().remove("task_id");
+        let answers = post(&b, &http, "internal.frestq", &batch).await.json();
+        let statuses: Vec<_> = answers.as_array().unwrap().iter().map(|answer| answer["status"].clone()).collect();
+        assert_eq!(statuses, [404, 200, 404]);
         assert_eq!(b.tasks().len(), 1);
     }
 

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How many handshakes may be under way with one address.
-const MOST_HANDSHAKES: usize = 32;
+const MOST_HANDSHAKES: usize = 128;
 
 /// For how long somebody is taken for who he was found to be: a certificate that an authority stands by
 /// may expire while a connection lasts.
