@@ -111,7 +111,14 @@ fn decide(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result<Answer, 
                 // such messages for ever must not fill our disk.
                 return Ok(Answer::Ignored);
             }
-            turn.accept(received.row.clone());
+            let mut row = received.row.clone();
+            let still = |task| !matches!(received.what, What::Task(_)) && turn.stands_still(task);
+            if row.task.as_ref().is_some_and(still) {
+                // What a task says of itself it may say as often as it likes: the newest is in its row, and
+                // of the others only that they came is kept.
+                row.data = None;
+            }
+            turn.accept(row);
             Ok(answer)
         }
         Event::Completed {

@@ -182,6 +182,15 @@ impl<'w> Turn<'w> {
         self.tasks.is_empty() && self.changes.outgoing.is_empty() && self.consequences.is_empty()
     }
 
+    /// Whether the task, which was there before, has the status that it had.
+    pub(super) fn stands_still(&self, id: &TaskId) -> bool {
+        let Some(Some(before)) = self.world.tasks.get(id) else {
+            return false;
+        };
+        let after = self.tasks.get(id);
+        after.is_none_or(|after| after.status == before.status)
+    }
+
     /// Whether the task is known to be there already; not to be relied on for what is not loaded.
     pub(super) fn is_there(&self, id: &TaskId) -> bool {
         matches!(self.task(id), Ok(Some(_)))

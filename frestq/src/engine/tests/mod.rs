@@ -556,6 +556,28 @@ fn a_task_that_was_called_off_before_it_was_sent_is_called_off_at_its_receiver_t
     assert_eq!(peer.task("t").status, Status::Cancelled);
 }
 
+/// Or a receiver could fill the disk with one open task.
+#[test]
+fn of_updates_that_lead_nowhere_only_the_newest_payload_is_kept() {
+    let mut peer = sender_with_a_task();
+    for (n, status) in [
+        (1, Status::Executing),
+        (2, Status::Executing),
+        (3, Status::Finished),
+    ] {
+        let said = format!("said {n}");
+        let mut event = update(&n.to_string(), B, "t", status, &said, Some(n));
+        if let Event::Receive(received) = &mut event {
+            received.row.task = Some("t".into());
+            received.row.data = Some(json(&said));
+        }
+        peer.tell(event);
+        assert!(peer.output("t").contains(&said));
+    }
+    let kept = peer.changes.accepted.iter().map(|row| row.data.is_some());
+    assert_eq!(kept.collect::<Vec<_>>(), [true, false, true]);
+}
+
 #[test]
 fn a_refusal_after_the_end_changes_nothing() {
     let mut peer = sender_with_a_task();
