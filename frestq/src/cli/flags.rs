@@ -75,7 +75,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "ID", value_parser = id)]
     pub(super) retry: Option<String>,
     /// Remove tasks that ended longer ago than AGE, such as 30d, with their messages
-    #[arg(long, value_name = "AGE", value_parser = parse_duration)]
+    #[arg(long, value_name = "AGE", value_parser = age)]
     pub(super) prune: Option<Duration>,
     /// Follow a task until it ends; exits with 0 if it finished and with 1 if it did not
     #[arg(long, value_name = "ID", value_parser = id)]
@@ -191,6 +191,12 @@ pub(super) fn id(text: &str) -> Result<String, String> {
         text if text.contains('*') => Err("give the beginning of the id, without a *".to_owned()),
         text => Ok(text.to_owned()),
     }
+}
+
+/// How long ago.
+fn age(text: &str) -> Result<Duration, String> {
+    parse_duration(text)
+        .map_err(|why| format!("{why}; an age is a number and a unit, such as 30d or 12h"))
 }
 
 #[cfg(test)]
