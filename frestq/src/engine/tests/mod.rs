@@ -187,6 +187,24 @@ fn completed(
     }
 }
 
+/// The run of a handler ends well, and leaves subtasks.
+fn left(id: &str, epoch: i64, children: Vec<NewTask>, options: ActionOptions) -> Event {
+    let done = Done {
+        output: json(&"mine"),
+        parent_output: None,
+        children,
+        inputs: Vec::new(),
+    };
+    Event::Completed {
+        id: id.into(),
+        queue: "q".into(),
+        epoch,
+        outcome: Ok(Box::new(done)),
+        transaction: Transaction::default(),
+        options,
+    }
+}
+
 fn delivery(id: &str, verdict: Verdict) -> Event {
     let message = OutboxRow {
         seq: 1,

@@ -21,20 +21,7 @@ fn leave(peer: &mut Peer, epoch: i64, kinds: &[TaskKind]) {
         child.state.expires_at = Some(NOW + Duration::from_secs(1));
         child
     });
-    let done = Done {
-        output: json(&"mine"),
-        parent_output: None,
-        children: children.collect(),
-        inputs: Vec::new(),
-    };
-    peer.tell(Event::Completed {
-        id: "t".into(),
-        queue: "q".into(),
-        epoch,
-        outcome: Ok(Box::new(done)),
-        transaction: Transaction::default(),
-        options: ASKED,
-    });
+    peer.tell(left("t", epoch, children.collect(), ASKED));
 }
 
 fn called_off(id: &str) -> Event {

@@ -376,20 +376,7 @@ fn received_with_children(options: ActionOptions) -> Peer {
     let (mut peer, epoch) = receiver_that_runs_a_task();
     let children = ["a", "b"].iter().zip(0..);
     let children = children.map(|(id, order)| node(id, WORK, Some("t".into()), order));
-    let done = Done {
-        output: json(&"mine"),
-        parent_output: None,
-        children: children.collect(),
-        inputs: Vec::new(),
-    };
-    peer.tell(Event::Completed {
-        id: "t".into(),
-        queue: "q".into(),
-        epoch,
-        outcome: Ok(Box::new(done)),
-        transaction: Transaction::default(),
-        options,
-    });
+    peer.tell(left("t", epoch, children.collect(), options));
     peer
 }
 
