@@ -122,7 +122,7 @@ CREATE TABLE inbox (
 ) STRICT;
 
 CREATE TABLE outbox (
-    seq          INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq          INTEGER PRIMARY KEY,
     peer         INTEGER NOT NULL REFERENCES peers,
     message      TEXT    NOT NULL,
     queue        TEXT    NOT NULL,

@@ -1,18 +1,23 @@
 //! The writing connection: whole batches as JSON, unfolded by `json_each`.
 //!
-//! Each exchange with the connection costs a change of threads, twice. So what only writes is put
-//! aside, and goes along with the next statement that reads, or with the commit: a transaction is one
-//! exchange or two, whatever it holds.
+//! Each statement that is answered costs a change of threads, twice. So what only writes is put aside,
+//! and goes along with the next statement that reads, or with the commit. Most transactions read
+//! nothing: they are one statement, whatever they hold (`writes.sql`).
 
+use futures_util::StreamExt;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer, ser::SerializeTuple};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions,
+    AssertSqlSafe, ConnectOptions, Connection, Executor, SqliteConnection,
+    sqlite::{SqliteArguments, SqliteConnectOptions},
 };
 
-use super::super::{
-    Content, Loaded, Lookup, Waiting, Writes,
-    rows::{self, Row, select_state},
+use super::{
+    super::{
+        Content, Loaded, Lookup, Waiting, Writes,
+        rows::{self, Row, select_state},
+    },
+    audit,
 };
 use crate::{
     error::Result,
@@ -24,38 +29,46 @@ use crate::{
 pub(crate) struct SqliteWriter {
     connection: SqliteConnection,
     options: SqliteConnectOptions,
+    /// Whether the database knows of the transaction.
     open: bool,
-    /// Statements put aside, in order, and the values of their placeholders.
-    aside: (String, Vec<Param>),
+    aside: Aside,
     /// Places in the outbox that this transaction has given so far.
     places: Vec<(MessageId, i64)>,
+    /// The last of all places, once it is known.
+    last_place: Option<i64>,
 }
 
 impl SqliteWriter {
     pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<Self> {
         Ok(Self {
-            connection: options.connect().await?,
+            connection: connect(options).await?,
             options: options.clone(),
             open: false,
-            aside: Default::default(),
+            aside: Aside::default(),
             places: Vec::new(),
+            last_place: None,
         })
     }
 
     pub(crate) async fn begin(&mut self) -> Result<()> {
-        self.aside = ("BEGIN IMMEDIATE;".into(), Vec::new());
-        self.open = true;
+        self.aside = Aside::default();
         Ok(())
     }
 
     pub(crate) async fn commit(&mut self) -> Result<Vec<(MessageId, i64)>> {
-        self.fetch("COMMIT", vec![]).await?;
-        self.open = false;
+        if self.open || self.aside.statements > 1 {
+            self.fetch("COMMIT", vec![]).await?;
+            self.open = false;
+        } else if self.aside.statements == 1 {
+            // A statement by itself is a transaction. Its result is the last that there is to wait for.
+            let query = std::mem::take(&mut self.aside).query();
+            self.connection.fetch_many(query).next().await.transpose()?;
+        }
         Ok(std::mem::take(&mut self.places))
     }
 
     pub(crate) async fn rollback(&mut self) -> Result<()> {
-        self.aside = Default::default();
+        self.aside = Aside::default();
         self.places.clear();
         if std::mem::take(&mut self.open)
             && sqlx::query("ROLLBACK")
@@ -65,7 +78,7 @@ impl SqliteWriter {
         {
             // The database may have rolled back by itself, or nothing was begun; a new connection
             // is sure to be in order.
-            let fresh = self.options.connect().await?;
+            let fresh = connect(&self.options).await?;
             let _ = std::mem::replace(&mut self.connection, fresh).close().await;
         }
         Ok(())
@@ -157,137 +170,88 @@ impl SqliteWriter {
 
     /// Puts the writes aside for the commit, which is when they can fail.
     pub(crate) async fn save(&mut self, writes: &Writes<'_>) -> Result<()> {
-        // First what has ended, whose unique key a new task may have.
-        if !writes.changed.is_empty() {
-            let rows: Vec<_> = writes
-                .changed
-                .iter()
-                .map(|(state, output)| ChangedRow(state, *output))
-                .collect();
-            self.put_aside(
-                "UPDATE tasks SET status = v.value->>1, attempt = v.value->>2, failures = v.value->>3, \
-                 epoch = v.value->>4, owner = v.value->>5, rev = v.value->>6, run_at = v.value->>7, \
-                 modified_at = v.value->>8, output = coalesce(v.value->>9, output), \
-                 open_children = v.value->>10, moment = v.value->>11, round = v.value->>12, \
-                 reserved = v.value->>13, wake_at = v.value->>14, on_failure = v.value->>15, place = v.value->>16, interrupted = v.value->>17 \
-                 FROM json_each(?) v WHERE tasks.id = v.value->>0",
-                &rows,
-            )?;
+        let changed = writes.changed.iter();
+        let created = writes.created.iter();
+        let payloads = writes.payloads.iter();
+        let accepted = writes.accepted.iter();
+        let settled = writes.settled.iter();
+        let mut outgoing = Vec::new();
+        for row in writes.outgoing {
+            let place = self.next_place().await?;
+            self.places.push((row.message.clone(), place));
+            outgoing.push((
+                place,
+                row.peer.0,
+                row.message.as_str(),
+                &row.queue,
+                &row.action,
+                row.task.as_str(),
+                i64::from(row.carries_task),
+                &row.body,
+                row.due_at.as_microsecond(),
+                row.expires_at.map(|at| at.as_microsecond()),
+                row.created_at.as_microsecond(),
+                row.pin.as_ref().map(|pin| Hex(pin.bytes())),
+            ));
         }
-        if !writes.created.is_empty() {
-            let rows: Vec<_> = writes
-                .created
-                .iter()
-                .map(|(new, state, output)| NewRow(new, state, *output))
-                .collect();
-            self.put_aside(
-                "INSERT INTO tasks (id, kind, role, peer, queue, action, status, attempt, failures, epoch, owner, rev, \
-                 run_at, expires_at, pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure, moment, round, reserved, wake_at, priority, unique_key, certificate, place, interrupted, at_most_once) \
-                 SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, \
-                 value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, value->>15, \
-                 value->>16, value->>17, value->>18, value->>19, value->>20, value->>21, value->>22, value->>23, value->>24, value->>25, \
-                 value->>26, value->>27, value->>28, value->>29, value->>30, unhex(value->>31), value->>32, value->>33, value->>34 \
-                 FROM json_each(?)",
-                &rows,
-            )?;
-        }
-        if !writes.payloads.is_empty() {
-            let rows: Vec<_> = writes
-                .payloads
-                .iter()
-                .map(|new| {
-                    (
-                        new.task,
-                        new.input.map(|json| json.get()),
-                        new.reservation.map(|json| json.get()),
-                        new.progress.map(|json| json.get()),
-                    )
-                })
-                .collect();
-            self.put_aside(
-                "UPDATE tasks SET first_input = CASE WHEN v.value->>1 IS NULL OR v.value->>1 = input THEN first_input ELSE coalesce(first_input, input) END, \
-                 input = coalesce(v.value->>1, input), \
-                 reservation = coalesce(v.value->>2, reservation), progress = coalesce(v.value->>3, progress) \
-                 FROM json_each(?) v WHERE tasks.id = v.value->>0",
-                &rows,
-            )?;
-        }
-        if !writes.accepted.is_empty() {
-            let rows: Vec<_> = writes
-                .accepted
-                .iter()
-                .map(|row| {
-                    (
-                        row.key.peer.0,
-                        row.key.message.as_str(),
-                        Hex(&row.hash),
-                        &row.queue,
-                        &row.action,
-                        row.task.as_ref().map(TaskId::as_str),
-                        row.data.as_ref().map(|data| data.get()),
-                        row.received_at.as_microsecond(),
-                    )
-                })
-                .collect();
-            self.put_aside(
-                "INSERT INTO inbox (peer, message, hash, queue, action, task, data, received_at) \
-                 SELECT value->>0, value->>1, unhex(value->>2), value->>3, value->>4, value->>5, value->>6, value->>7 \
-                 FROM json_each(?)",
-                &rows,
-            )?;
-        }
-        if !writes.outgoing.is_empty() {
-            let rows: Vec<_> = writes
-                .outgoing
-                .iter()
-                .map(|row| {
-                    (
-                        row.peer.0,
-                        row.message.as_str(),
-                        &row.queue,
-                        &row.action,
-                        row.task.as_str(),
-                        i64::from(row.carries_task),
-                        &row.body,
-                        row.due_at.as_microsecond(),
-                        row.expires_at.map(|at| at.as_microsecond()),
-                        row.created_at.as_microsecond(),
-                        row.pin.as_ref().map(|pin| Hex(pin.bytes())),
-                    )
-                })
-                .collect();
-            self.put_aside(
-                "INSERT INTO outbox (peer, message, queue, action, task, carries_task, body, state, due_at, expires_at, \
-                 created_at, pin) SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, 0, \
-                 value->>7, value->>8, value->>9, unhex(value->>10) FROM json_each(?) WHERE true RETURNING message, seq",
-                &rows,
-            )?;
-        }
-        if !writes.settled.is_empty() {
-            let rows: Vec<_> = writes
-                .settled
-                .iter()
-                .map(|s| {
-                    (
-                        s.seq,
-                        s.state as i64,
-                        s.answer,
-                        s.due_at.map(|at| at.as_microsecond()),
-                        s.error,
-                    )
-                })
-                .collect();
-            self.put_aside(
-                "UPDATE outbox SET state = v.value->>1, answer = v.value->>2, attempts = attempts + 1, \
-                 due_at = coalesce(v.value->>3, due_at), last_error = v.value->>4 \
-                 FROM json_each(?) v WHERE outbox.seq = v.value->>0 AND outbox.state = 0",
-                &rows,
-            )?;
-        }
-        if let Some(recorded) = &writes.recorded {
-            self.record(recorded)?;
+        let recorded = writes.recorded.as_ref();
+        let (links, head) = recorded.map(audit::rows).unzip();
+        let lists = [
+            list(changed.map(|(state, output)| ChangedRow(state, *output)))?,
+            list(created.map(|(new, state, output)| NewRow(new, state, *output)))?,
+            list(payloads.map(|new| {
+                (
+                    new.task,
+                    new.input.map(|json| json.get()),
+                    new.reservation.map(|json| json.get()),
+                    new.progress.map(|json| json.get()),
+                )
+            }))?,
+            list(accepted.map(|row| {
+                (
+                    row.key.peer.0,
+                    row.key.message.as_str(),
+                    Hex(&row.hash),
+                    &row.queue,
+                    &row.action,
+                    row.task.as_ref().map(TaskId::as_str),
+                    row.data.as_ref().map(|data| data.get()),
+                    row.received_at.as_microsecond(),
+                )
+            }))?,
+            list(outgoing)?,
+            list(settled.map(|s| {
+                (
+                    s.seq,
+                    s.state as i64,
+                    s.answer,
+                    s.due_at.map(|at| at.as_microsecond()),
+                    s.error,
+                )
+            }))?,
+            list(links.into_iter().flatten())?,
+            list(head.flatten())?,
+        ];
+        if lists.iter().any(|list| !matches!(list, Param::Null)) {
+            const SQL: &str = "INSERT INTO frestq_writes VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+            self.aside.push(SQL, lists);
         }
         Ok(())
+    }
+
+    /// The next place in the outbox: nobody else writes to this database, so there is no need to ask it
+    /// each time.
+    async fn next_place(&mut self) -> Result<i64> {
+        const LAST: &str = "SELECT coalesce(max(seq), 0) FROM outbox";
+        let last = match self.last_place {
+            Some(last) => last,
+            None => {
+                let row = sqlx::query_scalar(LAST).fetch_one(&mut self.connection);
+                row.await?
+            }
+        };
+        self.last_place = Some(last + 1);
+        Ok(last + 1)
     }
 
     pub(crate) async fn waiting(
@@ -312,26 +276,57 @@ impl SqliteWriter {
 
     /// Runs what was put aside, and then this.
     pub(super) async fn fetch(&mut self, sql: &str, values: Vec<Param>) -> Result<Vec<Row>> {
-        let (mut all, mut arguments) = std::mem::take(&mut self.aside);
-        all.push_str(sql);
-        arguments.extend(values);
-        let rows = super::query(AssertSqlSafe(all), arguments)
-            .fetch_all(&mut self.connection)
-            .await?;
-        let mut rows: Vec<_> = rows.into_iter().map(Row::from).collect();
-        // What was put aside may have stored messages; only their places are rows of two columns.
-        for row in rows.extract_if(.., |row| row.width() == 2) {
-            self.places.push(rows::place(&row)?);
+        let mut all = std::mem::take(&mut self.aside);
+        if !std::mem::replace(&mut self.open, true) {
+            all.sql.insert_str(0, "BEGIN IMMEDIATE;");
         }
-        Ok(rows)
+        all.push(sql, values);
+        let rows = all.query().fetch_all(&mut self.connection).await?;
+        Ok(rows.into_iter().map(Row::from).collect())
     }
 
     pub(super) fn put_aside<T: Serialize>(&mut self, sql: &'static str, rows: &[T]) -> Result<()> {
-        self.aside.0.push_str(sql);
-        self.aside.0.push(';');
-        self.aside.1.push(serde_json::to_string(rows)?.into());
+        self.aside.push(sql, [serde_json::to_string(rows)?.into()]);
         Ok(())
     }
+}
+
+async fn connect(options: &SqliteConnectOptions) -> sqlx::Result<SqliteConnection> {
+    let mut connection = options.connect().await?;
+    sqlx::raw_sql(include_str!("writes.sql"))
+        .execute(&mut connection)
+        .await?;
+    Ok(connection)
+}
+
+/// Statements that are put aside, in order, and the values of their placeholders.
+#[derive(Default)]
+struct Aside {
+    sql: String,
+    values: Vec<Param>,
+    statements: usize,
+}
+
+impl Aside {
+    fn push(&mut self, sql: &str, values: impl IntoIterator<Item = Param>) {
+        self.sql.push_str(sql);
+        self.sql.push(';');
+        self.values.extend(values);
+        self.statements += 1;
+    }
+
+    fn query(self) -> sqlx::query::Query<'static, sqlx::Sqlite, SqliteArguments> {
+        super::query(AssertSqlSafe(self.sql), self.values)
+    }
+}
+
+/// Rows as JSON, if there are any.
+fn list<T: Serialize>(rows: impl IntoIterator<Item = T>) -> Result<Param> {
+    let rows: Vec<_> = rows.into_iter().collect();
+    Ok(match rows.is_empty() {
+        true => Param::Null,
+        false => serde_json::to_string(&rows)?.into(),
+    })
 }
 
 /// Whether a statement failed by its own fault, and not for want of room, memory or a sound disk.
