@@ -50,12 +50,13 @@ impl Worker {
                 source,
             })?;
         let running = Arc::new(watch::Sender::new(0));
-        let (handle, count) = (runtime.handle().clone(), running.clone());
-        let starting = tokio::spawn(async move {
+        let count = running.clone();
+        // Here, so that a claim wakes nobody but who is to run it.
+        let starting = runtime.spawn(async move {
             while let Some(task) = claimed.recv().await {
                 count.send_modify(|running| *running += 1);
                 let (peer, count) = (peer.clone(), count.clone());
-                handle.spawn(async move {
+                tokio::spawn(async move {
                     run(peer, task).await;
                     count.send_modify(|running| *running -= 1);
                 });

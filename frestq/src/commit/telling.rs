@@ -26,6 +26,14 @@ impl Committer {
         self.slots = slots;
         // First of all what counts, so that the next message is judged by it.
         self.tell_changes(&world, &changes);
+        story::tell(&self.peers, &world, &changes, &claimed, self.log_payloads);
+        for id in &changes.called_off {
+            self.signals.runs.call_off(id);
+        }
+        self.recent.keep(world, &claimed);
+        for task in claimed {
+            self.hand_over(task);
+        }
         // Then what is to be delivered: who stops once he has his answer leaves nothing behind.
         let mut stored: HashMap<PeerId, Vec<Arc<OutboxRow>>> = HashMap::new();
         for row in outbox {
@@ -49,14 +57,6 @@ impl Committer {
             let mine = answers.by_ref().take(submission.events.len()).collect();
             // Who has stopped waiting learns of it by other means.
             let _ = submission.reply.send(Ok(mine));
-        }
-        story::tell(&self.peers, &world, &changes, &claimed, self.log_payloads);
-        for id in &changes.called_off {
-            self.signals.runs.call_off(id);
-        }
-        self.recent.keep(world, &claimed);
-        for task in claimed {
-            self.hand_over(task);
         }
     }
 
