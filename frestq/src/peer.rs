@@ -197,7 +197,8 @@ impl Frestq {
                 return Ok(ended);
             }
             let next = self.0.signals.watchers.watch(id);
-            let task = self.task(id).await?.unless_pruned()?;
+            // Boxed, since it is rare, and all who wait would have room for it.
+            let task = Box::pin(self.task(id)).await?.unless_pruned()?;
             if task.status.is_terminal() {
                 return Ok(Ended {
                     status: task.status,

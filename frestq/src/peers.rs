@@ -112,7 +112,8 @@ impl Peers {
         }
         match self.by_url(url) {
             Some(id) => Ok(id),
-            None => Ok(self.put(store.add_peer(url).await?).id),
+            // Boxed, since it is rare, and every message on its way would have room for it.
+            None => Ok(self.put(Box::pin(store.add_peer(url)).await?).id),
         }
     }
 

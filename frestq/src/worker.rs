@@ -96,7 +96,7 @@ impl Drop for Worker {
     }
 }
 
-/// Runs one handler and reports how it ended.
+/// Runs one handler and reports how it ended. What is rare is boxed, or every run would have room for it.
 async fn run(peer: Frestq, claimed: Claimed) {
     let (id, epoch) = (claimed.state.id.clone(), claimed.state.epoch);
     let queue = claimed.state.queue.clone();
@@ -136,7 +136,7 @@ async fn run(peer: Frestq, claimed: Claimed) {
     if let Some((mut state, input, reservation)) = reserved
         && !counts
         && let Some(handler) = peer.0.registry.get(&state.queue, &state.action)
-        && !holds(&peer, &id, epoch).await
+        && !Box::pin(holds(&peer, &id, epoch)).await
     {
         // Called off meanwhile: nobody else knows what was reserved.
         state.moment = Some(Moment::CancelReservation);
@@ -147,7 +147,7 @@ async fn run(peer: Frestq, claimed: Claimed) {
             reservation,
             called_off: None,
         };
-        handle(&peer, handler, claimed).await;
+        Box::pin(handle(&peer, handler, claimed)).await;
     }
     peer.0.signals.runs.end(&id, epoch);
 }
@@ -174,7 +174,7 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: Claimed) -> Even
         called_off,
     } = claimed;
     if let Some(direct) = handler.direct {
-        return oversee(peer, handler, direct, state).await;
+        return Box::pin(oversee(peer, handler, direct, state)).await;
     }
     let moment = state.moment;
     let error = error.map(|error| TaskError::from_output(&error));
@@ -338,7 +338,12 @@ async fn done(
     };
     let output = output.map_err(failed)?;
     let parent_output = parent_output.transpose().map_err(failed)?;
-    let children = plant(peer, children, Some(parent)).await.map_err(failed)?;
+    let children = match children.is_empty() {
+        true => Vec::new(),
+        false => Box::pin(plant(peer, children, Some(parent)))
+            .await
+            .map_err(failed)?,
+    };
     Ok(Box::new(Done {
         output,
         parent_output,

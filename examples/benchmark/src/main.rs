@@ -83,11 +83,11 @@ async fn idle(peers: &Peers, path: impl Fn(u64) -> String) -> anyhow::Result<[f6
             .build()?;
         runtime.block_on(async {
             let mut connection = peers.connect().await?;
-            for number in 0..600u64 {
+            for number in 0..1_600u64 {
                 let start = Instant::now();
                 connection.post(&path(number)).await?;
-                // The first ones warm up connections and caches.
-                if number >= 100 {
+                // The first ones warm up connections and caches, and let the log reach its size.
+                if number >= 600 {
                     latencies.push(start.elapsed());
                 }
             }

@@ -96,17 +96,14 @@ impl Commits {
         patient: bool,
         entry: Option<Entry>,
     ) -> Result<Vec<Answer>> {
+        let permit = self.sender.reserve().await.map_err(|_| Error::Stopping)?;
         let (reply, answers) = oneshot::channel();
-        let command = Command::Submit(Submission {
+        permit.send(Command::Submit(Submission {
             events,
             patient,
             entry,
             reply,
-        });
-        self.sender
-            .send(command)
-            .await
-            .map_err(|_| Error::Stopping)?;
+        }));
         answers.await.unwrap_or(Err(Error::Stopping))
     }
 
