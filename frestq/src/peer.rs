@@ -99,7 +99,8 @@ impl Frestq {
     /// texts longer than the protocol allows, [`Error::Storage`] if it could not be stored. In each
     /// case nothing was sent.
     pub async fn send<C: Compose>(&self, task: C) -> Result<TaskHandle<C::Output>> {
-        let tree = plant(self, vec![task.into_node().0], None).await?;
+        // Boxed, or everybody who waits for the disk would have room for it.
+        let tree = Box::pin(plant(self, vec![task.into_node().0], None)).await?;
         // A draft gives a row, the root first.
         let root = tree.first().map(|root| root.state.id.clone());
         let id = root.ok_or_else(|| Error::Invalid("a tree without a root".into()))?;

@@ -154,7 +154,7 @@ impl Committer {
             }
             if let Some((step, entry, reply)) = self.pruning.take() {
                 // Who has stopped waiting finds the next time what is left.
-                let _ = reply.send(self.prune(&step, entry.as_ref()).await);
+                let _ = reply.send(self.prune(&step, entry.as_deref()).await);
             }
         }
     }

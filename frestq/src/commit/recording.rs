@@ -66,7 +66,7 @@ impl Committer {
             let accepted = |answer: &&Option<Answer>| **answer == Some(Answer::Accepted);
             // What was asked in vain has changed nothing.
             if mine.iter().all(accepted) {
-                entries.extend(submission.entry.clone());
+                entries.extend(submission.entry.as_deref().cloned());
             }
         }
         self.link(entries).await

@@ -19,19 +19,19 @@ pub(super) struct Submission {
     /// Nobody waits for it: it may linger until others come.
     pub(super) patient: bool,
     /// For the audit, if all of them are accepted: whose decision they are.
-    pub(super) entry: Option<Entry>,
+    pub(super) entry: Option<Box<Entry>>,
     pub(super) reply: oneshot::Sender<Result<Vec<Answer>>>,
 }
 
 /// What to remove, what to record of it if anything goes, and who waits for it.
-pub(crate) type Prune = (Step, Option<Entry>, oneshot::Sender<Result<Pruned>>);
+pub(crate) type Prune = (Step, Option<Box<Entry>>, oneshot::Sender<Result<Pruned>>);
 
 pub(super) enum Command {
     Submit(Submission),
     /// Tasks of the queue may be waiting (another process stored them, or a delay is over).
     Look(Box<str>),
     /// Remove what is old.
-    Prune(Step, Option<Entry>, oneshot::Sender<Result<Pruned>>),
+    Prune(Step, Option<Box<Entry>>, oneshot::Sender<Result<Pruned>>),
     /// Hand out no more slots.
     StopClaiming,
     /// Finish what was submitted and end; dropped at the end.
@@ -63,7 +63,7 @@ impl Commits {
         events: Vec<Event>,
         entry: Entry,
     ) -> Result<Vec<Answer>> {
-        self.enter(events, false, Some(entry)).await
+        self.enter(events, false, Some(Box::new(entry))).await
     }
 
     /// Like [`submit`](Self::submit), unless too much is waiting already.
@@ -94,7 +94,7 @@ impl Commits {
         &self,
         events: Vec<Event>,
         patient: bool,
-        entry: Option<Entry>,
+        entry: Option<Box<Entry>>,
     ) -> Result<Vec<Answer>> {
         let permit = self.sender.reserve().await.map_err(|_| Error::Stopping)?;
         let (reply, answers) = oneshot::channel();
@@ -116,7 +116,8 @@ impl Commits {
     /// Removes what is old, in a transaction of its own; `entry` is recorded if anything goes.
     pub(crate) async fn prune(&self, step: Step, entry: Option<Entry>) -> Result<Pruned> {
         let (reply, pruned) = oneshot::channel();
-        self.command(Command::Prune(step, entry, reply)).await;
+        self.command(Command::Prune(step, entry.map(Box::new), reply))
+            .await;
         pruned.await.unwrap_or(Err(Error::Stopping))
     }
 
