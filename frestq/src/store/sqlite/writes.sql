@@ -16,7 +16,7 @@ WHEN coalesce(NEW.changed, NEW.created, NEW.payloads) IS NOT NULL BEGIN
         rev = v.value->>6, run_at = v.value->>7, modified_at = v.value->>8, output = coalesce(v.value->>9, output),
         open_children = v.value->>10, moment = v.value->>11, round = v.value->>12, reserved = v.value->>13,
         wake_at = v.value->>14, on_failure = v.value->>15, place = v.value->>16, interrupted = v.value->>17
-    FROM json_each(NEW.changed) v WHERE tasks.id = v.value->>0;
+    FROM jsonb_each(NEW.changed) v WHERE tasks.id = v.value->>0;
 
     INSERT INTO tasks (
         id, kind, role, peer, queue, action, status, attempt, failures, epoch, owner, rev, run_at, expires_at,
@@ -27,7 +27,7 @@ WHEN coalesce(NEW.changed, NEW.created, NEW.payloads) IS NOT NULL BEGIN
         value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, value->>15, value->>16, value->>17,
         value->>18, value->>19, value->>20, value->>21, value->>22, value->>23, value->>24, value->>25, value->>26,
         value->>27, value->>28, value->>29, value->>30, unhex(value->>31), value->>32, value->>33, value->>34
-    FROM json_each(NEW.created);
+    FROM jsonb_each(NEW.created);
 
     UPDATE tasks SET
         first_input = CASE
@@ -36,13 +36,13 @@ WHEN coalesce(NEW.changed, NEW.created, NEW.payloads) IS NOT NULL BEGIN
         END,
         input = coalesce(v.value->>1, input), reservation = coalesce(v.value->>2, reservation),
         progress = coalesce(v.value->>3, progress)
-    FROM json_each(NEW.payloads) v WHERE tasks.id = v.value->>0;
+    FROM jsonb_each(NEW.payloads) v WHERE tasks.id = v.value->>0;
 END;
 
 CREATE TEMP TRIGGER frestq_accepted INSTEAD OF INSERT ON frestq_writes WHEN NEW.accepted IS NOT NULL BEGIN
     INSERT INTO inbox (peer, message, hash, queue, action, task, data, received_at)
     SELECT value->>0, value->>1, unhex(value->>2), value->>3, value->>4, value->>5, value->>6, value->>7
-    FROM json_each(NEW.accepted);
+    FROM jsonb_each(NEW.accepted);
 END;
 
 CREATE TEMP TRIGGER frestq_outgoing INSTEAD OF INSERT ON frestq_writes WHEN NEW.outgoing IS NOT NULL BEGIN
@@ -51,14 +51,14 @@ CREATE TEMP TRIGGER frestq_outgoing INSTEAD OF INSERT ON frestq_writes WHEN NEW.
     ) SELECT
         value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, 0,
         value->>8, value->>9, value->>10, unhex(value->>11)
-    FROM json_each(NEW.outgoing);
+    FROM jsonb_each(NEW.outgoing);
 END;
 
 CREATE TEMP TRIGGER frestq_settled INSTEAD OF INSERT ON frestq_writes WHEN NEW.settled IS NOT NULL BEGIN
     UPDATE outbox SET
         state = v.value->>1, answer = v.value->>2, attempts = attempts + 1, due_at = coalesce(v.value->>3, due_at),
         last_error = v.value->>4
-    FROM json_each(NEW.settled) v WHERE outbox.seq = v.value->>0 AND outbox.state = 0;
+    FROM jsonb_each(NEW.settled) v WHERE outbox.seq = v.value->>0 AND outbox.state = 0;
 END;
 
 CREATE TEMP TRIGGER frestq_links INSTEAD OF INSERT ON frestq_writes WHEN NEW.links IS NOT NULL BEGIN
@@ -67,9 +67,9 @@ CREATE TEMP TRIGGER frestq_links INSTEAD OF INSERT ON frestq_writes WHEN NEW.lin
     ) SELECT
         value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8,
         unhex(value->>9), value->>10, unhex(value->>11)
-    FROM json_each(NEW.links);
+    FROM jsonb_each(NEW.links);
 
     INSERT INTO audit_heads (chain, seq, hash)
-    SELECT value->>0, value->>1, unhex(value->>2) FROM json_each(NEW.head) WHERE true
+    SELECT value->>0, value->>1, unhex(value->>2) FROM jsonb_each(NEW.head) WHERE true
     ON CONFLICT (chain) DO UPDATE SET seq = excluded.seq, hash = excluded.hash;
 END;

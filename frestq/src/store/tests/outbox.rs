@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::harness::{Database, at, create, new_task, outbox_row, peer, send, settle};
 use crate::{
     model::{PeerId, Status},
-    store::{OutboxState, PeerHealth, Settled, Store},
+    store::{OutboxState, PeerHealth, Settled, Store, Writes},
 };
 
 on_both!(
     messages_are_pending_in_order_until_they_are_settled,
+    places_go_on_after_a_rollback_and_with_another_writer,
     a_message_that_failed_waits_for_its_next_attempt,
     a_message_that_carries_a_task_that_has_ended_is_moot,
     a_settled_message_never_changes,
@@ -31,6 +32,36 @@ fn settled(seq: i64, state: OutboxState, answer: u16) -> Settled<'static> {
         due_at: None,
         error: None,
     }
+}
+
+async fn places_go_on_after_a_rollback_and_with_another_writer(database: Arc<Database>) {
+    let store = database.store().await;
+    let b = peer(&store, "b").await;
+    let mut writer = store.writer().await.unwrap();
+    let mut told = Vec::new();
+    for (message, comes_through) in [("1", true), ("lost", false), ("2", true)] {
+        let rows = [outbox_row(b, message)];
+        let outgoing = Writes {
+            outgoing: &rows,
+            ..Writes::default()
+        };
+        writer.begin().await.unwrap();
+        writer.save(&outgoing).await.unwrap();
+        match comes_through {
+            true => told.extend(writer.commit().await.unwrap()),
+            false => writer.rollback().await.unwrap(),
+        }
+    }
+    drop(writer);
+    send(&mut store.writer().await.unwrap(), &[outbox_row(b, "3")]).await;
+
+    let stored = store.pending(b, 0, at(0), 100).await.unwrap();
+    let places: Vec<_> = stored
+        .iter()
+        .map(|row| (row.message.clone(), row.seq))
+        .collect();
+    assert_eq!(told, places[..2]);
+    assert_eq!(pending(&store, b, 0, 0).await, ["1", "2", "3"]);
 }
 
 async fn messages_are_pending_in_order_until_they_are_settled(database: Arc<Database>) {
