@@ -6,7 +6,7 @@
 //! the head kept apart, one that was cut off at the end too. What a chain can't show is that all of it
 //! was made anew, for which somebody else must hold an earlier head: an [`Anchor`].
 
-use std::{cmp::Ordering, fmt, str::FromStr};
+use std::{cmp::Ordering, fmt, str::FromStr, sync::Arc};
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -77,8 +77,8 @@ pub(crate) struct Entry {
     /// The fingerprint of the certificate that the connection has shown; none in open mode.
     pub(crate) certificate: Option<Box<str>>,
     /// Empty where no message was sent to a queue.
-    pub(crate) queue: Box<str>,
-    pub(crate) action: Box<str>,
+    pub(crate) queue: Arc<str>,
+    pub(crate) action: Arc<str>,
     pub(crate) message: Option<Box<str>>,
     pub(crate) task: Option<Box<str>>,
     /// The hash of the message's body, or of the decision's argument.

@@ -22,8 +22,8 @@ pub struct Task(Arc<Running>);
 struct Running {
     peer: Frestq,
     id: TaskId,
-    queue: Box<str>,
-    action: Box<str>,
+    queue: Arc<str>,
+    action: Arc<str>,
     sender: Sender,
     attempt: i64,
     epoch: i64,
@@ -80,8 +80,8 @@ pub(crate) struct Added {
 /// What a run starts from.
 pub(crate) struct Start {
     pub(crate) id: TaskId,
-    pub(crate) queue: Box<str>,
-    pub(crate) action: Box<str>,
+    pub(crate) queue: Arc<str>,
+    pub(crate) action: Arc<str>,
     pub(crate) sender: Sender,
     pub(crate) attempt: i64,
     pub(crate) epoch: i64,

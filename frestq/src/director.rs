@@ -1,6 +1,9 @@
 //! Who directs a synchronized group: sees what was reserved, and has the last word on the inputs.
 
-use std::future::{Future, ready};
+use std::{
+    future::{Future, ready},
+    sync::Arc,
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -151,8 +154,8 @@ impl Group {
 pub struct Subtask {
     pub(crate) id: TaskId,
     pub(crate) receiver: PeerUrl,
-    pub(crate) queue: Box<str>,
-    pub(crate) action: Box<str>,
+    pub(crate) queue: Arc<str>,
+    pub(crate) action: Arc<str>,
     pub(crate) input: Json,
     pub(crate) reservation: Json,
     pub(crate) reserved: bool,

@@ -1,15 +1,18 @@
 //! The free slots of each queue in this process, and whether tasks may wait for them.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::model::TaskId;
 
 /// Known for every queue that has a handler.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slots {
-    queues: HashMap<Box<str>, Queue>,
+    queues: HashMap<Arc<str>, Queue>,
     /// Tasks that hold a slot while nothing runs for them.
-    held: HashMap<TaskId, Box<str>>,
+    held: HashMap<TaskId, Arc<str>>,
     stopped: bool,
 }
 
@@ -118,7 +121,7 @@ impl Slots {
     }
 
     /// Queues with free slots in which tasks may wait.
-    pub(super) fn hungry(&self) -> Vec<(Box<str>, usize)> {
+    pub(super) fn hungry(&self) -> Vec<(Arc<str>, usize)> {
         if self.stopped {
             return Vec::new();
         }

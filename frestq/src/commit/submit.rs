@@ -29,7 +29,7 @@ pub(crate) type Prune = (Step, Option<Box<Entry>>, oneshot::Sender<Result<Pruned
 pub(super) enum Command {
     Submit(Submission),
     /// Tasks of the queue may be waiting (another process stored them, or a delay is over).
-    Look(Box<str>),
+    Look(Arc<str>),
     /// Remove what is old.
     Prune(Step, Option<Box<Entry>>, oneshot::Sender<Result<Pruned>>),
     /// Hand out no more slots.
@@ -121,7 +121,7 @@ impl Commits {
         pruned.await.unwrap_or(Err(Error::Stopping))
     }
 
-    pub(crate) async fn look(&self, queue: impl Into<Box<str>>) {
+    pub(crate) async fn look(&self, queue: impl Into<Arc<str>>) {
         self.command(Command::Look(queue.into())).await;
     }
 

@@ -23,7 +23,7 @@ pub(crate) enum Event {
     Completed {
         id: TaskId,
         /// Its queue, in which a slot is free now, whether the completion counts or not.
-        queue: Box<str>,
+        queue: Arc<str>,
         epoch: i64,
         outcome: Result<Box<Done>, TaskError>,
         transaction: Transaction,

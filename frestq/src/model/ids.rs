@@ -1,6 +1,6 @@
 //! Identifiers. Each is a type of its own, so that the compiler tells them apart.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 /// Ours are time-ordered UUIDs; a foreign peer may send any text of up to 128 characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct TaskId(Box<str>);
+pub struct TaskId(Arc<str>);
 
 /// The id of one message, chosen by its sender.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct MessageId(Box<str>);
+pub struct MessageId(Arc<str>);
 
 macro_rules! text_id {
     ($name:ident) => {
@@ -85,7 +85,7 @@ pub(crate) struct NodeId(pub(crate) i64);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
-pub struct PeerUrl(std::sync::Arc<str>);
+pub struct PeerUrl(Arc<str>);
 
 impl PeerUrl {
     /// The URL as text, without a trailing slash.

@@ -1,5 +1,7 @@
 //! Rows of messages: what came in, what goes out.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +20,8 @@ pub(crate) struct InboxRow {
     pub(crate) key: InboxKey,
     /// SHA-256 of queue and body, cut to 16 bytes: tells a repetition from a reused id.
     pub(crate) hash: [u8; 16],
-    pub(crate) queue: Box<str>,
-    pub(crate) action: Box<str>,
+    pub(crate) queue: Arc<str>,
+    pub(crate) action: Arc<str>,
     pub(crate) task: Option<TaskId>,
     /// `None` where the message carries a task: it is that task's input.
     pub(crate) data: Option<Json>,
@@ -41,8 +43,8 @@ pub(crate) struct Evidence {
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
     pub(crate) peer: PeerId,
-    pub(crate) queue: Box<str>,
-    pub(crate) action: Box<str>,
+    pub(crate) queue: Arc<str>,
+    pub(crate) action: Arc<str>,
     pub(crate) task: TaskId,
     pub(crate) data: Data,
     /// The per-task revision of an update, for peers that read it.
@@ -71,14 +73,14 @@ pub(crate) enum Data {
         output: Option<Json>,
     },
     /// What a performer needs in order to reserve for the task.
-    Synchronize { queue: Box<str>, action: Box<str> },
+    Synchronize { queue: Arc<str>, action: Arc<str> },
     /// What a performer has reserved: what is given, or what it has.
     Confirm {
         reservation: Option<Json>,
         seconds: u64,
     },
     /// The task's input as it is by now.
-    Execute { queue: Box<str>, action: Box<str> },
+    Execute { queue: Arc<str>, action: Arc<str> },
     /// Nothing.
     Nothing,
 }
@@ -90,8 +92,8 @@ pub(crate) struct OutboxRow {
     pub(crate) seq: i64,
     pub(crate) peer: PeerId,
     pub(crate) message: MessageId,
-    pub(crate) queue: Box<str>,
-    pub(crate) action: Box<str>,
+    pub(crate) queue: Arc<str>,
+    pub(crate) action: Arc<str>,
     pub(crate) task: TaskId,
     pub(crate) carries_task: bool,
     /// For no server but the one that shows this certificate.

@@ -1,5 +1,7 @@
 //! The rows of a task: the small part that decisions need, what a new one carries, and all of it.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -126,8 +128,8 @@ pub(crate) struct TaskState {
     /// Of a sent task, the certificate that its receiver must show; of a received one, that with which it
     /// came.
     pub(crate) certificate: Option<Fingerprint>,
-    pub(crate) queue: Box<str>,
-    pub(crate) action: Box<str>,
+    pub(crate) queue: Arc<str>,
+    pub(crate) action: Arc<str>,
     pub(crate) status: Status,
     /// The task of whose tree it is a part.
     pub(crate) parent: Option<TaskId>,

@@ -36,7 +36,9 @@ pub(super) fn confirm(message: &str, from: PeerId, id: &str, round: Option<i64>)
 /// The actions of the messages that were sent since the last look.
 pub(super) fn sent(peer: &mut Peer) -> Vec<String> {
     let outgoing = std::mem::take(&mut peer.changes.outgoing);
-    let actions = outgoing.into_iter().map(|message| message.action.into());
+    let actions = outgoing
+        .into_iter()
+        .map(|message| message.action.to_string());
     actions.collect()
 }
 
