@@ -38,7 +38,7 @@ impl Worker {
     pub(crate) fn start(
         peer: Frestq,
         threads: usize,
-        mut claimed: mpsc::UnboundedReceiver<Claimed>,
+        claimed: mpsc::UnboundedReceiver<Claimed>,
     ) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
@@ -51,15 +51,12 @@ impl Worker {
             })?;
         let running = Arc::new(watch::Sender::new(0));
         let count = running.clone();
-        // Here, so that a claim wakes nobody but who is to run it.
-        let starting = runtime.spawn(async move {
-            while let Some(task) = claimed.recv().await {
-                count.send_modify(|running| *running += 1);
-                let (peer, count) = (peer.clone(), count.clone());
-                tokio::spawn(async move {
-                    run(peer, task).await;
-                    count.send_modify(|running| *running -= 1);
-                });
+        let starting = spawn_each(&runtime, claimed, move |task| {
+            count.send_modify(|running| *running += 1);
+            let (peer, count) = (peer.clone(), count.clone());
+            async move {
+                run(peer, task).await;
+                count.send_modify(|running| *running -= 1);
             }
         });
         Ok(Self {
@@ -94,6 +91,24 @@ impl Drop for Worker {
             runtime.shutdown_background();
         }
     }
+}
+
+/// Spawns what comes in, from within the runtime: so a claim wakes nobody but who is to run it.
+fn spawn_each<T, F>(
+    runtime: &Runtime,
+    mut claimed: mpsc::UnboundedReceiver<T>,
+    run: impl Fn(T) -> F + Send + 'static,
+) -> JoinHandle<()>
+where
+    T: Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    // Without breaks: where one is due, the rest waits for this very thread, and a handler may block it.
+    runtime.spawn(tokio::task::unconstrained(async move {
+        while let Some(task) = claimed.recv().await {
+            tokio::spawn(run(task));
+        }
+    }))
 }
 
 /// Runs one handler and reports how it ended. What is rare is boxed, or every run would have room for it.
@@ -431,4 +446,54 @@ fn cut_off(peer: &Frestq, id: TaskId, owner: NodeId, queue: &str, action: &str) 
         .get(queue, action)
         .map_or(ActionOptions::DEFAULT, |handler| handler.options);
     Event::CutOff { id, owner, options }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            RwLock,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Instant,
+    };
+
+    use super::*;
+
+    #[test]
+    fn handlers_that_block_their_threads_keep_no_other_from_starting() {
+        const CLAIMED: usize = 300;
+        const THREADS: usize = 8;
+        // All threads but one are blocked, by some of the first 128: after so many, a runtime has a task
+        // make a break.
+        let blocks = |number| number % 16 == 0 && number < 16 * THREADS;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .build()
+            .unwrap();
+        let (sender, claimed) = mpsc::unbounded_channel();
+        (1..=CLAIMED).for_each(|number| sender.send(number).unwrap());
+        let gate = Arc::new(RwLock::new(()));
+        let shut = gate.clone();
+        let shut = shut.write();
+        let ended = Arc::new(AtomicUsize::new(0));
+        let count = ended.clone();
+        spawn_each(&runtime, claimed, move |number| {
+            let (gate, count) = (gate.clone(), count.clone());
+            async move {
+                if blocks(number) {
+                    drop(gate.read());
+                }
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let free = CLAIMED - (THREADS - 1);
+        while ended.load(Ordering::SeqCst) < free && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        let before = ended.load(Ordering::SeqCst);
+        drop(shut);
+        assert_eq!(before, free);
+    }
 }

@@ -13,7 +13,7 @@ impl SqliteWriter {
         match step {
             Step::Tasks(tasks, before) => self.prune_tasks(tasks, *before, now).await,
             Step::Sent(messages) => {
-                const SQL: &str = "DELETE FROM outbox WHERE state <> 0 AND seq IN (SELECT value FROM json_each(?)) RETURNING seq, 0, 0";
+                const SQL: &str = "DELETE FROM outbox WHERE state <> 0 AND seq IN (SELECT value FROM json_each(?)) RETURNING seq";
                 let gone = self.count(SQL, messages).await?;
                 Ok(Pruned {
                     messages: gone,
@@ -21,8 +21,9 @@ impl SqliteWriter {
                 })
             }
             Step::Received { gone, emptied } => {
-                const GONE: &str = "DELETE FROM inbox WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq, 0, 0";
-                const EMPTIED: &str = "UPDATE inbox SET data = 'null' WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq, 0, 0";
+                const GONE: &str =
+                    "DELETE FROM inbox WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq";
+                const EMPTIED: &str = "UPDATE inbox SET data = 'null' WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq";
                 Ok(Pruned {
                     messages: self.count(GONE, gone).await?,
                     emptied: self.count(EMPTIED, emptied).await?,

@@ -1,4 +1,4 @@
-//! The writing connection: whole batches as JSON, unfolded by `json_each`.
+//! The writing connection: whole batches as JSON, which SQLite unfolds.
 //!
 //! Each statement that is answered costs a change of threads, twice. So what only writes is put aside,
 //! and goes along with the next statement that reads, or with the commit. Most transactions read
@@ -34,25 +34,30 @@ pub(crate) struct SqliteWriter {
     aside: Aside,
     /// Places in the outbox that this transaction has given so far.
     places: Vec<(MessageId, i64)>,
-    /// The last of all places, once it is known.
-    last_place: Option<i64>,
+    /// The last of all places. Nobody else writes to the outbox, so there is no need to ask each time;
+    /// and one that is given stays given, whatever becomes of its message.
+    last_place: i64,
 }
 
 impl SqliteWriter {
     pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<Self> {
+        let mut connection = connect(options).await?;
+        let last_place = sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM outbox")
+            .fetch_one(&mut connection)
+            .await?;
         Ok(Self {
-            connection: connect(options).await?,
+            connection,
             options: options.clone(),
             open: false,
             aside: Aside::default(),
             places: Vec::new(),
-            last_place: None,
+            last_place,
         })
     }
 
     pub(crate) async fn begin(&mut self) -> Result<()> {
-        self.aside = Aside::default();
-        Ok(())
+        // Unless the last one could not be undone, nothing is left of it.
+        self.rollback().await
     }
 
     pub(crate) async fn commit(&mut self) -> Result<Vec<(MessageId, i64)>> {
@@ -62,7 +67,17 @@ impl SqliteWriter {
         } else if self.aside.statements == 1 {
             // A statement by itself is a transaction. Its result is the last that there is to wait for.
             let query = std::mem::take(&mut self.aside).query();
-            self.connection.fetch_many(query).next().await.transpose()?;
+            match self.connection.fetch_many(query).next().await {
+                Some(Ok(_)) => {}
+                // What the database refuses by itself leaves nothing.
+                Some(Err(error @ sqlx::Error::Database(_))) => return Err(error.into()),
+                lost => {
+                    // So that it is undone by a new connection.
+                    self.open = true;
+                    let lost = lost.and_then(Result::err);
+                    return Err(lost.unwrap_or(sqlx::Error::WorkerCrashed).into());
+                }
+            }
         }
         Ok(std::mem::take(&mut self.places))
     }
@@ -70,16 +85,15 @@ impl SqliteWriter {
     pub(crate) async fn rollback(&mut self) -> Result<()> {
         self.aside = Aside::default();
         self.places.clear();
-        if std::mem::take(&mut self.open)
-            && sqlx::query("ROLLBACK")
-                .execute(&mut self.connection)
-                .await
-                .is_err()
-        {
-            // The database may have rolled back by itself, or nothing was begun; a new connection
-            // is sure to be in order.
-            let fresh = connect(&self.options).await?;
-            let _ = std::mem::replace(&mut self.connection, fresh).close().await;
+        if self.open {
+            let undone = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
+            if undone.is_err() {
+                // The database may have rolled back by itself, or nothing was begun; a new connection
+                // is sure to be in order.
+                let fresh = connect(&self.options).await?;
+                let _ = std::mem::replace(&mut self.connection, fresh).close().await;
+            }
+            self.open = false;
         }
         Ok(())
     }
@@ -177,10 +191,10 @@ impl SqliteWriter {
         let settled = writes.settled.iter();
         let mut outgoing = Vec::new();
         for row in writes.outgoing {
-            let place = self.next_place().await?;
-            self.places.push((row.message.clone(), place));
+            self.last_place += 1;
+            self.places.push((row.message.clone(), self.last_place));
             outgoing.push((
-                place,
+                self.last_place,
                 row.peer.0,
                 row.message.as_str(),
                 &row.queue,
@@ -237,21 +251,6 @@ impl SqliteWriter {
             self.aside.push(SQL, lists);
         }
         Ok(())
-    }
-
-    /// The next place in the outbox: nobody else writes to this database, so there is no need to ask it
-    /// each time.
-    async fn next_place(&mut self) -> Result<i64> {
-        const LAST: &str = "SELECT coalesce(max(seq), 0) FROM outbox";
-        let last = match self.last_place {
-            Some(last) => last,
-            None => {
-                let row = sqlx::query_scalar(LAST).fetch_one(&mut self.connection);
-                row.await?
-            }
-        };
-        self.last_place = Some(last + 1);
-        Ok(last + 1)
     }
 
     pub(crate) async fn waiting(

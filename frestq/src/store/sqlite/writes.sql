@@ -1,7 +1,8 @@
 -- What a transaction writes, as one row of lists: so that it is one statement, whatever it holds. An exchange
 -- with the connection is answered statement by statement, and each answer is a change of threads.
 --
--- Each list is a JSON array of rows, each row an array of values; null: nothing of that kind.
+-- Each list is a JSON array of rows, each row an array of values; null: nothing of that kind. In which order
+-- triggers run is not said, so what depends on an order stands in one of them.
 
 CREATE TEMP VIEW frestq_writes AS SELECT
     NULL AS changed, NULL AS created, NULL AS payloads,
