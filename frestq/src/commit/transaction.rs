@@ -143,15 +143,12 @@ impl Committer {
     }
 
     /// What was taken from memory is what the rows say.
-    async fn compare(&mut self, seeded: &[TaskId], world: &World) -> Result<()> {
+    async fn compare(&self, seeded: &[TaskId], world: &World) -> Result<()> {
         if seeded.is_empty() {
             return Ok(());
         }
-        let lookup = Lookup {
-            tasks: seeded.iter().collect(),
-            ..Lookup::default()
-        };
-        for row in self.writer.load(&lookup).await?.tasks {
+        // Beside the writer, which has written nothing yet: what reads nothing is another kind of transaction.
+        for row in self.store.states(seeded).await? {
             let known = world.tasks.get(&row.id).cloned().flatten();
             // Rows keep microseconds.
             let stored = |at: Option<Timestamp>| {

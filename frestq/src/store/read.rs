@@ -11,6 +11,7 @@ use crate::{
     error::Result,
     model::{
         InboxKey, MessageRecord, NewTask, NodeId, OutboxRow, PeerId, PeerUrl, TaskId, TaskRecord,
+        TaskState,
     },
     transaction::Param,
 };
@@ -269,6 +270,14 @@ impl Store {
         let value = id.as_str().to_owned();
         let filters = Filters(vec![Filter::Root { value }]);
         Ok(self.tasks(&filters, 1).await?.pop())
+    }
+
+    /// The states of these tasks, in an SQLite database: on Postgres nobody takes them from memory.
+    pub(crate) async fn states(&self, ids: &[TaskId]) -> Result<Vec<TaskState>> {
+        const SQL: &str =
+            select_state!(" FROM json_each($1) v CROSS JOIN tasks t ON t.id = v.value");
+        let values = vec![serde_json::to_string(ids)?.into()];
+        self.fetch(SQL, values, rows::state).await
     }
 
     /// A task and all below it as they were stored, each before those below it.
