@@ -4,11 +4,11 @@
 //! and goes along with the next statement that reads, or with the commit. Most transactions read
 //! nothing: they are one statement, whatever they hold (`writes.sql`).
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer, ser::SerializeTuple};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, Executor, SqliteConnection,
+    AssertSqlSafe, ConnectOptions, Connection, Either, Executor, SqliteConnection,
     sqlite::{SqliteArguments, SqliteConnectOptions},
 };
 
@@ -142,6 +142,9 @@ impl SqliteWriter {
             }
         }
         let mut loaded = Loaded::default();
+        if values.is_empty() {
+            return Ok(loaded);
+        }
         for row in self.fetch(&sql, values).await? {
             // The rows of all statements come in one stream; they differ in their width.
             match row.width() {
@@ -278,10 +281,22 @@ impl SqliteWriter {
         let mut all = std::mem::take(&mut self.aside);
         if !std::mem::replace(&mut self.open, true) {
             all.sql.insert_str(0, "BEGIN IMMEDIATE;");
+            all.statements += 1;
         }
         all.push(sql, values);
-        let rows = all.query().fetch_all(&mut self.connection).await?;
-        Ok(rows.into_iter().map(Row::from).collect())
+        let (statements, mut results) = (all.statements, 0);
+        let (mut rows, mut answers) = (Vec::new(), self.connection.fetch_many(all.query()));
+        while let Some(answer) = answers.try_next().await? {
+            match answer {
+                Either::Left(_) => results += 1,
+                Either::Right(row) => rows.push(Row::from(row)),
+            }
+        }
+        // One that was not answered, the last of them above all, may not have happened.
+        if results < statements {
+            return Err(sqlx::Error::WorkerCrashed.into());
+        }
+        Ok(rows)
     }
 
     pub(super) fn put_aside<T: Serialize>(&mut self, sql: &'static str, rows: &[T]) -> Result<()> {
