@@ -82,63 +82,45 @@ struct Readme;
 #[cfg(test)]
 extern crate self as frestq;
 
-#[doc(hidden)]
-pub mod __private;
-mod admission;
-mod app;
-mod audit;
+mod api;
 mod cli;
-mod clock;
 mod commit;
-mod compose;
 mod config;
-mod context;
-mod decisions;
-mod director;
 mod engine;
-mod error;
-mod handler;
+mod http;
 mod inbox;
 mod logging;
-mod macros;
-mod membership;
-mod message;
+mod maintenance;
 mod model;
+mod operator;
 mod outbox;
-mod peer;
 mod peers;
-mod planting;
-pub mod prelude;
-mod pruning;
-mod registered;
-mod registry;
-mod relative;
-mod retry;
-mod retrying;
-mod signals;
+mod protocol;
+mod runtime;
+mod security;
+mod server;
+mod services;
 mod store;
-mod tending;
-mod transaction;
-mod trust;
-mod vital;
-mod wire;
 mod worker;
 
-pub use app::App;
-pub use compose::{
-    Action, Compose, External, Node, Parallel, Sequential, SimpleTask, Synchronized,
+#[doc(hidden)]
+pub use api::private as __private;
+pub use api::{
+    compose::{Action, Compose, External, Node, Parallel, Sequential, SimpleTask, Synchronized},
+    context::{Sender, Task},
+    director::{Director, Group, NamedDirector, Subtask},
+    handler::{FromTask, Handler, IntoOutcome, Recovery, Requirements},
+    macros::{Action, director, message, task},
+    peer::{ExternalTask, Frestq, TaskHandle},
+    peers::{Peer, PeerRecord, RegisteredPeers},
+    prelude,
+    relative::{Relative, Relatives},
 };
 pub use config::{Config, DeliveryConfig, Limits, PeerConfig, ProxyConfig, QueueConfig, TlsConfig};
-pub use context::{Sender, Task};
-pub use director::{Director, Group, NamedDirector, Subtask};
-pub use error::{Error, Result, TaskError};
-pub use handler::{FromTask, Handler, IntoOutcome, Recovery, Requirements};
-pub use macros::{Action, director, message, task};
-pub use message::Message;
 pub use model::{
     Direction, Json, MessageId, MessageRecord, PeerUrl, Role, Status, TaskId, TaskKind, TaskRecord,
+    error::{Error, Result, TaskError},
+    raw_message::Message,
+    statements::{Param, Params, Transaction},
 };
-pub use peer::{ExternalTask, Frestq, TaskHandle};
-pub use registered::{Peer, PeerRecord, RegisteredPeers};
-pub use relative::{Relative, Relatives};
-pub use transaction::{Param, Params, Transaction};
+pub use server::{App, RunningPeer};

@@ -6,14 +6,17 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
-    Stop,
     flags::Flags,
     list, output,
+    stop::Stop,
     table::{Column, Long, cut, render, whole},
 };
 use crate::{
-    audit::{Anchor, Fault, Head, Link},
-    error::Error,
+    model::{
+        audit::{Anchor, Head, Link},
+        error::Error,
+    },
+    security::audit::{Fault, verify as verify_chain},
     store::Store,
 };
 
@@ -135,7 +138,7 @@ pub(super) async fn verify(
     };
     for chain in chains {
         let anchors = wanted.remove(&chain.name).unwrap_or_default();
-        let found = store.verify_audit(&chain, anchors).await?;
+        let found = verify_chain(store, &chain, anchors).await?;
         tell(chain.name, found)?;
     }
     for chain in wanted.into_keys() {

@@ -10,10 +10,10 @@ use std::{
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 
-use super::{Stop, output};
-use crate::{
+use super::{output, stop::Stop};
+use crate::model::{
+    Fingerprint,
     error::{Error, Result},
-    model::Fingerprint,
 };
 
 /// Writes `NAME.pem` and `NAME.key`, and what the other peers are to register.

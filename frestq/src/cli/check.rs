@@ -5,19 +5,25 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::{
-    Stop, output,
+    output,
+    stop::Stop,
     table::{Long, cut, render, whole},
 };
 use crate::{
-    app::App,
-    config::{Entry, Loaded, masked_address},
-    error::{Error, Result},
-    membership,
-    model::ActionOptions,
-    registry::{HandlerKind, Registration, Registry},
-    store::{Purpose, Store},
-    trust::Members,
-    wire::tls::Identity,
+    api::registry::{Registration, Registry},
+    config::{
+        load::{Entry, Loaded},
+        secrets::masked_address,
+    },
+    model::{
+        ActionOptions,
+        catalog::HandlerKind,
+        error::{Error, Result},
+    },
+    peers::registry,
+    security::{registered::PeerSet, tls::Identity},
+    server::App,
+    store::{OpenMode, Store},
 };
 
 /// What was found.
@@ -61,7 +67,7 @@ pub(super) async fn run(
     width: Option<u16>,
     out: &mut dyn Write,
 ) -> Result<bool, Stop> {
-    let findings = look(app, loaded, &Registry::collect()).await?;
+    let findings = look(app, loaded, &app.registry()).await?;
     match json {
         true => output::pretty(out, &findings)?,
         false => write(&findings, width, out)?,
@@ -77,7 +83,7 @@ async fn look(app: &App, loaded: &Loaded, registry: &Registry) -> Result<Finding
     if config.faults().is_empty() {
         let own = Identity::load(&config.tls).err();
         faults.extend(own.into_iter().map(words));
-        match Members::load(&config.peers) {
+        match PeerSet::load(&config.peers) {
             Ok(configured) => members = Some(configured),
             Err(fault) => faults.push(words(fault)),
         }
@@ -90,7 +96,7 @@ async fn look(app: &App, loaded: &Loaded, registry: &Registry) -> Result<Finding
         Err(other) => faults.push(other.to_string()),
     }
     let address = config.database();
-    let opened = Store::open(&address, Purpose::Look).await;
+    let opened = Store::open(&address, OpenMode::Look).await;
     let ready = opened.is_ok();
     match opened {
         Ok(store) => {
@@ -98,7 +104,7 @@ async fn look(app: &App, loaded: &Loaded, registry: &Registry) -> Result<Finding
                 let rows = store.registrations().await?;
                 let count = rows.len();
                 let members = Some(members.with(rows)).filter(|_| !config.is_open());
-                let company = membership::check(members.as_ref(), count);
+                let company = registry::check(members.as_ref(), count);
                 faults.extend(company.err().map(words));
             }
             store.close().await;
@@ -133,15 +139,15 @@ fn setting(entry: Entry) -> Setting {
 
 fn handler(registration: &'static Registration) -> Handler {
     Handler {
-        queue: registration.queue,
-        action: registration.action,
-        kind: match registration.kind {
+        queue: registration.info.queue,
+        action: registration.info.action,
+        kind: match registration.info.kind {
             HandlerKind::Task => "task",
             HandlerKind::Message => "message",
             HandlerKind::Director => "director",
         },
         name: registration.name,
-        options: options(&registration.options),
+        options: options(&registration.info.options),
         at: format!("{}:{}", registration.file, registration.line),
     }
 }

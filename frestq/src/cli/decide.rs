@@ -9,17 +9,21 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Stop, find,
+    find,
     flags::{self, Flags},
     output,
+    stop::Stop,
 };
 use crate::{
+    api::peers::Peer,
     config::Config,
-    decisions::{self, Decision},
-    error::{Error, Result},
-    model::{Fingerprint, TaskId},
-    registered::Peer,
-    store::{Purpose, Stage, Store},
+    model::{
+        Fingerprint, TaskId,
+        catalog::Catalog,
+        error::{Error, Result},
+    },
+    operator::commands::{self, OperatorCommand},
+    store::{OpenMode, Stage, Store},
 };
 
 /// How long an answer is waited for: longer than the lease of a process that died.
@@ -33,15 +37,15 @@ const STILL_THERE: Duration = Duration::from_secs(1);
 
 /// What the flags ask for, of the task that begins with this id or of the peer of this name, if it is about
 /// one. A wrong argument is a matter of usage.
-pub(super) fn wanted(flags: &Flags) -> Result<Option<(Option<&str>, Decision)>, Stop> {
+pub(super) fn wanted(flags: &Flags) -> Result<Option<(Option<&str>, OperatorCommand)>, Stop> {
     if let Some(age) = flags.prune {
-        return Ok(Some((None, Decision::Prune(age))));
+        return Ok(Some((None, OperatorCommand::Prune(age))));
     }
     if let Some(id) = &flags.cancel {
-        return Ok(Some((Some(id), Decision::Cancel)));
+        return Ok(Some((Some(id), OperatorCommand::Cancel)));
     }
     if let Some(id) = &flags.retry {
-        return Ok(Some((Some(id), Decision::Retry(TaskId::generate()))));
+        return Ok(Some((Some(id), OperatorCommand::Retry(TaskId::generate()))));
     }
     if let [id, json] = &flags.finish[..] {
         let output = RawValue::from_string(json.clone()).map_err(|why| {
@@ -49,13 +53,16 @@ pub(super) fn wanted(flags: &Flags) -> Result<Option<(Option<&str>, Decision)>, 
                 "the output is not JSON: {why}; a text needs quotes of its own: '\"approved\"'"
             ))
         })?;
-        return Ok(Some((Some(checked(id)?), Decision::Finish(output))));
+        return Ok(Some((Some(checked(id)?), OperatorCommand::Finish(output))));
     }
     if let [id, reason] = &flags.deny[..] {
-        return Ok(Some((Some(checked(id)?), Decision::Deny(reason.clone()))));
+        return Ok(Some((
+            Some(checked(id)?),
+            OperatorCommand::Deny(reason.clone()),
+        )));
     }
     if let Some(name) = &flags.remove_peer {
-        return Ok(Some((Some(name), Decision::RemovePeer)));
+        return Ok(Some((Some(name), OperatorCommand::RemovePeer)));
     }
     if let [name, url, certificate, allow @ ..] = &flags.add_peer[..] {
         let mut peer = Peer::new(name, url);
@@ -71,7 +78,7 @@ pub(super) fn wanted(flags: &Flags) -> Result<Option<(Option<&str>, Decision)>, 
             false => peer,
         };
         let row = peer.check().map_err(|why| Stop::Usage(Box::new(why)))?;
-        return Ok(Some((Some(name), Decision::AddPeer(Box::new(row)))));
+        return Ok(Some((Some(name), OperatorCommand::AddPeer(Box::new(row)))));
     }
     Ok(None)
 }
@@ -104,11 +111,12 @@ fn wrong(why: String) -> Stop {
 /// Has the decision carried out, and says in one line what was done.
 pub(super) async fn run(
     config: &Config,
+    catalog: &Catalog,
     id: Option<&str>,
-    decision: Decision,
+    decision: OperatorCommand,
     out: &mut dyn Write,
 ) -> Result<(), Stop> {
-    let mut store = Store::open(&config.database(), Purpose::Look).await?;
+    let mut store = Store::open(&config.database(), OpenMode::Look).await?;
     let named = match id {
         Some(name) if !decision.is_about_a_task() => Ok(TaskId::from(name)),
         id => named(&store, id).await,
@@ -124,7 +132,7 @@ pub(super) async fn run(
         Ok(Outcome::Carried(done)) => Ok(done),
         Ok(Outcome::UpToUs { begun }) => {
             let store = Arc::new(store);
-            let done = decisions::alone(&store, config, &task, decision).await;
+            let done = commands::alone(&store, config, catalog, &task, decision).await;
             store.close().await;
             return match done {
                 Err(Error::Invalid(why)) if begun => Err(Error::Invalid(format!(
@@ -160,7 +168,7 @@ enum Outcome {
 }
 
 /// Asks whoever serves.
-async fn decide(store: &mut Store, task: &TaskId, decision: &Decision) -> Result<Outcome> {
+async fn decide(store: &mut Store, task: &TaskId, decision: &OperatorCommand) -> Result<Outcome> {
     if store.is_alone().await? {
         return Ok(Outcome::UpToUs { begun: false });
     }
@@ -186,7 +194,7 @@ async fn decide(store: &mut Store, task: &TaskId, decision: &Decision) -> Result
             }
         }
         // What there is to prune takes as long as it takes.
-        let works = matches!(decision, Decision::Prune(_))
+        let works = matches!(decision, OperatorCommand::Prune(_))
             && store.request_stage(request).await? == Stage::Taken;
         if Instant::now() >= until && !works {
             let nothing = store.withdraw_request(request).await?;

@@ -5,10 +5,9 @@ use std::io::Write;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Stop, find, output, tree::duration};
+use super::{find, output, stop::Stop, tree::duration};
 use crate::{
-    error::Error,
-    model::{Json, Status, TaskId, TaskKind},
+    model::{Json, Status, TaskId, TaskKind, error::Error},
     store::Store,
 };
 

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use super::output::one_line;
 use crate::{
-    error::{Error, Result},
-    model::{MessageRecord, TaskRecord},
+    model::{
+        MessageRecord, TaskRecord,
+        error::{Error, Result},
+    },
     store::{Filters, MESSAGE_FIELDS, Store, TASK_FIELDS},
 };
 

@@ -5,9 +5,10 @@ use std::io::Write;
 use jiff::Timestamp;
 
 use super::{
-    Stop, find,
+    find,
     flags::Flags,
     output,
+    stop::Stop,
     table::{Column, Long, cut, render, whole},
 };
 use crate::{

@@ -1,10 +1,10 @@
 //! Writing to standard output, where a reader may leave at any time, and rows come from strangers.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use serde::Serialize;
 
-use super::Stop;
+use super::stop::Stop;
 
 /// Writes one line.
 pub(super) fn line(out: &mut dyn Write, text: &str) -> Result<(), Stop> {
@@ -99,11 +99,6 @@ pub(super) fn harmless(text: &str) -> String {
 pub(super) fn one_line(text: &str) -> String {
     let flat = |c| if matches!(c, '\n' | '\t') { ' ' } else { c };
     harmless(text).chars().map(flat).collect()
-}
-
-/// Whether the reader has gone away, as `head` does: no fault of anybody's.
-pub(super) fn is_closed(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::BrokenPipe
 }
 
 #[cfg(test)]

@@ -6,16 +6,16 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
-    Stop, output,
+    output,
+    stop::Stop,
     table::{Long, cut, render, whole},
 };
 use crate::{
+    api::peers::PeerRecord,
     config::Config,
-    error::Result,
-    model::PeerId,
-    registered::PeerRecord,
+    model::{PeerId, error::Result},
+    security::registered::PeerSet,
     store::{Contact, PeerHealth, PeerRow, Store},
-    trust::Members,
 };
 
 /// What is known of a peer.
@@ -100,7 +100,7 @@ fn at(moment: Option<Timestamp>) -> String {
 }
 
 async fn look(store: &Store, config: &Config) -> Result<Vec<Line>> {
-    let members = Members::load(&config.peers)?.with(store.registrations().await?);
+    let members = PeerSet::load(&config.peers)?.with(store.registrations().await?);
     let backlog: HashMap<PeerId, i64> = store.waiting_messages().await?.into_iter().collect();
     let met: Vec<PeerRow> = store
         .peers()

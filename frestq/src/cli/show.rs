@@ -7,7 +7,7 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 
-use super::{Stop, find, output};
+use super::{find, output, stop::Stop};
 use crate::{model::Json, store::Store};
 
 pub(super) async fn task(

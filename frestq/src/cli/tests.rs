@@ -4,7 +4,21 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use jiff::Timestamp;
 
-use super::*;
+use std::io::{self, Write};
+
+use super::{
+    flags::Flags,
+    output,
+    run::run,
+    stop::{Stop, chain, report},
+    watch,
+};
+use crate::{
+    config::load::{Environment, Loaded},
+    model::{Status, error::Error},
+    server::App,
+    store::{OpenMode, Store},
+};
 use crate::{
     model::{Json, NewTask, PeerId, Role, TaskId, TaskKind, TaskState, to_json},
     store::Writes,
@@ -39,10 +53,10 @@ impl Place {
         let all = ["peer", "--database", &url].into_iter();
         let all = all.chain(arguments.iter().copied()).map(OsString::from);
         let flags = Flags::read(all).unwrap();
-        let surroundings = Surroundings {
+        let surroundings = Environment {
             directory: self.0.clone(),
             flags: flags.settings(),
-            ..Surroundings::default()
+            ..Environment::default()
         };
         let loaded = Loaded::read(&app.config, &surroundings).unwrap();
         let mut out = Vec::new();
@@ -72,7 +86,7 @@ impl Place {
     }
 
     async fn write(&self, task: &NewTask, new: bool, output: Option<&Json>) {
-        let store = Store::open(&self.url(), Purpose::Look).await.unwrap();
+        let store = Store::open(&self.url(), OpenMode::Look).await.unwrap();
         let mut writer = store.writer().await.unwrap();
         writer.begin().await.unwrap();
         let mut writes = Writes::default();
@@ -252,7 +266,7 @@ async fn show_task_has_every_field_and_lays_payloads_out() {
 #[tokio::test]
 async fn watch_writes_a_line_for_each_change_and_exits_by_the_end() {
     let place = Place::with_tasks("watch", &[("abc", Status::Created)]).await;
-    let store = Store::open(&place.url(), Purpose::Look).await.unwrap();
+    let store = Store::open(&place.url(), OpenMode::Look).await.unwrap();
     let mut out = Vec::new();
     let change = async {
         let mut changed = task("abc", Status::Executing);
@@ -418,7 +432,7 @@ async fn a_tree_as_json_nests() {
 async fn a_deep_tree_is_drawn() {
     const DEEP: usize = 700;
     let place = Place::with_tasks("tree-deep", &[]).await;
-    let store = Store::open(&place.url(), Purpose::Look).await.unwrap();
+    let store = Store::open(&place.url(), OpenMode::Look).await.unwrap();
     let mut writer = store.writer().await.unwrap();
     let tasks: Vec<_> = (0..DEEP)
         .map(|depth| {
@@ -446,7 +460,7 @@ async fn a_deep_tree_is_drawn() {
 #[tokio::test]
 async fn watching_on_a_terminal_draws_over_what_it_drew() {
     let place = planted("watch-screen").await;
-    let store = Store::open(&place.url(), Purpose::Look).await.unwrap();
+    let store = Store::open(&place.url(), OpenMode::Look).await.unwrap();
     let mut out = Vec::new();
     let change = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -559,8 +573,8 @@ async fn an_argument_of_a_decision_that_is_none_is_a_matter_of_usage() {
 #[tokio::test]
 async fn a_request_is_answered_by_the_one_process_that_takes_it() {
     let place = Place::with_tasks("request", &[]).await;
-    let mut serving = Store::open(&place.url(), Purpose::Serve).await.unwrap();
-    let mut asking = Store::open(&place.url(), Purpose::Look).await.unwrap();
+    let mut serving = Store::open(&place.url(), OpenMode::Serve).await.unwrap();
+    let mut asking = Store::open(&place.url(), OpenMode::Look).await.unwrap();
     assert!(serving.is_alone().await.unwrap() && !asking.is_alone().await.unwrap());
     let id = TaskId::from("abc");
     let first = asking.ask("cancel", &id, "").await.unwrap();
@@ -587,7 +601,7 @@ async fn a_request_is_answered_by_the_one_process_that_takes_it() {
 async fn a_request_that_was_taken_by_a_process_that_died_is_carried_out() {
     for (name, did) in [("taken-open", false), ("taken-done", true)] {
         let place = planted(name).await;
-        let serving = Store::open(&place.url(), Purpose::Serve).await.unwrap();
+        let serving = Store::open(&place.url(), OpenMode::Serve).await.unwrap();
         let dies = async {
             let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
             while serving.take_request().await.unwrap().is_none() {

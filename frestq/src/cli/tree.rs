@@ -4,10 +4,12 @@ use std::{collections::HashMap, io::Write};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Stop, find, output};
+use super::{find, output, stop::Stop};
 use crate::{
-    error::{Error, Result, TaskError},
-    model::{Status, TaskId, TaskRecord},
+    model::{
+        Status, TaskId, TaskRecord,
+        error::{Error, Result, TaskError},
+    },
     store::Store,
 };
 

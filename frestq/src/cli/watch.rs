@@ -8,12 +8,13 @@ use std::{io::Write, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    Stop, find, output, table,
+    find, output,
+    stop::Stop,
+    table,
     tree::{self, Tree},
 };
 use crate::{
-    error::Error,
-    model::{Status, TaskRecord},
+    model::{Status, TaskRecord, error::Error},
     store::{Filters, Store, TASK_FIELDS},
 };
 

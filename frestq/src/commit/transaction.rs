@@ -8,11 +8,22 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Claimed, Committer, Done, Slots, Submission, recording::recorded};
+use super::{
+    audit::recorded,
+    committer::{ClaimedTask, Committer, Done},
+    queue::Submission,
+    slots::Slots,
+};
 use crate::{
-    engine::{self, Answer, Changes, Event, Missing, Turn, Verdict, Wanted, World},
-    error::{Result, TaskError},
-    model::{Json, MessageId, OutboxRow, TaskId, TaskState, null},
+    engine::{
+        self, Answer, BatchState, Changes, DeliveryOutcome, Event, MissingRow, RowRequests,
+        StepContext,
+    },
+    model::{
+        Json, MessageId, OutboxRow, TaskId, TaskState,
+        error::{Result, TaskError},
+        null,
+    },
     store::{Loaded, Lookup, NewPayload, OutboxState, Settled, Writes},
 };
 
@@ -24,19 +35,19 @@ impl Committer {
     ) -> Result<Done> {
         let now = self.clock.now();
         let mut slots = self.slots.clone();
-        let (mut world, mut changes) = (World::default(), Changes::default());
+        let (mut world, mut changes) = (BatchState::default(), Changes::default());
         let mut events: Vec<Cow<'_, Event>> = batch
             .iter()
             .flat_map(|submission| &submission.events)
             .map(Cow::Borrowed)
             .collect();
         let mut answers: Vec<Option<Answer>> = vec![None; events.len()];
-        let mut wanted = Wanted::default();
+        let mut wanted = RowRequests::default();
         for event in &events {
             if expect_new {
                 self.recent.assume_new(event, &mut world);
             }
-            engine::foresee(event, &mut wanted);
+            engine::prefetch(event, &mut wanted);
             if let Event::Send(tree) = &**event
                 && let Some(root) = tree.first()
                 && self.doubt.open
@@ -57,7 +68,7 @@ impl Committer {
             }
             for (event, answer) in events.iter_mut().zip(&mut answers) {
                 while answer.is_none() {
-                    let mut turn = Turn::new(&world)
+                    let mut turn = StepContext::new(&world)
                         .reserving_for(self.reservation_timeout)
                         .by_chance(fastrand::f64());
                     let given = engine::step(&mut turn, event, now);
@@ -68,7 +79,7 @@ impl Committer {
                     {
                         // Nothing will be stored that could tell whether it came before.
                         world.inbox.remove(&received.row.key);
-                        wanted.add(Missing::Inbox(received.row.key.clone()));
+                        wanted.add(MissingRow::Inbox(received.row.key.clone()));
                         break;
                     }
                     match given {
@@ -143,7 +154,7 @@ impl Committer {
     }
 
     /// What was taken from memory is what the rows say.
-    async fn compare(&self, seeded: &[TaskId], world: &World) -> Result<()> {
+    async fn compare(&self, seeded: &[TaskId], world: &BatchState) -> Result<()> {
         if seeded.is_empty() {
             return Ok(());
         }
@@ -198,7 +209,7 @@ impl Committer {
         }))
     }
 
-    async fn load(&mut self, wanted: Wanted, world: &mut World) -> Result<()> {
+    async fn load(&mut self, wanted: RowRequests, world: &mut BatchState) -> Result<()> {
         let lookup = Lookup {
             tasks: wanted.tasks.iter().collect(),
             inbox: wanted.inbox.iter().collect(),
@@ -272,10 +283,10 @@ impl Committer {
     async fn resume(
         &mut self,
         slots: &mut Slots,
-        world: &mut World,
+        world: &mut BatchState,
         changes: &Changes,
         now: jiff::Timestamp,
-    ) -> Result<Vec<Claimed>> {
+    ) -> Result<Vec<ClaimedTask>> {
         let resumed: HashSet<_> = changes.resumed.iter().collect();
         let mut going_on = Vec::new();
         for id in resumed {
@@ -310,11 +321,11 @@ impl Committer {
         let claimed = going_on.into_iter().filter_map(|state| {
             let content = contents.remove(&state.id)?;
             let changed = |of: &HashMap<TaskId, Json>| of.get(&state.id).cloned();
-            Some(Claimed {
+            Some(ClaimedTask {
                 input: changed(&changes.inputs).unwrap_or(content.input),
                 reservation: changed(&changes.reservations).unwrap_or(content.reservation),
                 error: None,
-                called_off: None,
+                cancelled: None,
                 state,
             })
         });
@@ -326,10 +337,10 @@ impl Committer {
     fn claim_fresh(
         &self,
         slots: &mut Slots,
-        world: &mut World,
+        world: &mut BatchState,
         changes: &Changes,
         now: jiff::Timestamp,
-    ) -> Vec<Claimed> {
+    ) -> Vec<ClaimedTask> {
         let mut claimed = Vec::new();
         let mut fresh: Vec<_> = changes.created.iter().collect();
         fresh.sort_by_key(|new| Reverse(new.priority));
@@ -342,12 +353,12 @@ impl Committer {
             }
             if slots.take_fresh(&state.queue) {
                 engine::claim(state, self.node, now);
-                claimed.push(Claimed {
+                claimed.push(ClaimedTask {
                     state: state.clone(),
                     input: new.input.clone(),
                     error: None,
                     reservation: null(),
-                    called_off: None,
+                    cancelled: None,
                 });
             }
         }
@@ -366,7 +377,7 @@ impl Committer {
     async fn claim_waiting(
         &mut self,
         slots: &mut Slots,
-        claimed: &mut Vec<Claimed>,
+        claimed: &mut Vec<ClaimedTask>,
         now: jiff::Timestamp,
     ) -> Result<()> {
         let mut fetched = Vec::new();
@@ -389,7 +400,7 @@ impl Committer {
                 ..Writes::default()
             })
             .await?;
-        claimed.extend(fetched.into_iter().map(Claimed::from));
+        claimed.extend(fetched.into_iter().map(ClaimedTask::from));
         Ok(())
     }
 }
@@ -409,7 +420,11 @@ fn payloads(changes: &Changes) -> Vec<NewPayload<'_>> {
 }
 
 /// The rows as they are at the end of the batch.
-fn writes<'a>(world: &'a World, changes: &'a Changes, outgoing: &'a [OutboxRow]) -> Writes<'a> {
+fn writes<'a>(
+    world: &'a BatchState,
+    changes: &'a Changes,
+    outgoing: &'a [OutboxRow],
+) -> Writes<'a> {
     let state = |id| world.tasks.get(id).and_then(Option::as_ref);
     let created: HashSet<_> = changes.created.iter().map(|new| &new.state.id).collect();
     Writes {
@@ -439,14 +454,16 @@ fn writes<'a>(world: &'a World, changes: &'a Changes, outgoing: &'a [OutboxRow])
             .iter()
             .map(|delivery| {
                 let (state, answer, due_at, error) = match &delivery.verdict {
-                    Verdict::Delivered => (OutboxState::Delivered, 200, None, None),
-                    Verdict::Refused { status, why } => {
+                    DeliveryOutcome::Delivered => (OutboxState::Delivered, 200, None, None),
+                    DeliveryOutcome::Refused { status, why } => {
                         (OutboxState::Failed, *status, None, Some(why.as_str()))
                     }
-                    Verdict::Later { at, status, why } => {
+                    DeliveryOutcome::Later { at, status, why } => {
                         (OutboxState::Pending, *status, Some(*at), Some(why.as_str()))
                     }
-                    Verdict::GivenUp { why } => (OutboxState::Failed, 0, None, Some(why.as_str())),
+                    DeliveryOutcome::GivenUp { why } => {
+                        (OutboxState::Failed, 0, None, Some(why.as_str()))
+                    }
                 };
                 Settled {
                     seq: delivery.message.seq,

@@ -10,12 +10,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Config;
-use crate::{
-    model::{Fingerprint, PeerUrl},
-    trust::Grant,
-    wire::proxy::Proxy,
-};
+use super::settings::Config;
+use crate::model::{Fingerprint, Grant, PeerUrl};
 
 /// `[tls]`
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -50,6 +46,54 @@ impl Default for ProxyConfig {
         Self {
             address: None,
             header: "X-Sender-SSL-Certificate".to_owned(),
+        }
+    }
+}
+
+/// The proxy in front of this peer, and the header in which it says whose certificate it was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Proxy {
+    pub(crate) address: IpAddr,
+    pub(crate) header: CertificateHeader,
+}
+
+/// How a proxy passes on the certificate of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CertificateHeader {
+    /// As original peers have it: PEM, with tabs for line ends or percent-encoded.
+    SenderCertificate,
+    /// RFC 9440: base64 between colons.
+    ClientCert,
+}
+
+impl CertificateHeader {
+    /// Its name, in lower case.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::SenderCertificate => "x-sender-ssl-certificate",
+            Self::ClientCert => "client-cert",
+        }
+    }
+}
+
+impl Proxy {
+    /// The proxy at this address, which uses that header.
+    pub(crate) fn new(address: IpAddr, header: &str) -> Result<Self, String> {
+        let known = [
+            CertificateHeader::SenderCertificate,
+            CertificateHeader::ClientCert,
+        ];
+        match known
+            .into_iter()
+            .find(|known| header.eq_ignore_ascii_case(known.name()))
+        {
+            Some(header) => Ok(Self {
+                address: address.to_canonical(),
+                header,
+            }),
+            None => Err(format!(
+                "{header:?} is neither \"X-Sender-SSL-Certificate\" nor \"Client-Cert\""
+            )),
         }
     }
 }

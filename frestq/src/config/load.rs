@@ -14,19 +14,19 @@ use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
 use super::{
-    Config,
     keys::Key,
     layers::{Layers, Leaf, Source, in_environment},
     secrets::masked,
+    settings::Config,
 };
-use crate::error::{Error, Result};
+use crate::model::error::{Error, Result};
 
 /// The name of the file that is read where none is given.
 const FILE: &str = "frestq.toml";
 
 /// What is outside of the binary, taken once, so that a test can give its own.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Surroundings {
+pub(crate) struct Environment {
     /// The environment.
     pub(crate) variables: Vec<(String, String)>,
     /// Where `frestq.toml` is looked for.
@@ -35,7 +35,7 @@ pub(crate) struct Surroundings {
     pub(crate) flags: Vec<(&'static str, String)>,
 }
 
-impl Surroundings {
+impl Environment {
     /// Those of this process.
     pub(crate) fn of_process(flags: Vec<(&'static str, String)>) -> Self {
         let variables = std::env::vars_os()
@@ -83,7 +83,7 @@ pub(crate) struct Entry {
 
 impl Loaded {
     /// Reads all layers over `compiled`, the defaults of this binary.
-    pub(crate) fn read(compiled: &Config, surroundings: &Surroundings) -> Result<Self> {
+    pub(crate) fn read(compiled: &Config, surroundings: &Environment) -> Result<Self> {
         let keys = Key::of::<Config>();
         let mut layers = Layers::new(&keys);
         layers.compiled(
@@ -162,7 +162,7 @@ impl Loaded {
     }
 }
 
-fn read_file(surroundings: &Surroundings, layers: &mut Layers<'_>) {
+fn read_file(surroundings: &Environment, layers: &mut Layers<'_>) {
     let named = surroundings.variable("FRESTQ_SETTINGS");
     let path = surroundings.directory.join(named.unwrap_or(FILE));
     match std::fs::read_to_string(&path) {

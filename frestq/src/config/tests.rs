@@ -2,8 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::*;
-use crate::config::{layers::Source, load::Entry};
+use super::{layers::Source, load::Entry};
+use super::{
+    load::{Environment, Loaded},
+    *,
+};
 
 /// A folder of its own for one test, removed with it.
 struct Folder(PathBuf);
@@ -36,7 +39,7 @@ fn nowhere() -> PathBuf {
 }
 
 fn read_variables(pairs: &[(&str, &str)]) -> Loaded {
-    let surroundings = Surroundings {
+    let surroundings = Environment {
         variables: variables(pairs),
         directory: nowhere(),
         flags: Vec::new(),
@@ -46,9 +49,9 @@ fn read_variables(pairs: &[(&str, &str)]) -> Loaded {
 
 fn read_file(name: &str, toml: &str) -> Loaded {
     let folder = Folder::new(name, toml);
-    let surroundings = Surroundings {
+    let surroundings = Environment {
         directory: folder.0.clone(),
-        ..Surroundings::default()
+        ..Environment::default()
     };
     Loaded::read(&Config::default(), &surroundings).unwrap()
 }
@@ -75,7 +78,7 @@ fn each_layer_wins_over_the_one_below() {
         ..Config::default()
     };
     compiled.delivery.timeout = Duration::from_secs(1);
-    let surroundings = Surroundings {
+    let surroundings = Environment {
         variables: variables(&[("FRESTQ_NODE", "variable"), ("FRESTQ_DELIVERY__BATCH", "5")]),
         directory: folder.0.clone(),
         flags: vec![("port", "3".into())],
@@ -130,7 +133,7 @@ fn a_named_file_that_is_missing_is_an_error_and_an_unnamed_one_is_not() {
 fn a_named_file_is_read_instead_of_the_one_in_the_folder() {
     let folder = Folder::new("named", "port = 1\n");
     std::fs::write(folder.0.join("other.toml"), "port = 2\n").unwrap();
-    let surroundings = Surroundings {
+    let surroundings = Environment {
         variables: variables(&[("FRESTQ_SETTINGS", "other.toml")]),
         directory: folder.0.clone(),
         flags: Vec::new(),
@@ -223,7 +226,7 @@ fn a_wrong_type_names_key_value_and_source() {
 #[test]
 fn a_fault_of_an_upper_layer_leaves_the_lower_one_in_place() {
     let folder = Folder::new("fallback", "port = 2\n");
-    let surroundings = Surroundings {
+    let surroundings = Environment {
         variables: variables(&[("FRESTQ_PORT", "x")]),
         directory: folder.0.clone(),
         flags: Vec::new(),

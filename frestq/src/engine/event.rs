@@ -4,12 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::{
-    error::TaskError,
-    model::{
-        ActionOptions, Fingerprint, InboxRow, Json, NewTask, NodeId, OutboxRow, Status, TaskId,
-    },
-    transaction::Transaction,
+use crate::model::{
+    ActionOptions, Fingerprint, InboxRow, Json, NewTask, NodeId, OutboxRow, Status, TaskId,
+    error::TaskError, statements::Transaction,
 };
 
 /// Something that happened.
@@ -32,7 +29,7 @@ pub(crate) enum Event {
     /// A message of ours was answered, or given up.
     Delivery(Box<Delivery>),
     /// The process that ran a task is gone.
-    CutOff {
+    Interrupted {
         id: TaskId,
         owner: NodeId,
         options: ActionOptions,
@@ -48,9 +45,9 @@ pub(crate) enum Event {
     /// The time of a round, or of a reservation, is over.
     Wake(TaskId),
     /// Our own code, or the operator, calls a task off.
-    CallOff { id: TaskId, why: String },
+    Cancel { id: TaskId, why: String },
     /// Somebody has decided on an external task.
-    EndExternal {
+    FinishExternal {
         id: TaskId,
         outcome: Result<Json, TaskError>,
     },
@@ -74,18 +71,18 @@ pub(crate) struct Received {
     pub(crate) row: InboxRow,
     /// The certificate of the connection that it came by.
     pub(crate) certificate: Option<Fingerprint>,
-    pub(crate) what: What,
+    pub(crate) what: MessageKind,
 }
 
 /// What a message asks for.
 #[derive(Clone, Debug)]
-pub(crate) enum What {
+pub(crate) enum MessageKind {
     /// Run a task.
     Task(Box<NewTask>),
     /// Take note of how far a task of ours is.
     Update(Update),
     /// Stop working on a task.
-    CallOff(TaskId),
+    Cancel(TaskId),
     /// Reserve for a task.
     Synchronize(Box<NewTask>),
     /// Take note of a reservation.
@@ -116,12 +113,12 @@ pub(crate) struct Update {
 #[derive(Clone, Debug)]
 pub(crate) struct Delivery {
     pub(crate) message: Arc<OutboxRow>,
-    pub(crate) verdict: Verdict,
+    pub(crate) verdict: DeliveryOutcome,
 }
 
 /// What became of an attempt.
 #[derive(Clone, Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum DeliveryOutcome {
     /// Acknowledged.
     Delivered,
     /// Refused for good, with the peer's words.

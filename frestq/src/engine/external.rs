@@ -6,20 +6,17 @@ use super::{
     event::Answer,
     family::finish,
     simple::error_output,
-    world::{Missing, Turn},
+    world::{MissingRow, StepContext},
 };
-use crate::{
-    error::TaskError,
-    model::{Json, Status, TaskId, TaskKind},
-};
+use crate::model::{Json, Status, TaskId, TaskKind, error::TaskError};
 
 /// Somebody has decided.
 pub(super) fn end(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     id: &TaskId,
     outcome: &Result<Json, TaskError>,
     now: Timestamp,
-) -> Result<Answer, Missing> {
+) -> Result<Answer, MissingRow> {
     let Some(task) = turn.task(id)?.cloned() else {
         return Ok(Answer::UnknownTask);
     };

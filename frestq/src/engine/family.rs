@@ -6,15 +6,14 @@ use serde::Serialize;
 use super::{
     event::{Answer, Received},
     performer, sequential, simple, synchronized,
-    world::{Consequence, Missing, Note, Turn},
+    world::{Consequence, MissingRow, StepContext, TaskEvent},
 };
-use crate::{
-    error::TaskError,
-    model::{Json, Moment, NewTask, OnFailure, Role, Status, TaskId, TaskKind, TaskState},
+use crate::model::{
+    Json, NewTask, OnFailure, Role, RunPhase, Status, TaskId, TaskKind, TaskState, error::TaskError,
 };
 
 /// Stores a tree, its root first, and starts it.
-pub(super) fn plant(turn: &mut Turn<'_>, tree: &[NewTask]) -> Result<Answer, Missing> {
+pub(super) fn plant(turn: &mut StepContext<'_>, tree: &[NewTask]) -> Result<Answer, MissingRow> {
     if tree
         .first()
         .is_some_and(|root| turn.is_there(&root.state.id))
@@ -28,7 +27,7 @@ pub(super) fn plant(turn: &mut Turn<'_>, tree: &[NewTask]) -> Result<Answer, Mis
         return Ok(Answer::Known(open));
     }
     for task in tree {
-        turn.create(task.clone(), Note::Created);
+        turn.create(task.clone(), TaskEvent::Created);
     }
     if let Some(root) = tree.first() {
         activate(turn, root.state.id.clone());
@@ -37,18 +36,18 @@ pub(super) fn plant(turn: &mut Turn<'_>, tree: &[NewTask]) -> Result<Answer, Mis
 }
 
 /// The task's turn has come.
-pub(super) fn activate(turn: &mut Turn<'_>, id: TaskId) {
+pub(super) fn activate(turn: &mut StepContext<'_>, id: TaskId) {
     turn.consequences.push_back(Consequence::Activate(id));
 }
 
 /// Works off everything that the event entails for other tasks.
-pub(super) fn conclude(turn: &mut Turn<'_>, now: Timestamp) -> Result<(), Missing> {
+pub(super) fn conclude(turn: &mut StepContext<'_>, now: Timestamp) -> Result<(), MissingRow> {
     while let Some(next) = turn.consequences.pop_front() {
         match next {
             Consequence::Activate(id) => start(turn, &id, now)?,
             Consequence::Ended(id) => ended(turn, &id, now)?,
             Consequence::Reserved(id) => synchronized::reserved_here(turn, &id, now)?,
-            Consequence::CallOff(id) => {
+            Consequence::Cancel(id) => {
                 let why = TaskError::new(
                     TaskError::CANCELLED,
                     "the tree that it is a part of has ended",
@@ -63,14 +62,14 @@ pub(super) fn conclude(turn: &mut Turn<'_>, now: Timestamp) -> Result<(), Missin
 }
 
 /// The task, unless it has ended.
-pub(super) fn open(turn: &Turn<'_>, id: &TaskId) -> Result<Option<TaskState>, Missing> {
+pub(super) fn open(turn: &StepContext<'_>, id: &TaskId) -> Result<Option<TaskState>, MissingRow> {
     Ok(turn
         .task(id)?
         .filter(|task| !task.status.is_terminal())
         .cloned())
 }
 
-fn start(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<(), Missing> {
+fn start(turn: &mut StepContext<'_>, id: &TaskId, now: Timestamp) -> Result<(), MissingRow> {
     let Some(mut task) = turn.task(id)?.cloned() else {
         return Ok(());
     };
@@ -91,14 +90,14 @@ fn start(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<(), Missing
         return synchronized::start_round(turn, task, now);
     }
     if !task.queue.is_empty() && task.kind != TaskKind::Synchronized {
-        task.moment = Some(Moment::Execute);
+        task.moment = Some(RunPhase::Execute);
         turn.change_quietly(task, None);
         return Ok(());
     }
     task.status = Status::Executing;
     task.modified_at = now;
     let (parent, kind, empty) = (task.id.clone(), task.kind, task.open_children == 0);
-    turn.change(task.clone(), None, Note::Changed);
+    turn.change(task.clone(), None, TaskEvent::Changed);
     match kind {
         TaskKind::External => {}
         _ if empty => finish(turn, task, Status::Finished, None, now),
@@ -113,7 +112,7 @@ fn start(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<(), Missing
 }
 
 /// The first of a sequence starts.
-pub(super) fn first_child(turn: &mut Turn<'_>, parent: &TaskId) -> Result<(), Missing> {
+pub(super) fn first_child(turn: &mut StepContext<'_>, parent: &TaskId) -> Result<(), MissingRow> {
     if let Some(child) = turn.child(parent, 0)? {
         activate(turn, child);
     }
@@ -126,7 +125,7 @@ fn in_order(parent: &TaskState) -> bool {
 }
 
 /// A task has ended, so its parent goes on, or ends too.
-fn ended(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<(), Missing> {
+fn ended(turn: &mut StepContext<'_>, id: &TaskId, now: Timestamp) -> Result<(), MissingRow> {
     let Some(child) = turn.task(id)?.cloned() else {
         return Ok(());
     };
@@ -161,10 +160,10 @@ fn ended(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<(), Missing
 
 /// After a child: the next one, or the end.
 pub(super) fn go_on(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     mut parent: TaskState,
     now: Timestamp,
-) -> Result<(), Missing> {
+) -> Result<(), MissingRow> {
     if parent.open_children > 0 {
         if in_order(&parent) {
             parent.place += 1;
@@ -190,7 +189,7 @@ const TOLD: usize = 100;
 const TOLD_BYTES: usize = 64 * 1024;
 
 /// What a group fails with that has waited for all.
-fn all_failures(turn: &Turn<'_>, group: &TaskState) -> Result<TaskError, Missing> {
+fn all_failures(turn: &StepContext<'_>, group: &TaskState) -> Result<TaskError, MissingRow> {
     #[derive(Serialize)]
     struct Failure<'a> {
         id: &'a TaskId,
@@ -231,22 +230,22 @@ fn all_failures(turn: &Turn<'_>, group: &TaskState) -> Result<TaskError, Missing
 /// Ends a task whose children have all ended, and tells its sender and its parent. Without an
 /// `output` it keeps the one it has.
 pub(super) fn finish(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     task: TaskState,
     status: Status,
     output: Option<Json>,
     now: Timestamp,
 ) {
-    finish_as(turn, task, status, output, Note::Changed, now);
+    finish_as(turn, task, status, output, TaskEvent::Changed, now);
 }
 
 /// Like [`finish`], with its own line in the story.
 pub(super) fn finish_as(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     mut task: TaskState,
     status: Status,
     output: Option<Json>,
-    note: Note,
+    note: TaskEvent,
     now: Timestamp,
 ) {
     performer::let_go(&mut task);
@@ -267,31 +266,35 @@ pub(super) fn finish_as(
 
 /// Ends a task whose children may still be open, and them with it.
 pub(super) fn stop(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     task: TaskState,
     status: Status,
     error: &TaskError,
     now: Timestamp,
-) -> Result<(), Missing> {
+) -> Result<(), MissingRow> {
     if task.open_children > 0 {
         for child in turn.children(&task.id)? {
-            turn.consequences.push_back(Consequence::CallOff(child));
+            turn.consequences.push_back(Consequence::Cancel(child));
         }
     }
     if task.owner.is_some() {
-        turn.call_off(task.id.clone());
+        turn.cancel(task.id.clone());
     }
     // What has not arrived is called off if it turns out to (`simple::delivery`).
     let arrived = task.role == Role::Sent && task.status != Status::Created;
     if arrived && matches!(status, Status::Cancelled | Status::Expired) {
-        turn.send(simple::call_off_message(&task));
+        turn.send(simple::cancel_message(&task));
     }
     finish(turn, task, status, Some(simple::error_output(error)), now);
     Ok(())
 }
 
 /// The expiration date has come: whatever is not done by now is worthless.
-pub(super) fn expire(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<Answer, Missing> {
+pub(super) fn expire(
+    turn: &mut StepContext<'_>,
+    id: &TaskId,
+    now: Timestamp,
+) -> Result<Answer, MissingRow> {
     let Some(task) = open(turn, id)? else {
         return Ok(Answer::Ignored);
     };
@@ -311,12 +314,12 @@ fn expired() -> TaskError {
 }
 
 /// Our own code, or the operator, calls a task off.
-pub(super) fn call_off(
-    turn: &mut Turn<'_>,
+pub(super) fn cancel(
+    turn: &mut StepContext<'_>,
     id: &TaskId,
     why: &str,
     now: Timestamp,
-) -> Result<Answer, Missing> {
+) -> Result<Answer, MissingRow> {
     let Some(task) = turn.task(id)?.cloned() else {
         return Ok(Answer::UnknownTask);
     };
@@ -331,11 +334,11 @@ pub(super) fn call_off(
 
 /// The sender of a task calls it off.
 pub(super) fn call_off_by_sender(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     received: &Received,
     id: &TaskId,
     now: Timestamp,
-) -> Result<Answer, Missing> {
+) -> Result<Answer, MissingRow> {
     let from = received.row.key.peer;
     let mine = turn
         .task(id)?

@@ -1,8 +1,8 @@
 //! The decisions: rows, an event and the time go in, changes come out. Nothing here awaits, reads a
 //! clock or opens a socket.
 //!
-//! [`step`] reads rows through a [`Turn`]. A row that is not loaded yet ends the step with
-//! [`Missing`]; the caller loads what all steps of its batch miss and runs those again. So an event
+//! [`step`] reads rows through a [`StepContext`]. A row that is not loaded yet ends the step with
+//! [`MissingRow`]; the caller loads what all steps of its batch miss and runs those again. So an event
 //! says by itself what it needs, and a batch of a thousand costs a handful of queries.
 
 mod event;
@@ -15,59 +15,65 @@ mod synchronized;
 mod transition;
 mod world;
 
-pub(crate) use event::{Answer, Delivery, Done, Event, Received, Update, Verdict, What};
+pub(crate) use event::{
+    Answer, Delivery, DeliveryOutcome, Done, Event, MessageKind, Received, Update,
+};
 pub(crate) use sequential::{claim, runs_now};
-pub(crate) use world::{Changes, Missing, Note, Turn, Wanted, World};
+pub(crate) use world::{BatchState, Changes, MissingRow, RowRequests, StepContext, TaskEvent};
 
 use jiff::Timestamp;
 
 /// The rows that an event is sure to need, so that most steps miss nothing.
-pub(crate) fn foresee(event: &Event, wanted: &mut Wanted) {
+pub(crate) fn prefetch(event: &Event, wanted: &mut RowRequests) {
     let task = match event {
         Event::Send(tree) => {
             let key = tree.first().and_then(|root| root.unique_key.clone());
             if let Some(key) = key {
-                wanted.add(Missing::Key(key));
+                wanted.add(MissingRow::Key(key));
             }
             None
         }
         Event::Receive(received) => {
-            wanted.add(Missing::Inbox(received.row.key.clone()));
+            wanted.add(MissingRow::Inbox(received.row.key.clone()));
             match &received.what {
-                What::Task(task) => Some(&task.state.id),
-                What::Update(update) => Some(&update.task),
-                What::Synchronize(task) => Some(&task.state.id),
-                What::CallOff(id) => Some(id),
-                What::Confirm { task, .. }
-                | What::Refuse { task, .. }
-                | What::Release { task, .. }
-                | What::Execute { task, .. } => Some(task),
+                MessageKind::Task(task) => Some(&task.state.id),
+                MessageKind::Update(update) => Some(&update.task),
+                MessageKind::Synchronize(task) => Some(&task.state.id),
+                MessageKind::Cancel(id) => Some(id),
+                MessageKind::Confirm { task, .. }
+                | MessageKind::Refuse { task, .. }
+                | MessageKind::Release { task, .. }
+                | MessageKind::Execute { task, .. } => Some(task),
             }
         }
         Event::Completed { id, .. }
         | Event::Progress { id, .. }
-        | Event::CutOff { id, .. }
+        | Event::Interrupted { id, .. }
         | Event::Expire(id)
         | Event::Wake(id)
-        | Event::CallOff { id, .. }
-        | Event::EndExternal { id, .. } => Some(id),
+        | Event::Cancel { id, .. }
+        | Event::FinishExternal { id, .. } => Some(id),
         Event::Delivery(delivery) => {
             Some(&delivery.message.task).filter(|_| delivery.message.carries_task)
         }
     };
     if let Some(id) = task {
-        wanted.add(Missing::Task(id.clone()));
+        wanted.add(MissingRow::Task(id.clone()));
     }
 }
 
 /// Decides one event, with all that it entails for the tree.
-pub(crate) fn step(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result<Answer, Missing> {
+pub(crate) fn step(
+    turn: &mut StepContext<'_>,
+    event: &Event,
+    now: Timestamp,
+) -> Result<Answer, MissingRow> {
     let answer = decide(turn, event, now)?;
     family::conclude(turn, now)?;
     Ok(answer)
 }
 
-fn decide(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result<Answer, Missing> {
+fn decide(turn: &mut StepContext<'_>, event: &Event, now: Timestamp) -> Result<Answer, MissingRow> {
     match event {
         Event::Send(tree) => family::plant(turn, tree),
         Event::Receive(received) => {
@@ -75,11 +81,11 @@ fn decide(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result<Answer, 
                 return Ok(answer);
             }
             let answer = match &received.what {
-                What::Task(task) => sequential::receive(turn, task)?,
-                What::Update(update) => simple::update(turn, received, update, now)?,
-                What::CallOff(id) => family::call_off_by_sender(turn, received, id, now)?,
-                What::Synchronize(task) => performer::asked(turn, task, now)?,
-                What::Confirm {
+                MessageKind::Task(task) => sequential::receive(turn, task)?,
+                MessageKind::Update(update) => simple::update(turn, received, update, now)?,
+                MessageKind::Cancel(id) => family::call_off_by_sender(turn, received, id, now)?,
+                MessageKind::Synchronize(task) => performer::asked(turn, task, now)?,
+                MessageKind::Confirm {
                     task,
                     reservation,
                     seconds,
@@ -93,13 +99,13 @@ fn decide(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result<Answer, 
                     *round,
                     now,
                 )?,
-                What::Refuse { task, round } => {
+                MessageKind::Refuse { task, round } => {
                     synchronized::refused(turn, received, task, *round, now)?
                 }
-                What::Release { task, round } => {
+                MessageKind::Release { task, round } => {
                     performer::told_to_release(turn, received, task, *round, now)?
                 }
-                What::Execute { task, input } => {
+                MessageKind::Execute { task, input } => {
                     performer::told_to_start(turn, received, task, input)?
                 }
             };
@@ -112,7 +118,8 @@ fn decide(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result<Answer, 
                 return Ok(Answer::Ignored);
             }
             let mut row = received.row.clone();
-            let still = |task| !matches!(received.what, What::Task(_)) && turn.stands_still(task);
+            let still =
+                |task| !matches!(received.what, MessageKind::Task(_)) && turn.stands_still(task);
             if row.task.as_ref().is_some_and(still) {
                 // What a task says of itself it may say as often as it likes: the newest is in its row, and
                 // of the others only that they came is kept.
@@ -129,7 +136,9 @@ fn decide(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result<Answer, 
             ..
         } => sequential::completed(turn, id, *epoch, outcome, options, now),
         Event::Delivery(delivery) => simple::delivery(turn, delivery, now),
-        Event::CutOff { id, owner, options } => sequential::cut_off(turn, id, *owner, options, now),
+        Event::Interrupted { id, owner, options } => {
+            sequential::interrupted(turn, id, *owner, options, now)
+        }
         Event::Expire(id) => family::expire(turn, id, now),
         Event::Progress {
             id,
@@ -137,13 +146,13 @@ fn decide(turn: &mut Turn<'_>, event: &Event, now: Timestamp) -> Result<Answer, 
             progress,
         } => sequential::progressed(turn, id, *epoch, progress, now),
         Event::Wake(id) => synchronized::wake(turn, id, now),
-        Event::CallOff { id, why } => family::call_off(turn, id, why, now),
-        Event::EndExternal { id, outcome } => external::end(turn, id, outcome, now),
+        Event::Cancel { id, why } => family::cancel(turn, id, why, now),
+        Event::FinishExternal { id, outcome } => external::end(turn, id, outcome, now),
     }
 }
 
 /// A message that was accepted before gets the same answer and has no second effect.
-fn repeated(turn: &Turn<'_>, received: &Received) -> Result<Option<Answer>, Missing> {
+fn repeated(turn: &StepContext<'_>, received: &Received) -> Result<Option<Answer>, MissingRow> {
     Ok(turn.inbox(&received.row.key)?.map(|hash| {
         if hash == received.row.hash {
             Answer::Accepted

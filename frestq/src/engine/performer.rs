@@ -11,28 +11,25 @@ use super::{
     sequential,
     simple::error_output,
     synchronized::{end_round, group_of, internal},
-    world::{Consequence, Missing, Note, Turn},
+    world::{Consequence, MissingRow, StepContext, TaskEvent},
 };
-use crate::{
-    error::TaskError,
-    model::{
-        Data, Json, Moment, NewTask, NodeId, Outgoing, Role, Status, TaskId, TaskKind, TaskState,
-        null,
-    },
+use crate::model::{
+    Data, Json, NewTask, NodeId, Outgoing, Role, RunPhase, Status, TaskId, TaskKind, TaskState,
+    error::TaskError, null,
 };
 
 /// A peer asks for a reservation, for a task that is new to us or in a new round.
 pub(super) fn asked(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     task: &NewTask,
     now: Timestamp,
-) -> Result<Answer, Missing> {
+) -> Result<Answer, MissingRow> {
     let asks = &task.state;
     let Some(known) = turn.task(&asks.id)?.cloned() else {
         let mut new = task.clone();
         new.state.status = Status::Syncing;
-        new.state.moment = Some(Moment::Reserve);
-        turn.create(new, Note::Received);
+        new.state.moment = Some(RunPhase::Reserve);
+        turn.create(new, TaskEvent::Received);
         return Ok(Answer::Accepted);
     };
     let same = known.role == Role::Received
@@ -52,7 +49,7 @@ pub(super) fn asked(
 }
 
 /// A task that runs here is to reserve for a round.
-pub(super) fn ask(turn: &mut Turn<'_>, mut task: TaskState, round: i64, now: Timestamp) {
+pub(super) fn ask(turn: &mut StepContext<'_>, mut task: TaskState, round: i64, now: Timestamp) {
     task.round = round;
     task.modified_at = now;
     match (task.status, task.moment) {
@@ -65,7 +62,7 @@ pub(super) fn ask(turn: &mut Turn<'_>, mut task: TaskState, round: i64, now: Tim
         (_, Some(_)) => task.status = Status::Syncing,
         (_, None) => {
             task.status = Status::Syncing;
-            task.moment = Some(Moment::Reserve);
+            task.moment = Some(RunPhase::Reserve);
         }
     }
     turn.change_quietly(task, None);
@@ -73,12 +70,12 @@ pub(super) fn ask(turn: &mut Turn<'_>, mut task: TaskState, round: i64, now: Tim
 
 /// The handler's `reserve` has ended. `task`: without its moment and owner.
 pub(super) fn reserved(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     mut task: TaskState,
     owner: Option<NodeId>,
     outcome: &Result<Box<Done>, TaskError>,
     now: Timestamp,
-) -> Result<(), Missing> {
+) -> Result<(), MissingRow> {
     match outcome {
         Ok(done) => {
             turn.set_reservation(&task.id, done.output.clone());
@@ -89,18 +86,18 @@ pub(super) fn reserved(
                     task.status = Status::Reserved;
                     task.wake_at = now.checked_add(turn.reservation_timeout).ok();
                     confirm(turn, &task, Some(&done.output));
-                    turn.change(task, None, Note::Changed);
+                    turn.change(task, None, TaskEvent::Changed);
                 }
                 // It was told to start meanwhile.
-                Status::Confirmed => resume(turn, task, Moment::Execute),
+                Status::Confirmed => resume(turn, task, RunPhase::Execute),
                 // The round was over meanwhile.
-                _ => resume(turn, task, Moment::CancelReservation),
+                _ => resume(turn, task, RunPhase::CancelReservation),
             }
             Ok(())
         }
         Err(_) if task.status == Status::Confirmed => {
             forget_reservation(turn, &task);
-            task.moment = Some(Moment::Execute);
+            task.moment = Some(RunPhase::Execute);
             turn.change_quietly(task, None);
             Ok(())
         }
@@ -123,15 +120,15 @@ pub(super) fn reserved(
 }
 
 /// The handler's `cancel_reservation` has ended, well or not.
-pub(super) fn given_back(turn: &mut Turn<'_>, mut task: TaskState) {
+pub(super) fn given_back(turn: &mut StepContext<'_>, mut task: TaskState) {
     task.reserved = 0;
     if task.status == Status::Confirmed {
         forget_reservation(turn, &task);
     }
     if !task.status.is_terminal() {
         task.moment = match task.status {
-            Status::Syncing => Some(Moment::Reserve),
-            Status::Confirmed => Some(Moment::Execute),
+            Status::Syncing => Some(RunPhase::Reserve),
+            Status::Confirmed => Some(RunPhase::Execute),
             _ => None,
         };
     }
@@ -139,18 +136,18 @@ pub(super) fn given_back(turn: &mut Turn<'_>, mut task: TaskState) {
 }
 
 /// The handler's `cancel_reservation` does not come to an end.
-pub(super) fn kept(turn: &mut Turn<'_>, mut task: TaskState) {
+pub(super) fn kept(turn: &mut StepContext<'_>, mut task: TaskState) {
     task.moment = None;
-    turn.change(task.clone(), None, Note::Kept);
+    turn.change(task.clone(), None, TaskEvent::Kept);
     given_back(turn, task);
 }
 
 /// The time of a reservation is over, or the sender wants a report.
 pub(super) fn wake(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     mut task: TaskState,
     now: Timestamp,
-) -> Result<(), Missing> {
+) -> Result<(), MissingRow> {
     let reserved = task.status == Status::Reserved;
     let reports = task.role == Role::Received && task.kind != TaskKind::Message;
     if !reserved && reports && !task.status.is_terminal() {
@@ -174,17 +171,17 @@ pub(super) fn wake(
 /// that has started on it, or by a run to come.
 pub(super) fn let_go(task: &mut TaskState) {
     match task.moment.filter(|_| task.owner.is_some()) {
-        Some(Moment::CancelReservation) => return,
-        Some(Moment::Execute) => task.reserved = 0,
+        Some(RunPhase::CancelReservation) => return,
+        Some(RunPhase::Execute) => task.reserved = 0,
         _ => {}
     }
     let holds = task.role != Role::Sent && task.kind != TaskKind::Synchronized && task.reserved > 0;
-    task.moment = holds.then_some(Moment::CancelReservation);
+    task.moment = holds.then_some(RunPhase::CancelReservation);
     task.owner = None;
 }
 
 /// Gives back what a task holds, or is about to.
-pub(super) fn release(turn: &mut Turn<'_>, mut task: TaskState, now: Timestamp) {
+pub(super) fn release(turn: &mut StepContext<'_>, mut task: TaskState, now: Timestamp) {
     let holds = task.status == Status::Reserved;
     if !holds && task.status != Status::Syncing {
         return;
@@ -193,10 +190,10 @@ pub(super) fn release(turn: &mut Turn<'_>, mut task: TaskState, now: Timestamp) 
     task.wake_at = None;
     task.modified_at = now;
     if holds {
-        resume(turn, task, Moment::CancelReservation);
+        resume(turn, task, RunPhase::CancelReservation);
         return;
     }
-    if task.moment == Some(Moment::Reserve) && task.owner.is_none() {
+    if task.moment == Some(RunPhase::Reserve) && task.owner.is_none() {
         task.moment = None;
     }
     forget_round(&mut task);
@@ -211,7 +208,7 @@ fn forget_round(task: &mut TaskState) {
 }
 
 /// Goes on in the slot that the task holds, or waits for one if it holds none any more.
-fn resume(turn: &mut Turn<'_>, mut task: TaskState, moment: Moment) {
+fn resume(turn: &mut StepContext<'_>, mut task: TaskState, moment: RunPhase) {
     task.moment = Some(moment);
     if task.owner.is_some() {
         turn.resume(task.id.clone());
@@ -220,7 +217,7 @@ fn resume(turn: &mut Turn<'_>, mut task: TaskState, moment: Moment) {
 }
 
 /// The director is told that a task has reserved.
-fn confirm(turn: &mut Turn<'_>, task: &TaskState, reservation: Option<&Json>) {
+fn confirm(turn: &mut StepContext<'_>, task: &TaskState, reservation: Option<&Json>) {
     if task.role == Role::Local {
         turn.consequences
             .push_back(Consequence::Reserved(task.id.clone()));
@@ -238,7 +235,11 @@ fn confirm(turn: &mut Turn<'_>, task: &TaskState, reservation: Option<&Json>) {
 }
 
 /// The director is told that a task can't reserve, or does not hold its reservation any more.
-fn tell_refusal(turn: &mut Turn<'_>, task: &TaskState, now: Timestamp) -> Result<(), Missing> {
+fn tell_refusal(
+    turn: &mut StepContext<'_>,
+    task: &TaskState,
+    now: Timestamp,
+) -> Result<(), MissingRow> {
     if task.role == Role::Received {
         turn.send(Outgoing {
             action: "frestq.refuse_reservation".into(),
@@ -254,7 +255,7 @@ fn tell_refusal(turn: &mut Turn<'_>, task: &TaskState, now: Timestamp) -> Result
 }
 
 /// The task is to start, in the slot that it holds if it still does.
-pub(super) fn execute(turn: &mut Turn<'_>, mut task: TaskState) {
+pub(super) fn execute(turn: &mut StepContext<'_>, mut task: TaskState) {
     // Until now it was the reservation that was watched over.
     task.wake_at = task.report_at.filter(|_| task.role == Role::Received);
     let running = task.moment.is_some() && task.owner.is_some();
@@ -266,30 +267,30 @@ pub(super) fn execute(turn: &mut Turn<'_>, mut task: TaskState) {
         if task.reserved == 0 {
             forget_reservation(turn, &task);
         }
-        resume(turn, task, Moment::Execute);
+        resume(turn, task, RunPhase::Execute);
     }
 }
 
 /// The task starts without what it has given back, which may be somebody else's by now. Until then its
 /// director may still look at it.
-fn forget_reservation(turn: &mut Turn<'_>, task: &TaskState) {
+fn forget_reservation(turn: &mut StepContext<'_>, task: &TaskState) {
     turn.set_reservation(&task.id, null());
 }
 
 /// The director says to start. The first time counts: an original one says it two or three times.
 pub(super) fn told_to_start(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     received: &Received,
     id: &TaskId,
     input: &Json,
-) -> Result<Answer, Missing> {
+) -> Result<Answer, MissingRow> {
     let Some(task) = received_from(turn, received, id)? else {
         return Ok(Answer::UnknownTask);
     };
     let starts = matches!(
         task.status,
         Status::Created | Status::Syncing | Status::Reserved
-    ) && task.moment != Some(Moment::Execute);
+    ) && task.moment != Some(RunPhase::Execute);
     if starts {
         turn.set_input(id, input.clone());
         execute(turn, task);
@@ -299,12 +300,12 @@ pub(super) fn told_to_start(
 
 /// The director ends a round.
 pub(super) fn told_to_release(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     received: &Received,
     id: &TaskId,
     round: Option<i64>,
     now: Timestamp,
-) -> Result<Answer, Missing> {
+) -> Result<Answer, MissingRow> {
     let Some(task) = received_from(turn, received, id)? else {
         return Ok(Answer::UnknownTask);
     };
@@ -316,10 +317,10 @@ pub(super) fn told_to_release(
 
 /// The task that the sender of a message has given us.
 fn received_from(
-    turn: &Turn<'_>,
+    turn: &StepContext<'_>,
     received: &Received,
     id: &TaskId,
-) -> Result<Option<TaskState>, Missing> {
+) -> Result<Option<TaskState>, MissingRow> {
     let from = received.row.key.peer;
     let task = turn.task(id)?;
     let mine = task.filter(|task| task.role == Role::Received && task.peer == from);

@@ -10,27 +10,23 @@ use super::{
     performer,
     simple::error_output,
     synchronized,
-    world::{Missing, Note, Turn},
+    world::{MissingRow, StepContext, TaskEvent},
 };
-use crate::{
-    error::TaskError,
-    model::{
-        ActionOptions, Data, Json, Moment, NewTask, NodeId, OnFailure, Outgoing, Role, Status,
-        TaskId, TaskState, null,
-    },
-    retry,
+use crate::model::{
+    ActionOptions, Data, Json, NewTask, NodeId, OnFailure, Outgoing, Role, RunPhase, Status,
+    TaskId, TaskState, backoff, error::TaskError, null,
 };
 
 /// A peer hands us a task. Its id must be new: a finished task is not run again under another
 /// message id, and nobody takes over somebody else's.
-pub(super) fn receive(turn: &mut Turn<'_>, task: &NewTask) -> Result<Answer, Missing> {
+pub(super) fn receive(turn: &mut StepContext<'_>, task: &NewTask) -> Result<Answer, MissingRow> {
     if turn.task(&task.state.id)?.is_some() {
         return Ok(Answer::Conflict(format!(
             "task_id {} was used before; a new task needs a new id",
             task.state.id
         )));
     }
-    turn.create(task.clone(), Note::Received);
+    turn.create(task.clone(), TaskEvent::Received);
     family::activate(turn, task.state.id.clone());
     Ok(Answer::Accepted)
 }
@@ -41,12 +37,12 @@ pub(crate) fn runs_now(task: &TaskState, now: Timestamp) -> bool {
         && task.owner.is_none()
         && task.run_at.is_none_or(|at| at <= now)
         && (task.expires_at.is_none_or(|at| at > now)
-            || task.moment == Some(Moment::CancelReservation))
+            || task.moment == Some(RunPhase::CancelReservation))
 }
 
 /// Starts a run: the next attempt, under a new epoch.
 pub(crate) fn claim(task: &mut TaskState, node: NodeId, now: Timestamp) {
-    if matches!(task.moment, Some(Moment::Execute | Moment::HandleError)) {
+    if matches!(task.moment, Some(RunPhase::Execute | RunPhase::HandleError)) {
         task.status = Status::Executing;
         task.attempt += 1;
     }
@@ -58,13 +54,13 @@ pub(crate) fn claim(task: &mut TaskState, node: NodeId, now: Timestamp) {
 
 /// A handler's run ended.
 pub(super) fn completed(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     id: &TaskId,
     epoch: i64,
     outcome: &Result<Box<Done>, TaskError>,
     options: &ActionOptions,
     now: Timestamp,
-) -> Result<Answer, Missing> {
+) -> Result<Answer, MissingRow> {
     // Fenced: it counts only under the claim that it was started with.
     // One that has reserved keeps its owner, and waits for no run.
     let counts =
@@ -75,7 +71,7 @@ pub(super) fn completed(
     let moment = task.moment.take();
     let owner = task.owner.take();
     task.interrupted = 0;
-    let had_reserved = moment == Some(Moment::Execute) && task.reserved > 0;
+    let had_reserved = moment == Some(RunPhase::Execute) && task.reserved > 0;
     if had_reserved {
         // What was reserved was its own to give back, whatever came of it.
         task.reserved = 0;
@@ -86,20 +82,20 @@ pub(super) fn completed(
     }
     task.modified_at = now;
     match (moment, outcome) {
-        (Some(Moment::HandleError), outcome) => recovered(turn, task, outcome, now)?,
-        (Some(Moment::Reserve), outcome) => {
+        (Some(RunPhase::HandleError), outcome) => recovered(turn, task, outcome, now)?,
+        (Some(RunPhase::Reserve), outcome) => {
             performer::reserved(turn, task, owner, outcome, now)?;
         }
-        (Some(Moment::CancelReservation), _) => performer::given_back(turn, task),
-        (Some(moment @ (Moment::PreExecute | Moment::EndRound)), outcome) => {
+        (Some(RunPhase::CancelReservation), _) => performer::given_back(turn, task),
+        (Some(moment @ (RunPhase::PreExecute | RunPhase::EndRound)), outcome) => {
             synchronized::directed(turn, task, moment, outcome, now)?;
         }
         (_, Ok(done)) => worked(turn, task, done, options, now)?,
         (_, Err(_)) if task.failures < i64::from(options.retries) => {
             task.failures += 1;
-            let wait = retry::schedule(task.failures);
+            let wait = backoff::schedule(task.failures);
             task.status = Status::Created;
-            again(turn, task, Moment::Execute, wait, now);
+            again(turn, task, RunPhase::Execute, wait, now);
         }
         (_, Err(error)) if options.handles_errors => ask_about(turn, task, error, now),
         (_, Err(error)) => finish(turn, task, Status::Error, Some(error_output(error)), now),
@@ -109,12 +105,12 @@ pub(super) fn completed(
 
 /// A handler says how far it is.
 pub(super) fn progressed(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     id: &TaskId,
     epoch: i64,
     progress: &Json,
     now: Timestamp,
-) -> Result<Answer, Missing> {
+) -> Result<Answer, MissingRow> {
     let counts = |task: &&TaskState| task.epoch == epoch && task.owner.is_some();
     let Some(mut task) = turn.task(id)?.filter(counts).cloned() else {
         return Ok(Answer::Ignored);
@@ -127,12 +123,12 @@ pub(super) fn progressed(
 
 /// The work is done: the end, unless it left subtasks.
 fn worked(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     mut task: TaskState,
     done: &Done,
     options: &ActionOptions,
     now: Timestamp,
-) -> Result<(), Missing> {
+) -> Result<(), MissingRow> {
     if let (Some(output), Some(parent)) = (&done.parent_output, &task.parent)
         && let Some(parent) = turn
             .task(parent)?
@@ -158,20 +154,20 @@ fn worked(
         turn.send(update_message(&task, Some(&done.output)));
     }
     let id = task.id.clone();
-    turn.change(task, Some(done.output.clone()), Note::Changed);
+    turn.change(task, Some(done.output.clone()), TaskEvent::Changed);
     for child in &done.children {
-        turn.create(child.clone(), Note::Created);
+        turn.create(child.clone(), TaskEvent::Created);
     }
     family::first_child(turn, &id)
 }
 
 /// A child has failed, and no other may start: the task is asked what becomes of that, or ends too.
 pub(super) fn child_failed(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     parent: TaskState,
     error: &TaskError,
     now: Timestamp,
-) -> Result<(), Missing> {
+) -> Result<(), MissingRow> {
     if parent.on_failure == OnFailure::AskHandler {
         ask_about(turn, parent, error, now);
         return Ok(());
@@ -180,19 +176,19 @@ pub(super) fn child_failed(
 }
 
 /// The handler is to say what becomes of an error, which takes the place of the output until then.
-fn ask_about(turn: &mut Turn<'_>, mut task: TaskState, error: &TaskError, now: Timestamp) {
-    task.moment = Some(Moment::HandleError);
+fn ask_about(turn: &mut StepContext<'_>, mut task: TaskState, error: &TaskError, now: Timestamp) {
+    task.moment = Some(RunPhase::HandleError);
     task.modified_at = now;
-    turn.change(task, Some(error_output(error)), Note::Failing);
+    turn.change(task, Some(error_output(error)), TaskEvent::Failing);
 }
 
 /// The handler has said what becomes of an error.
 fn recovered(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     task: TaskState,
     outcome: &Result<Box<Done>, TaskError>,
     now: Timestamp,
-) -> Result<(), Missing> {
+) -> Result<(), MissingRow> {
     match outcome {
         Err(error) => stop(turn, task, Status::Error, error, now),
         Ok(done) if task.open_children == 0 => {
@@ -207,13 +203,13 @@ fn recovered(
 }
 
 /// The process that ran the task is gone, or released it.
-pub(super) fn cut_off(
-    turn: &mut Turn<'_>,
+pub(super) fn interrupted(
+    turn: &mut StepContext<'_>,
     id: &TaskId,
     owner: NodeId,
     options: &ActionOptions,
     now: Timestamp,
-) -> Result<Answer, Missing> {
+) -> Result<Answer, MissingRow> {
     let Some(task) = turn.task(id)?.filter(|t| t.owner == Some(owner)).cloned() else {
         return Ok(Answer::Ignored);
     };
@@ -230,20 +226,20 @@ pub(super) fn cut_off(
     let too_often = task.interrupted >= i64::from(options.max_attempts);
     let interrupted = |why| TaskError::new(TaskError::INTERRUPTED, why);
     match moment {
-        Moment::Execute if options.at_most_once || task.at_most_once => {
+        RunPhase::Execute if options.at_most_once || task.at_most_once => {
             let error = interrupted(
                 "its run was cut off, and the action may run at most once: whether it had its effect is for an operator to find out".to_owned(),
             );
             stop(turn, task, Status::Error, &error, now)?;
         }
-        Moment::CancelReservation if too_often => performer::kept(turn, task),
+        RunPhase::CancelReservation if too_often => performer::kept(turn, task),
         // The group goes on without that look back.
-        Moment::EndRound if too_often => {
+        RunPhase::EndRound if too_often => {
             (task.moment, task.interrupted) = (None, 0);
             synchronized::go_on_to_the_next_round(turn, task, now);
         }
         // The error that it was asked about stands.
-        Moment::HandleError if too_often => {
+        RunPhase::HandleError if too_often => {
             let error = turn.error_of(id)?;
             stop(turn, task, Status::Error, &error, now)?;
         }
@@ -254,7 +250,7 @@ pub(super) fn cut_off(
             ));
             stop(turn, task, Status::Error, &error, now)?;
         }
-        Moment::Execute => {
+        RunPhase::Execute => {
             task.status = Status::Created;
             again(turn, task, moment, Duration::ZERO, now);
         }
@@ -264,12 +260,18 @@ pub(super) fn cut_off(
 }
 
 /// Back to the queue for another run.
-fn again(turn: &mut Turn<'_>, mut task: TaskState, moment: Moment, wait: Duration, now: Timestamp) {
+fn again(
+    turn: &mut StepContext<'_>,
+    mut task: TaskState,
+    moment: RunPhase,
+    wait: Duration,
+    now: Timestamp,
+) {
     task.moment = Some(moment);
     task.owner = None;
     task.run_at = (!wait.is_zero()).then(|| now.checked_add(wait).unwrap_or(Timestamp::MAX));
     task.modified_at = now;
-    turn.change(task, None, Note::Again);
+    turn.change(task, None, TaskEvent::Again);
 }
 
 /// `frestq.update_task` (`restqp.md`, *Internal actions*). Without an `output`, the one that the task

@@ -3,19 +3,18 @@
 use jiff::Timestamp;
 
 use super::{
-    event::{Answer, Delivery, Received, Update, Verdict},
+    event::{Answer, Delivery, DeliveryOutcome, Received, Update},
     family::{finish, finish_as},
     sequential,
     transition::allowed,
-    world::{Missing, Note, Turn},
+    world::{MissingRow, StepContext, TaskEvent},
 };
-use crate::{
-    error::TaskError,
-    model::{Data, Json, Outgoing, Role, Status, TaskState, null, to_json},
+use crate::model::{
+    Data, Json, Outgoing, Role, Status, TaskState, error::TaskError, null, to_json,
 };
 
 /// The task's turn has come: it goes to its peer.
-pub(super) fn send(turn: &mut Turn<'_>, task: &TaskState) {
+pub(super) fn send(turn: &mut StepContext<'_>, task: &TaskState) {
     turn.send(Outgoing {
         peer: task.peer,
         queue: task.queue.clone(),
@@ -33,7 +32,7 @@ pub(super) fn send(turn: &mut Turn<'_>, task: &TaskState) {
 }
 
 /// Tells the receiver that its work is not wanted any more. Original peers know no such message.
-pub(super) fn call_off_message(task: &TaskState) -> Outgoing {
+pub(super) fn cancel_message(task: &TaskState) -> Outgoing {
     Outgoing {
         peer: task.peer,
         queue: "internal.frestq".into(),
@@ -60,11 +59,11 @@ pub(super) fn is_receiver(task: &TaskState, received: &Received) -> bool {
 
 /// The receiver reports. Only the receiver counts; only what is newer and leads forward has effect.
 pub(super) fn update(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     received: &Received,
     update: &Update,
     now: Timestamp,
-) -> Result<Answer, Missing> {
+) -> Result<Answer, MissingRow> {
     let Some(task) = turn.task(&update.task)? else {
         return Ok(Answer::UnknownTask);
     };
@@ -79,28 +78,28 @@ pub(super) fn update(
     task.rev = update.rev.unwrap_or(task.rev);
     let output = Some(update.output.clone());
     if update.status.is_terminal() {
-        finish_as(turn, task, update.status, output, Note::Updated, now);
+        finish_as(turn, task, update.status, output, TaskEvent::Updated, now);
     } else {
         task.status = update.status;
         task.modified_at = now;
-        turn.change(task, output, Note::Updated);
+        turn.change(task, output, TaskEvent::Updated);
     }
     Ok(Answer::Accepted)
 }
 
 /// A message of ours was answered or given up; if it carried a task, that task learns of it.
 pub(super) fn delivery(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     delivery: &Delivery,
     now: Timestamp,
-) -> Result<Answer, Missing> {
+) -> Result<Answer, MissingRow> {
     if delivery.message.carries_task
         && let Some(task) = turn.task(&delivery.message.task)?
     {
         let task = task.clone();
         match &delivery.verdict {
             // The result may have overtaken the acknowledgement.
-            Verdict::Delivered if task.status == Status::Created => {
+            DeliveryOutcome::Delivered if task.status == Status::Created => {
                 turn.change(
                     TaskState {
                         status: Status::Sent,
@@ -108,17 +107,17 @@ pub(super) fn delivery(
                         ..task
                     },
                     None,
-                    Note::Changed,
+                    TaskEvent::Changed,
                 );
             }
             // Called off while it was on its way: the receiver has it, or may have it.
-            Verdict::Delivered | Verdict::GivenUp { .. }
+            DeliveryOutcome::Delivered | DeliveryOutcome::GivenUp { .. }
                 if matches!(task.status, Status::Cancelled | Status::Expired) =>
             {
-                turn.send(call_off_message(&task));
+                turn.send(cancel_message(&task));
             }
-            Verdict::Delivered | Verdict::Later { .. } => {}
-            Verdict::Refused { status, why } if !task.status.is_terminal() => {
+            DeliveryOutcome::Delivered | DeliveryOutcome::Later { .. } => {}
+            DeliveryOutcome::Refused { status, why } if !task.status.is_terminal() => {
                 let asked = format!("{}/{}", task.queue, task.action);
                 let error = if *status == 404 {
                     TaskError::new(
@@ -134,21 +133,21 @@ pub(super) fn delivery(
                 let output = Some(error_output(&error));
                 // A performer may know the task from an earlier round.
                 if delivery.message.queue != task.queue {
-                    turn.send(call_off_message(&task));
+                    turn.send(cancel_message(&task));
                 }
                 finish(turn, task, Status::Error, output, now);
             }
-            Verdict::GivenUp { why } if !task.status.is_terminal() => {
+            DeliveryOutcome::GivenUp { why } if !task.status.is_terminal() => {
                 let error = TaskError::new(TaskError::UNDELIVERABLE, why.clone());
                 let output = Some(error_output(&error));
                 // It may have arrived all the same, and only the answer been lost.
-                turn.send(call_off_message(&task));
+                turn.send(cancel_message(&task));
                 finish(turn, task, Status::Error, output, now);
             }
-            Verdict::Refused { .. } | Verdict::GivenUp { .. } => {}
+            DeliveryOutcome::Refused { .. } | DeliveryOutcome::GivenUp { .. } => {}
         }
     }
-    if let Verdict::Refused { status, why } = &delivery.verdict
+    if let DeliveryOutcome::Refused { status, why } = &delivery.verdict
         && !delivery.message.carries_task
         && matches!(status, 400 | 413 | 422)
     {
@@ -166,12 +165,12 @@ pub(super) fn delivery(
 
 /// The director can't take what a task has reserved, so it will never start it.
 fn not_confirmed(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     delivery: &Delivery,
     status: u16,
     why: &str,
     now: Timestamp,
-) -> Result<(), Missing> {
+) -> Result<(), MissingRow> {
     let reserved =
         |task: &&TaskState| task.role == Role::Received && task.status == Status::Reserved;
     let Some(task) = turn.task(&delivery.message.task)?.filter(reserved).cloned() else {
@@ -186,11 +185,11 @@ fn not_confirmed(
 /// The sender of a task can't take its output (it is too large for it, or nests too deep). It is
 /// told so in a message that it can take, once, so that its task ends too.
 fn instead_of_output(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     delivery: &Delivery,
     status: u16,
     why: &str,
-) -> Result<(), Missing> {
+) -> Result<(), MissingRow> {
     let told = delivery.message.body.contains(NOT_TAKEN);
     let Some(task) = turn
         .task(&delivery.message.task)?

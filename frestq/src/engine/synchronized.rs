@@ -17,11 +17,10 @@ use super::{
     event::{Answer, Done, Received},
     family::{self, open, stop},
     performer, sequential, simple,
-    world::{Missing, Note, Turn},
+    world::{MissingRow, StepContext, TaskEvent},
 };
-use crate::{
-    error::TaskError,
-    model::{Data, Json, Moment, Outgoing, Role, Status, TaskId, TaskKind, TaskState},
+use crate::model::{
+    Data, Json, Outgoing, Role, RunPhase, Status, TaskId, TaskKind, TaskState, error::TaskError,
 };
 
 /// The round of a reservation that stands for whichever round is on: original performers know none.
@@ -36,10 +35,10 @@ const BETWEEN_ROUNDS: i64 = -1;
 
 /// Asks every task of the group to reserve.
 pub(super) fn start_round(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     mut group: TaskState,
     now: Timestamp,
-) -> Result<(), Missing> {
+) -> Result<(), MissingRow> {
     group.status = Status::Syncing;
     group.round += 1;
     group.reserved = 0;
@@ -70,20 +69,20 @@ pub(super) fn start_round(
     if group.reserved == group.open_children {
         return all_reserved(turn, group, now);
     }
-    turn.change(group, None, Note::Changed);
+    turn.change(group, None, TaskEvent::Changed);
     Ok(())
 }
 
 /// A performer confirms.
 pub(super) fn confirmed(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     received: &Received,
     id: &TaskId,
     reservation: &Json,
     seconds: Option<u64>,
     round: Option<i64>,
     now: Timestamp,
-) -> Result<Answer, Missing> {
+) -> Result<Answer, MissingRow> {
     let Some((task, group)) = performed(turn, received, id)? else {
         return Ok(Answer::UnknownTask);
     };
@@ -110,7 +109,7 @@ pub(super) fn confirmed(
             ..task
         },
         None,
-        Note::Changed,
+        TaskEvent::Changed,
     );
     if between {
         return Ok(Answer::Accepted);
@@ -126,10 +125,10 @@ pub(super) fn confirmed(
 
 /// A task of ours has reserved for a group of ours.
 pub(super) fn reserved_here(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     id: &TaskId,
     now: Timestamp,
-) -> Result<(), Missing> {
+) -> Result<(), MissingRow> {
     let Some(task) = open(turn, id)? else {
         return Ok(());
     };
@@ -154,11 +153,11 @@ fn counted(task: &TaskState, group: &TaskState) -> bool {
 /// A task has ended well before the group has started, which an original performer may do. The group
 /// waits for the others only.
 pub(super) fn ended_early(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     mut group: TaskState,
     task: &TaskState,
     now: Timestamp,
-) -> Result<(), Missing> {
+) -> Result<(), MissingRow> {
     if group.reserved != BETWEEN_ROUNDS {
         if counted(task, &group) {
             group.reserved = (group.reserved - 1).max(0);
@@ -171,7 +170,11 @@ pub(super) fn ended_early(
     family::go_on(turn, group, now)
 }
 
-fn count(turn: &mut Turn<'_>, mut group: TaskState, now: Timestamp) -> Result<(), Missing> {
+fn count(
+    turn: &mut StepContext<'_>,
+    mut group: TaskState,
+    now: Timestamp,
+) -> Result<(), MissingRow> {
     group.reserved += 1;
     if group.reserved == group.open_children {
         return all_reserved(turn, group, now);
@@ -181,33 +184,37 @@ fn count(turn: &mut Turn<'_>, mut group: TaskState, now: Timestamp) -> Result<()
 }
 
 /// Nothing stands in the way: the director has the last word, if the group has one.
-fn all_reserved(turn: &mut Turn<'_>, mut group: TaskState, now: Timestamp) -> Result<(), Missing> {
+fn all_reserved(
+    turn: &mut StepContext<'_>,
+    mut group: TaskState,
+    now: Timestamp,
+) -> Result<(), MissingRow> {
     group.wake_at = None;
     if group.queue.is_empty() {
         return start_all(turn, group, &[], now);
     }
-    group.moment = Some(Moment::PreExecute);
+    group.moment = Some(RunPhase::PreExecute);
     turn.change_quietly(group, None);
     Ok(())
 }
 
 /// The director's `pre_execute`, or its look back at a round, has ended.
 pub(super) fn directed(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     mut group: TaskState,
-    moment: Moment,
+    moment: RunPhase,
     outcome: &Result<Box<Done>, TaskError>,
     now: Timestamp,
-) -> Result<(), Missing> {
+) -> Result<(), MissingRow> {
     match (moment, outcome) {
         // A reservation was over before the director was done.
-        (Moment::PreExecute, Ok(_)) if group.reserved < group.open_children => {
+        (RunPhase::PreExecute, Ok(_)) if group.reserved < group.open_children => {
             // Some had, and the director is to look back at them.
             group.reserved = group.reserved.max(1);
             end_round(turn, group, now)
         }
-        (Moment::PreExecute, Ok(done)) => start_all(turn, group, &done.inputs, now),
-        (Moment::PreExecute, Err(error)) => stop(turn, group, Status::Error, error, now),
+        (RunPhase::PreExecute, Ok(done)) => start_all(turn, group, &done.inputs, now),
+        (RunPhase::PreExecute, Err(error)) => stop(turn, group, Status::Error, error, now),
         _ => {
             go_on_to_the_next_round(turn, group, now);
             Ok(())
@@ -216,22 +223,26 @@ pub(super) fn directed(
 }
 
 /// The director has looked back at a round, or can't.
-pub(super) fn go_on_to_the_next_round(turn: &mut Turn<'_>, mut group: TaskState, now: Timestamp) {
+pub(super) fn go_on_to_the_next_round(
+    turn: &mut StepContext<'_>,
+    mut group: TaskState,
+    now: Timestamp,
+) {
     group.wake_at = Some(next_round(turn, &group, now));
     turn.change_quietly(group, None);
 }
 
 /// All tasks of the group start.
 fn start_all(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     mut group: TaskState,
     inputs: &[(TaskId, Json)],
     now: Timestamp,
-) -> Result<(), Missing> {
+) -> Result<(), MissingRow> {
     let (id, round) = (group.id.clone(), group.round);
     group.status = Status::Executing;
     group.modified_at = now;
-    turn.change(group, None, Note::Changed);
+    turn.change(group, None, TaskEvent::Changed);
     let children = turn.children(&id)?;
     let family: HashSet<&TaskId> = children.iter().collect();
     for (child, input) in inputs {
@@ -264,20 +275,20 @@ fn start_all(
 }
 
 /// A performer that still speaks of a task that has failed here has not heard of that.
-fn call_off_ended(turn: &mut Turn<'_>, task: &TaskState) {
+fn call_off_ended(turn: &mut StepContext<'_>, task: &TaskState) {
     if task.status.is_terminal() && task.status != Status::Finished {
-        turn.send(simple::call_off_message(task));
+        turn.send(simple::cancel_message(task));
     }
 }
 
 /// A performer can't reserve, or does not hold its reservation any more.
 pub(super) fn refused(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     received: &Received,
     id: &TaskId,
     round: Option<i64>,
     now: Timestamp,
-) -> Result<Answer, Missing> {
+) -> Result<Answer, MissingRow> {
     let Some((task, group)) = performed(turn, received, id)? else {
         return Ok(Answer::UnknownTask);
     };
@@ -306,7 +317,11 @@ pub(super) fn refused(
 
 /// Its time is over: that of a round, of the wait between two, or of a reservation; or its sender
 /// wants a report.
-pub(super) fn wake(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<Answer, Missing> {
+pub(super) fn wake(
+    turn: &mut StepContext<'_>,
+    id: &TaskId,
+    now: Timestamp,
+) -> Result<Answer, MissingRow> {
     let due = |task: &TaskState| task.wake_at.is_some_and(|at| at <= now);
     let Some(mut task) = turn.task(id)?.filter(|task| due(task)).cloned() else {
         return Ok(Answer::Ignored);
@@ -325,10 +340,10 @@ pub(super) fn wake(turn: &mut Turn<'_>, id: &TaskId, now: Timestamp) -> Result<A
 
 /// The round has failed: everything is given back, and the next one begins after a while.
 pub(super) fn end_round(
-    turn: &mut Turn<'_>,
+    turn: &mut StepContext<'_>,
     mut group: TaskState,
     now: Timestamp,
-) -> Result<(), Missing> {
+) -> Result<(), MissingRow> {
     if group.status != Status::Syncing || group.reserved == BETWEEN_ROUNDS {
         return Ok(());
     }
@@ -341,8 +356,8 @@ pub(super) fn end_round(
     match group.moment {
         None => {}
         // Nobody has begun to direct what is over.
-        Some(Moment::PreExecute) if group.owner.is_none() => group.moment = None,
-        Some(Moment::PreExecute) => {
+        Some(RunPhase::PreExecute) if group.owner.is_none() => group.moment = None,
+        Some(RunPhase::PreExecute) => {
             // Its director finds none of them started.
             group.reserved = (group.reserved - 1).max(0);
             turn.change_quietly(group, None);
@@ -356,7 +371,7 @@ pub(super) fn end_round(
     let (id, round) = (group.id.clone(), group.round);
     if some_reserved && !group.queue.is_empty() {
         group.wake_at = None;
-        group.moment = Some(Moment::EndRound);
+        group.moment = Some(RunPhase::EndRound);
     } else {
         group.wake_at = Some(next_round(turn, &group, now));
     }
@@ -380,7 +395,7 @@ pub(super) fn end_round(
 }
 
 /// When the next round begins: the more have failed, the more random the wait.
-fn next_round(turn: &Turn<'_>, group: &TaskState, now: Timestamp) -> Timestamp {
+fn next_round(turn: &StepContext<'_>, group: &TaskState, now: Timestamp) -> Timestamp {
     let doublings = u32::try_from(group.round - 1).unwrap_or(0).min(5);
     let longest = turn.reservation_timeout / 8 * 2_u32.pow(doublings);
     now.checked_add(longest.mul_f64(turn.chance))
@@ -388,7 +403,10 @@ fn next_round(turn: &Turn<'_>, group: &TaskState, now: Timestamp) -> Timestamp {
 }
 
 /// The group of a task, if there is one.
-pub(super) fn group_of(turn: &Turn<'_>, task: &TaskState) -> Result<Option<TaskState>, Missing> {
+pub(super) fn group_of(
+    turn: &StepContext<'_>,
+    task: &TaskState,
+) -> Result<Option<TaskState>, MissingRow> {
     let Some(parent) = &task.parent else {
         return Ok(None);
     };
@@ -399,10 +417,10 @@ pub(super) fn group_of(turn: &Turn<'_>, task: &TaskState) -> Result<Option<TaskS
 /// The task of ours that the sender of a message performs, with its group.
 #[allow(clippy::type_complexity, reason = "a pair that is taken apart at once")]
 fn performed(
-    turn: &Turn<'_>,
+    turn: &StepContext<'_>,
     received: &Received,
     id: &TaskId,
-) -> Result<Option<(TaskState, Option<TaskState>)>, Missing> {
+) -> Result<Option<(TaskState, Option<TaskState>)>, MissingRow> {
     let task = turn.task(id)?;
     let task = task.filter(|task| simple::is_receiver(task, received));
     let Some(task) = task.cloned() else {

@@ -6,12 +6,12 @@ use std::{
 };
 
 use super::event::Delivery;
-use crate::error::TaskError;
+use crate::model::error::TaskError;
 use crate::model::{InboxKey, InboxRow, Json, NewTask, Outgoing, Status, TaskId, TaskState};
 
 /// A row that a step needs and nobody has loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Missing {
+pub(crate) enum MissingRow {
     Task(TaskId),
     Inbox(InboxKey),
     /// The child at a place.
@@ -26,7 +26,7 @@ pub(crate) enum Missing {
 
 /// The rows to load before the steps that missed them run again.
 #[derive(Debug, Default)]
-pub(crate) struct Wanted {
+pub(crate) struct RowRequests {
     pub(crate) tasks: HashSet<TaskId>,
     pub(crate) inbox: HashSet<InboxKey>,
     pub(crate) places: HashSet<(TaskId, i64)>,
@@ -35,15 +35,15 @@ pub(crate) struct Wanted {
     pub(crate) outputs: HashSet<TaskId>,
 }
 
-impl Wanted {
-    pub(crate) fn add(&mut self, missing: Missing) {
+impl RowRequests {
+    pub(crate) fn add(&mut self, missing: MissingRow) {
         match missing {
-            Missing::Task(id) => drop(self.tasks.insert(id)),
-            Missing::Inbox(key) => drop(self.inbox.insert(key)),
-            Missing::Child(parent, order) => drop(self.places.insert((parent, order))),
-            Missing::Family(parent) => drop(self.families.insert(parent)),
-            Missing::Key(key) => drop(self.keys.insert(key)),
-            Missing::Outputs(ids) => self.outputs.extend(ids),
+            MissingRow::Task(id) => drop(self.tasks.insert(id)),
+            MissingRow::Inbox(key) => drop(self.inbox.insert(key)),
+            MissingRow::Child(parent, order) => drop(self.places.insert((parent, order))),
+            MissingRow::Family(parent) => drop(self.families.insert(parent)),
+            MissingRow::Key(key) => drop(self.keys.insert(key)),
+            MissingRow::Outputs(ids) => self.outputs.extend(ids),
         }
     }
 
@@ -59,7 +59,7 @@ impl Wanted {
 
 /// What is loaded, as the batch has changed it so far. `None`: looked for, not there.
 #[derive(Debug, Default)]
-pub(crate) struct World {
+pub(crate) struct BatchState {
     pub(crate) tasks: HashMap<TaskId, Option<TaskState>>,
     pub(crate) inbox: HashMap<InboxKey, Option<[u8; 16]>>,
     pub(crate) places: HashMap<(TaskId, i64), Option<TaskId>>,
@@ -90,14 +90,14 @@ pub(crate) struct Changes {
     pub(crate) outgoing: Vec<Outgoing>,
     pub(crate) deliveries: Vec<Delivery>,
     /// Tasks that were called off while a handler ran.
-    pub(crate) called_off: Vec<TaskId>,
+    pub(crate) cancelled: Vec<TaskId>,
     /// What happened, in order: the log tells it once it is true.
-    pub(crate) story: Vec<(TaskId, Status, Note)>,
+    pub(crate) story: Vec<(TaskId, Status, TaskEvent)>,
 }
 
 /// A line of a task's story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Note {
+pub(crate) enum TaskEvent {
     /// Handed out by our own code.
     Created,
     /// Taken over from another peer.
@@ -123,14 +123,14 @@ pub(super) enum Consequence {
     /// It has ended; its parent goes on.
     Ended(TaskId),
     /// Its tree ends without it.
-    CallOff(TaskId),
+    Cancel(TaskId),
     /// It has reserved, for a group of ours.
     Reserved(TaskId),
 }
 
 /// One event's view: reads the world, keeps its own changes apart until they are complete.
-pub(crate) struct Turn<'w> {
-    world: &'w World,
+pub(crate) struct StepContext<'w> {
+    world: &'w BatchState,
     tasks: HashMap<TaskId, TaskState>,
     families: HashMap<TaskId, Vec<TaskId>>,
     changes: Changes,
@@ -141,8 +141,8 @@ pub(crate) struct Turn<'w> {
     pub(super) chance: f64,
 }
 
-impl<'w> Turn<'w> {
-    pub(crate) fn new(world: &'w World) -> Self {
+impl<'w> StepContext<'w> {
+    pub(crate) fn new(world: &'w BatchState) -> Self {
         Self {
             world,
             tasks: HashMap::new(),
@@ -167,13 +167,13 @@ impl<'w> Turn<'w> {
     }
 
     /// The task, if there is one.
-    pub(super) fn task(&self, id: &TaskId) -> Result<Option<&TaskState>, Missing> {
+    pub(super) fn task(&self, id: &TaskId) -> Result<Option<&TaskState>, MissingRow> {
         if let Some(state) = self.tasks.get(id) {
             return Ok(Some(state));
         }
         match self.world.tasks.get(id) {
             Some(state) => Ok(state.as_ref()),
-            None => Err(Missing::Task(id.clone())),
+            None => Err(MissingRow::Task(id.clone())),
         }
     }
 
@@ -197,13 +197,13 @@ impl<'w> Turn<'w> {
     }
 
     /// The hash of an accepted message, if it was accepted before.
-    pub(super) fn inbox(&self, key: &InboxKey) -> Result<Option<[u8; 16]>, Missing> {
+    pub(super) fn inbox(&self, key: &InboxKey) -> Result<Option<[u8; 16]>, MissingRow> {
         let hash = self.world.inbox.get(key).copied();
-        hash.ok_or_else(|| Missing::Inbox(key.clone()))
+        hash.ok_or_else(|| MissingRow::Inbox(key.clone()))
     }
 
     /// The child of a task at a place, if it has so many.
-    pub(super) fn child(&self, parent: &TaskId, order: i64) -> Result<Option<TaskId>, Missing> {
+    pub(super) fn child(&self, parent: &TaskId, order: i64) -> Result<Option<TaskId>, MissingRow> {
         let known = self.families.get(parent);
         if let Some(family) = known.or_else(|| self.world.families.get(parent)) {
             let index = usize::try_from(order).unwrap_or(usize::MAX);
@@ -212,23 +212,23 @@ impl<'w> Turn<'w> {
         let place = (parent.clone(), order);
         match self.world.places.get(&place) {
             Some(child) => Ok(child.clone()),
-            None => Err(Missing::Child(place.0, order)),
+            None => Err(MissingRow::Child(place.0, order)),
         }
     }
 
     /// All children of a task, in order.
-    pub(super) fn children(&self, parent: &TaskId) -> Result<Vec<TaskId>, Missing> {
+    pub(super) fn children(&self, parent: &TaskId) -> Result<Vec<TaskId>, MissingRow> {
         let known = self.families.get(parent);
         match known.or_else(|| self.world.families.get(parent)) {
             Some(family) => Ok(family.clone()),
-            None => Err(Missing::Family(parent.clone())),
+            None => Err(MissingRow::Family(parent.clone())),
         }
     }
 
     /// The open task of a unique key.
-    pub(super) fn keeper(&self, key: &str) -> Result<Option<TaskId>, Missing> {
+    pub(super) fn keeper(&self, key: &str) -> Result<Option<TaskId>, MissingRow> {
         match self.world.keys.get(key) {
-            None => Err(Missing::Key(key.into())),
+            None => Err(MissingRow::Key(key.into())),
             Some(None) => Ok(None),
             Some(Some(id)) => {
                 let open = self
@@ -240,7 +240,7 @@ impl<'w> Turn<'w> {
     }
 
     /// Stores a new task. Children follow their parents, each family in its order.
-    pub(super) fn create(&mut self, task: NewTask, note: Note) {
+    pub(super) fn create(&mut self, task: NewTask, note: TaskEvent) {
         // A row has both in one column.
         let state = TaskState {
             report_at: task.pingback_at,
@@ -259,7 +259,7 @@ impl<'w> Turn<'w> {
     }
 
     /// Replaces a task's state; `output` is set with it, if given.
-    pub(super) fn change(&mut self, state: TaskState, output: Option<Json>, note: Note) {
+    pub(super) fn change(&mut self, state: TaskState, output: Option<Json>, note: TaskEvent) {
         self.changes
             .story
             .push((state.id.clone(), state.status, note));
@@ -308,9 +308,9 @@ impl<'w> Turn<'w> {
     }
 
     /// What a task has failed with, in this event or before.
-    pub(super) fn error_of(&self, id: &TaskId) -> Result<TaskError, Missing> {
+    pub(super) fn error_of(&self, id: &TaskId) -> Result<TaskError, MissingRow> {
         let output = self.output(id);
-        let output = output.ok_or_else(|| Missing::Outputs(vec![id.clone()]))?;
+        let output = output.ok_or_else(|| MissingRow::Outputs(vec![id.clone()]))?;
         Ok(TaskError::from_output(output))
     }
 
@@ -318,14 +318,14 @@ impl<'w> Turn<'w> {
     pub(super) fn errors_of<'a>(
         &self,
         ids: impl Iterator<Item = &'a TaskId> + Clone,
-    ) -> Result<Vec<TaskError>, Missing> {
+    ) -> Result<Vec<TaskError>, MissingRow> {
         let missing: Vec<_> = ids
             .clone()
             .filter(|id| self.output(id).is_none())
             .cloned()
             .collect();
         if !missing.is_empty() {
-            return Err(Missing::Outputs(missing));
+            return Err(MissingRow::Outputs(missing));
         }
         ids.map(|id| self.error_of(id)).collect()
     }
@@ -336,8 +336,8 @@ impl<'w> Turn<'w> {
     }
 
     /// A handler that runs learns that its task was called off.
-    pub(super) fn call_off(&mut self, id: TaskId) {
-        self.changes.called_off.push(id);
+    pub(super) fn cancel(&mut self, id: TaskId) {
+        self.changes.cancelled.push(id);
     }
 
     /// What this event comes to.
@@ -357,7 +357,7 @@ pub(crate) struct Outcome {
     changes: Changes,
 }
 
-impl World {
+impl BatchState {
     /// Makes one event's changes visible to the next ones.
     pub(crate) fn apply(&mut self, outcome: Outcome, batch: &mut Changes) {
         let Outcome {
@@ -395,7 +395,7 @@ impl World {
         batch.accepted.append(&mut changes.accepted);
         batch.outgoing.append(&mut changes.outgoing);
         batch.deliveries.append(&mut changes.deliveries);
-        batch.called_off.append(&mut changes.called_off);
+        batch.cancelled.append(&mut changes.cancelled);
         batch.story.append(&mut changes.story);
     }
 }

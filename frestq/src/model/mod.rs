@@ -1,15 +1,27 @@
-//! The words of the field as types: identifiers, states, rows. Imports nothing else of this crate.
+//! The vocabulary: ids, statuses, tasks, messages, peers, grants, errors, trees before they are
+//! stored, and what is known of the registered handlers.
+//!
+//! Imports nothing else of this crate.
 
+pub(crate) mod audit;
+pub(crate) mod backoff;
+pub(crate) mod catalog;
+pub(crate) mod draft;
+pub(crate) mod error;
 mod fingerprint;
+mod grant;
 mod ids;
 mod json;
 mod message;
 mod options;
-mod registration;
+mod peer_registration;
+pub(crate) mod raw_message;
+pub(crate) mod statements;
 mod status;
 mod task;
 
 pub(crate) use fingerprint::Fingerprint;
+pub(crate) use grant::Grant;
 pub use ids::{MessageId, PeerUrl, TaskId};
 pub(crate) use ids::{NodeId, PeerId};
 pub use json::Json;
@@ -17,7 +29,7 @@ pub(crate) use json::{null, to_json};
 pub(crate) use message::{Data, Evidence, InboxKey, InboxRow, OutboxRow, Outgoing};
 pub use message::{Direction, MessageRecord};
 pub use options::ActionOptions;
-pub(crate) use registration::Registration;
+pub(crate) use peer_registration::PeerRegistration;
 pub use status::{Status, TaskKind};
-pub(crate) use task::{Moment, NewTask, OnFailure, TaskState};
+pub(crate) use task::{NewTask, OnFailure, RunPhase, TaskState};
 pub use task::{Role, TaskRecord};

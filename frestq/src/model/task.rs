@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::error::{Error, Result};
 use super::{Fingerprint, Json, NodeId, PeerId, PeerUrl, Status, TaskId, TaskKind};
-use crate::error::{Error, Result};
 
 /// Which side of a task this peer is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ impl Role {
 
 /// What a task's handler is wanted for. The task waits for a slot while it has a moment and no owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Moment {
+pub(crate) enum RunPhase {
     /// To do the work.
     Execute,
     /// To say what becomes of an error: its own, or that of a child.
@@ -56,29 +56,29 @@ pub(crate) enum Moment {
     EndRound,
 }
 
-impl Moment {
+impl RunPhase {
     /// 0 stands for none.
     pub(crate) const fn code(moment: Option<Self>) -> i64 {
         match moment {
             None => 0,
-            Some(Moment::Execute) => 1,
-            Some(Moment::HandleError) => 2,
-            Some(Moment::Reserve) => 3,
-            Some(Moment::CancelReservation) => 4,
-            Some(Moment::PreExecute) => 5,
-            Some(Moment::EndRound) => 6,
+            Some(RunPhase::Execute) => 1,
+            Some(RunPhase::HandleError) => 2,
+            Some(RunPhase::Reserve) => 3,
+            Some(RunPhase::CancelReservation) => 4,
+            Some(RunPhase::PreExecute) => 5,
+            Some(RunPhase::EndRound) => 6,
         }
     }
 
     pub(crate) const fn from_code(code: i64) -> Option<Option<Self>> {
         match code {
             0 => Some(None),
-            1 => Some(Some(Moment::Execute)),
-            2 => Some(Some(Moment::HandleError)),
-            3 => Some(Some(Moment::Reserve)),
-            4 => Some(Some(Moment::CancelReservation)),
-            5 => Some(Some(Moment::PreExecute)),
-            6 => Some(Some(Moment::EndRound)),
+            1 => Some(Some(RunPhase::Execute)),
+            2 => Some(Some(RunPhase::HandleError)),
+            3 => Some(Some(RunPhase::Reserve)),
+            4 => Some(Some(RunPhase::CancelReservation)),
+            5 => Some(Some(RunPhase::PreExecute)),
+            6 => Some(Some(RunPhase::EndRound)),
             _ => None,
         }
     }
@@ -144,7 +144,7 @@ pub(crate) struct TaskState {
     /// Its action may run at most once, as a process that had the handler knew.
     pub(crate) at_most_once: bool,
     /// What its handler is wanted for, or runs for.
-    pub(crate) moment: Option<Moment>,
+    pub(crate) moment: Option<RunPhase>,
     /// How often a handler run was started.
     pub(crate) attempt: i64,
     /// How many of those ended in an `Err` that the action's `retries` forgave.

@@ -9,16 +9,13 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::{
-    Outbox,
-    breaker::{self, Gate},
-};
+use super::deliveries::Outbox;
+use crate::peers::reachability::{self, BreakerState};
 use crate::{
-    engine::{Delivery, Event, Verdict},
-    model::{OutboxRow, PeerId},
-    retry,
-    signals::WakeReason,
-    wire::client::{Exchange, Reply},
+    engine::{Delivery, DeliveryOutcome, Event},
+    http::client::{Exchange, Reply},
+    model::{OutboxRow, PeerId, backoff},
+    runtime::notify::WakeReason,
 };
 
 /// Batches under way to one peer: one travels while the next one gathers.
@@ -212,18 +209,18 @@ impl Lane {
         }
         loop {
             let peer = self.outbox.peers.get(&self.outbox.store, self.peer).await?;
-            let gate = breaker::gate(&peer.health, now);
+            let gate = reachability::gate(&peer.health, now);
             let batches =
                 peer.health.extensions && self.takes_batches && self.outbox.config.batch > 1;
             let most = match gate {
-                Gate::Closed(at) => {
+                BreakerState::Closed(at) => {
                     // By then some of it may not be wanted any more.
                     self.forget();
                     return Ok(Some(at));
                 }
-                Gate::Probe => 1,
-                Gate::Open if batches => BATCHES,
-                Gate::Open => self.outbox.config.parallel,
+                BreakerState::Probe => 1,
+                BreakerState::Open if batches => BATCHES,
+                BreakerState::Open => self.outbox.config.parallel,
             };
             if self.requests >= most {
                 return Ok(None);
@@ -241,7 +238,7 @@ impl Lane {
             if self.ready.is_empty() {
                 self.read(now).await?;
             }
-            let most = if batches && gate == Gate::Open {
+            let most = if batches && gate == BreakerState::Open {
                 self.outbox.config.batch
             } else {
                 1
@@ -308,7 +305,7 @@ impl Lane {
             };
             self.ready_bytes -= row.body.len();
             match late {
-                Some(why) => given_up.push((row, Verdict::GivenUp { why })),
+                Some(why) => given_up.push((row, DeliveryOutcome::GivenUp { why })),
                 None => taken.push(row),
             }
         }
@@ -345,7 +342,7 @@ impl Lane {
     }
 }
 
-async fn sleep(clock: &crate::clock::Clock, until: Option<Timestamp>) {
+async fn sleep(clock: &crate::runtime::clock::Clock, until: Option<Timestamp>) {
     match until {
         Some(at) => clock.sleep_until(at).await,
         None => std::future::pending().await,
@@ -377,7 +374,7 @@ async fn judge(
     outbox: &Outbox,
     peer: PeerId,
     exchange: Exchange,
-) -> Vec<(Arc<OutboxRow>, Verdict)> {
+) -> Vec<(Arc<OutboxRow>, DeliveryOutcome)> {
     let now = outbox.clock.now();
     let answered = !matches!(
         exchange,
@@ -394,7 +391,7 @@ async fn judge(
             // A proxy that answers in the peer's place shows nothing of what the peer reads.
             let told = extensions || replies.iter().any(|(_, reply)| *reply == Reply::Accepted);
             let changed = outbox.peers.update(&outbox.store, peer, |health| {
-                breaker::reached(health);
+                reachability::reached(health);
                 if told {
                     health.extensions = extensions;
                 }
@@ -411,13 +408,13 @@ async fn judge(
             // It answered, or a proxy in its place, and takes no batches now, or none of this size. What else it
             // reads, its answer to a single message tells.
             let changed = outbox.peers.update(&outbox.store, peer, |health| {
-                breaker::reached(health);
+                reachability::reached(health);
             });
             let why = "the peer does not take batches now";
             let later = |message| {
                 (
                     message,
-                    Verdict::Later {
+                    DeliveryOutcome::Later {
                         at: now,
                         status,
                         why: why.into(),
@@ -440,13 +437,13 @@ async fn judge(
         }
         Exchange::Failed { messages, why } => {
             let changed = outbox.peers.update(&outbox.store, peer, |health| {
-                breaker::failed(health, &why, now, fastrand::f64());
+                reachability::failed(health, &why, now, fastrand::f64());
             });
             // The breaker decides when to come back; the message itself is due as before.
             let later = |message| {
                 (
                     message,
-                    Verdict::Later {
+                    DeliveryOutcome::Later {
                         at: now,
                         status: 0,
                         why: why.clone(),
@@ -462,10 +459,14 @@ async fn judge(
     verdicts
 }
 
-fn verdict(message: Arc<OutboxRow>, reply: Reply, now: Timestamp) -> (Arc<OutboxRow>, Verdict) {
+fn verdict(
+    message: Arc<OutboxRow>,
+    reply: Reply,
+    now: Timestamp,
+) -> (Arc<OutboxRow>, DeliveryOutcome) {
     let verdict = match reply {
-        Reply::Accepted => Verdict::Delivered,
-        Reply::Refused { status, why } => Verdict::Refused { status, why },
+        Reply::Accepted => DeliveryOutcome::Delivered,
+        Reply::Refused { status, why } => DeliveryOutcome::Refused { status, why },
         Reply::Later {
             status,
             why,
@@ -476,9 +477,9 @@ fn verdict(message: Arc<OutboxRow>, reply: Reply, now: Timestamp) -> (Arc<Outbox
                     let wait = wait.max(SHORTEST_WAIT);
                     now.checked_add(wait).unwrap_or(Timestamp::MAX)
                 }
-                None => retry::next_attempt(message.attempts + 1, now, fastrand::f64()),
+                None => backoff::next_attempt(message.attempts + 1, now, fastrand::f64()),
             };
-            Verdict::Later { at, status, why }
+            DeliveryOutcome::Later { at, status, why }
         }
     };
     (message, verdict)
@@ -488,12 +489,12 @@ fn verdict(message: Arc<OutboxRow>, reply: Reply, now: Timestamp) -> (Arc<Outbox
 /// sent again.
 async fn settle(
     outbox: Arc<Outbox>,
-    verdicts: Vec<(Arc<OutboxRow>, Verdict)>,
+    verdicts: Vec<(Arc<OutboxRow>, DeliveryOutcome)>,
     reports: mpsc::UnboundedSender<Report>,
 ) {
     let seqs = verdicts.iter().map(|(message, _)| message.seq).collect();
     let retry_at = verdicts.iter().filter_map(|(_, verdict)| match verdict {
-        Verdict::Later { at, .. } => Some(*at),
+        DeliveryOutcome::Later { at, .. } => Some(*at),
         _ => None,
     });
     let mut retry_at = retry_at.min();
@@ -546,7 +547,7 @@ mod tests {
                 retry_after: Some(Duration::from_secs(seconds)),
             };
             match verdict(row(), reply, Timestamp::UNIX_EPOCH).1 {
-                Verdict::Later { at, .. } => at.as_second(),
+                DeliveryOutcome::Later { at, .. } => at.as_second(),
                 other => panic!("{other:?}"),
             }
         };

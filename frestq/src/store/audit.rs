@@ -1,8 +1,8 @@
 //! The audit's rows, read the same way from both databases.
 
 use super::{Filter, Filters, Store, read::values, rows};
-use crate::{
-    audit::{Digest, Entry, Fault, Head, Link, Walk},
+use crate::model::{
+    audit::{Digest, Entry, Head, Link},
     error::Result,
 };
 
@@ -17,9 +17,9 @@ const COLUMNS: &str = "a.seq, a.hash, a.at, a.peer, a.certificate, a.queue, a.ac
 pub(crate) struct Chained {
     pub(crate) name: String,
     /// Its head as it is kept apart.
-    head: Head,
+    pub(crate) head: Head,
     /// The number of its last row.
-    last: i64,
+    pub(crate) last: i64,
 }
 
 impl Store {
@@ -34,40 +34,8 @@ impl Store {
         self.fetch(SQL, Vec::new(), chained).await
     }
 
-    /// Goes through a chain as far as it went when it was found, a page at a time.
-    ///
-    /// # Errors
-    ///
-    /// Only those of the database; what is wrong with the chain is in what is returned.
-    pub(crate) async fn verify_audit(
-        &self,
-        chain: &Chained,
-        anchors: Vec<Head>,
-    ) -> Result<Result<Head, Fault>> {
-        let mut walk = Walk::new(&chain.name, anchors);
-        loop {
-            let page = self
-                .audit_page(&chain.name, walk.after(), chain.head.seq)
-                .await?;
-            if page.is_empty() {
-                break;
-            }
-            for link in &page {
-                if let Err(fault) = walk.step(link) {
-                    return Ok(Err(fault));
-                }
-            }
-        }
-        Ok(walk.end(chain.head).and_then(|head| {
-            // What is written while we read is behind what the head was then.
-            match chain.last > head.seq {
-                true => Err(Fault::Beyond(head.seq + 1, chain.last)),
-                false => Ok(head),
-            }
-        }))
-    }
-
-    async fn audit_page(&self, chain: &str, after: i64, last: i64) -> Result<Vec<Link>> {
+    /// A page of a chain, in order.
+    pub(crate) async fn audit_page(&self, chain: &str, after: i64, last: i64) -> Result<Vec<Link>> {
         let sql = format!(
             "SELECT {COLUMNS} FROM audit a WHERE a.chain = $1 AND a.seq > $2 AND a.seq <= $3 ORDER BY a.seq LIMIT $4"
         );

@@ -1,8 +1,8 @@
 //! `--filters key=value`: names of fields turned into SQL, values into parameters.
 
-use crate::{
+use crate::model::{
+    Status, TaskKind,
     error::{Error, Result},
-    model::{Status, TaskKind},
 };
 
 /// A field that can be filtered by: its name, its SQL expression, how its value is read.

@@ -19,6 +19,7 @@ mod sqlite;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use audit::Chained;
 pub(crate) use pruning::{Page, Place, Pruned, Step};
 pub(crate) use requests::{Request, Stage};
 
@@ -29,14 +30,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use crate::{
+use crate::model::{
+    InboxKey, InboxRow, Json, MessageId, NewTask, NodeId, OutboxRow, PeerId, PeerUrl, TaskId,
+    TaskState,
     audit::{Head, Link},
     error::{Error, Result},
-    model::{
-        InboxKey, InboxRow, Json, MessageId, NewTask, NodeId, OutboxRow, PeerId, PeerUrl, TaskId,
-        TaskState,
-    },
-    transaction::Transaction,
+    statements::Transaction,
 };
 
 /// How long a process counts as alive after its last heartbeat, where several share a database.
@@ -44,7 +43,7 @@ pub(crate) const LEASE: Duration = Duration::from_secs(30);
 
 /// What opening a database is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub(crate) enum OpenMode {
     /// `--createdb`: make what is missing.
     Create,
     /// Serve: an up-to-date database that no other process serves (SQLite).
@@ -221,7 +220,7 @@ pub(crate) enum Wake {
     /// This task has ended.
     Ended(TaskId),
     /// Peers were registered, or taken out.
-    Members,
+    PeerSet,
     /// Words may have been lost: look everywhere.
     Everything,
 }
@@ -244,7 +243,7 @@ pub(crate) enum Store {
 
 impl Store {
     /// Opens the database at `sqlite:PATH` or `postgres://...`.
-    pub(crate) async fn open(url: &str, purpose: Purpose) -> Result<Self> {
+    pub(crate) async fn open(url: &str, purpose: OpenMode) -> Result<Self> {
         if let Some(path) = url.strip_prefix("sqlite:") {
             let path = path.trim_start_matches("//");
             return Ok(Self::Sqlite(sqlite::Sqlite::open(path, purpose).await?));
@@ -451,13 +450,13 @@ const APPLIED: &str = "SELECT version FROM _frestq_migrations WHERE success";
 fn check_migrations(
     ours: &sqlx::migrate::Migrator,
     applied: &[(i64,)],
-    purpose: Purpose,
+    purpose: OpenMode,
 ) -> Result<(), String> {
     let have = applied.iter().map(|v| v.0).max().unwrap_or(0);
     let want = ours.iter().map(|m| m.version).max().unwrap_or(0);
     match have.cmp(&want) {
         std::cmp::Ordering::Equal => Ok(()),
-        std::cmp::Ordering::Less if purpose == Purpose::Create => Ok(()),
+        std::cmp::Ordering::Less if purpose == OpenMode::Create => Ok(()),
         std::cmp::Ordering::Less if have == 0 => {
             Err("it has no tables of frestq yet; run this binary with --createdb".into())
         }

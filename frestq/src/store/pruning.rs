@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use super::{Store, rows};
-use crate::error::Result;
+use crate::model::error::Result;
 
 /// How many trees, or messages, are looked at with one statement.
 const PAGE: i64 = 500;

@@ -7,13 +7,9 @@ use super::{
     Contact, Due, Filter, Filters, PeerHealth, PeerRow, Store, TASK_FIELDS, Waiting,
     rows::{self, peer_columns, select_state},
 };
-use crate::{
-    error::Result,
-    model::{
-        InboxKey, MessageRecord, NewTask, NodeId, OutboxRow, PeerId, PeerUrl, TaskId, TaskRecord,
-        TaskState,
-    },
-    transaction::Param,
+use crate::model::{
+    InboxKey, MessageRecord, NewTask, NodeId, OutboxRow, PeerId, PeerUrl, TaskId, TaskRecord,
+    TaskState, error::Result, statements::Param,
 };
 
 impl Store {

@@ -1,14 +1,11 @@
 //! The peers that are registered in the database: the same statements on both.
 
 use super::{Store, rows};
-use crate::{
-    error::Result,
-    model::{PeerUrl, Registration},
-};
+use crate::model::{PeerRegistration, PeerUrl, error::Result};
 
 impl Store {
     /// All of them, by name.
-    pub(crate) async fn registrations(&self) -> Result<Vec<Registration>> {
+    pub(crate) async fn registrations(&self) -> Result<Vec<PeerRegistration>> {
         const SQL: &str =
             "SELECT name, url, certificates, ca, allow, private FROM registrations ORDER BY name";
         self.fetch(SQL, Vec::new(), registration).await
@@ -16,7 +13,7 @@ impl Store {
 
     /// Writes a registration, in the place of an earlier one of its name, and tells the other
     /// processes.
-    pub(crate) async fn register(&self, row: &Registration) -> Result<()> {
+    pub(crate) async fn register(&self, row: &PeerRegistration) -> Result<()> {
         const SQL: &str = "INSERT INTO registrations (name, url, certificates, ca, allow, private) VALUES ($1, $2, $3, $4, $5, $6) \
              ON CONFLICT (name) DO UPDATE SET url = excluded.url, certificates = excluded.certificates, \
              ca = excluded.ca, allow = excluded.allow, private = excluded.private";
@@ -53,8 +50,8 @@ impl Store {
     }
 }
 
-fn registration(row: &rows::Row) -> Result<Registration> {
-    Ok(Registration {
+fn registration(row: &rows::Row) -> Result<PeerRegistration> {
+    Ok(PeerRegistration {
         name: row.get(0)?,
         url: PeerUrl::trusted(row.get(1)?),
         certificates: serde_json::from_str(&row.get::<String>(2)?)?,

@@ -4,9 +4,9 @@
 //! database's clock, which asker and answerer share.
 
 use super::{Store, printable, rows};
-use crate::{
+use crate::model::{
+    TaskId,
     error::{Error, Result},
-    model::TaskId,
 };
 
 /// How long a request may be taken up, in microseconds: longer than a dead process's lease, so that

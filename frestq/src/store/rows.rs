@@ -4,13 +4,11 @@ use jiff::Timestamp;
 use sqlx::{Decode, Postgres, Row as _, Sqlite, Type, postgres::PgRow, sqlite::SqliteRow};
 
 use super::{Contact, Content, OutboxState, PeerHealth, PeerRow, Waiting};
-use crate::{
+use crate::model::{
+    Direction, Fingerprint, InboxKey, Json, MessageId, MessageRecord, NewTask, NodeId, OnFailure,
+    OutboxRow, PeerId, PeerUrl, Role, RunPhase, Status, TaskId, TaskKind, TaskRecord, TaskState,
     error::{Error, Result},
-    model::{
-        Direction, Fingerprint, InboxKey, Json, MessageId, MessageRecord, Moment, NewTask, NodeId,
-        OnFailure, OutboxRow, PeerId, PeerUrl, Role, Status, TaskId, TaskKind, TaskRecord,
-        TaskState, null,
-    },
+    null,
 };
 
 /// A row of either database.
@@ -149,7 +147,7 @@ pub(super) fn state(row: &Row) -> Result<TaskState> {
         order: row.get(17)?,
         open_children: row.get(18)?,
         on_failure: row.code(19, OnFailure::from_code, "on_failure")?,
-        moment: row.code(20, Moment::from_code, "moment")?,
+        moment: row.code(20, RunPhase::from_code, "moment")?,
         round: row.get(21)?,
         reserved: row.get(22)?,
         wake_at: row.moment_if_any(23)?,

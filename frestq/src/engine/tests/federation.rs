@@ -7,7 +7,7 @@ mod checks;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::*;
-use crate::model::{Moment, OnFailure, Outgoing};
+use crate::model::{OnFailure, Outgoing, RunPhase};
 
 /// How many handlers run, or hold reservations, at the same time on a peer.
 const SLOTS: usize = 2;
@@ -28,9 +28,9 @@ struct Flight {
 
 /// One peer: its rows, and the runs that go on in its process.
 #[derive(Default)]
-struct Member {
+struct RegisteredPeer {
     rows: Peer,
-    runs: BTreeMap<(TaskId, i64), Moment>,
+    runs: BTreeMap<(TaskId, i64), RunPhase>,
     ends: HashMap<TaskId, Status>,
     /// Tasks for which `reserve` has taken something that nobody has given back.
     taken: BTreeSet<TaskId>,
@@ -52,7 +52,7 @@ struct Federation {
     rng: fastrand::Rng,
     seed: u64,
     now: Timestamp,
-    members: Vec<Member>,
+    members: Vec<RegisteredPeer>,
     flights: Vec<Flight>,
     /// How many tasks there are, and how deep each is.
     count: usize,
@@ -92,7 +92,7 @@ impl Federation {
             rng,
             seed,
             now: NOW,
-            members: (0..members).map(|_| Member::default()).collect(),
+            members: (0..members).map(|_| RegisteredPeer::default()).collect(),
             flights: Vec::new(),
             count: 0,
             depth: HashMap::new(),
@@ -211,16 +211,16 @@ impl Federation {
         let current = task.epoch == epoch && task.owner.is_some();
         let moment = task.moment.filter(|_| current);
         let well = self.rng.f64() < self.luck;
-        if matches!(was_for, Some(Moment::Execute)) {
+        if matches!(was_for, Some(RunPhase::Execute)) {
             // Whatever becomes of its run, the handler gives back what it had.
             self.members[at].taken.remove(id);
         }
         let mut children = Vec::new();
         match moment {
-            Some(Moment::Execute) => {
+            Some(RunPhase::Execute) => {
                 children = self.grow(at, id);
             }
-            _ if was_for == Some(Moment::CancelReservation) => {
+            _ if was_for == Some(RunPhase::CancelReservation) => {
                 let taken = self.members[at].taken.remove(id);
                 assert!(taken, "seed {}: {id} gives back what it has not", self.seed);
             }
@@ -228,8 +228,8 @@ impl Federation {
         }
         // A reservation fails only for a while.
         let well = match moment {
-            Some(Moment::Reserve) => well || task.round > 3,
-            Some(Moment::EndRound | Moment::CancelReservation) => true,
+            Some(RunPhase::Reserve) => well || task.round > 3,
+            Some(RunPhase::EndRound | RunPhase::CancelReservation) => true,
             _ => well,
         };
         let outcome = if well {
@@ -242,10 +242,10 @@ impl Federation {
         } else {
             Err(TaskError::new("failed", "no luck"))
         };
-        if moment == Some(Moment::Reserve) && well {
+        if moment == Some(RunPhase::Reserve) && well {
             self.members[at].taken.insert(id.clone());
         }
-        if moment == Some(Moment::HandleError) && well {
+        if moment == Some(RunPhase::HandleError) && well {
             self.recoveries += 1;
         }
         self.tell(
@@ -373,8 +373,8 @@ impl Federation {
         if self.flights[flight].message.carries_task && self.rng.f64() < self.failing {
             let why = "no luck".to_owned();
             let verdict = match self.rng.bool() {
-                true => Verdict::Refused { status: 404, why },
-                false => Verdict::GivenUp { why },
+                true => DeliveryOutcome::Refused { status: 404, why },
+                false => DeliveryOutcome::GivenUp { why },
             };
             self.settle(flight, verdict);
             return;
@@ -398,9 +398,9 @@ impl Federation {
             return;
         }
         let verdict = match answer {
-            Answer::Accepted | Answer::Ignored | Answer::Known(_) => Verdict::Delivered,
-            Answer::Conflict(why) => Verdict::Refused { status: 409, why },
-            Answer::UnknownTask => Verdict::Refused {
+            Answer::Accepted | Answer::Ignored | Answer::Known(_) => DeliveryOutcome::Delivered,
+            Answer::Conflict(why) => DeliveryOutcome::Refused { status: 409, why },
+            Answer::UnknownTask => DeliveryOutcome::Refused {
                 status: 404,
                 why: "unknown".into(),
             },
@@ -409,7 +409,7 @@ impl Federation {
     }
 
     /// The sender learns what became of a message, and it is under way no more.
-    fn settle(&mut self, flight: usize, verdict: Verdict) {
+    fn settle(&mut self, flight: usize, verdict: DeliveryOutcome) {
         let Flight {
             from,
             to,
@@ -417,7 +417,7 @@ impl Federation {
             message,
             ..
         } = self.flights.swap_remove(flight);
-        let answered = !matches!(verdict, Verdict::GivenUp { .. });
+        let answered = !matches!(verdict, DeliveryOutcome::GivenUp { .. });
         let ours = !self.plain(from, to);
         self.met.extend((answered && ours).then_some((from, to)));
         let row = OutboxRow {
@@ -448,7 +448,7 @@ impl Federation {
         let member = &mut self.members[at];
         for ((id, _), moment) in std::mem::take(&mut member.runs) {
             // What a run of a task that has ended had to give back is gone with its process.
-            if moment == Moment::Execute && member.ends.contains_key(&id) {
+            if moment == RunPhase::Execute && member.ends.contains_key(&id) {
                 member.taken.remove(&id);
             }
         }
@@ -461,7 +461,7 @@ impl Federation {
             let options = self.options(&id);
             self.tell(
                 at,
-                Event::CutOff {
+                Event::Interrupted {
                     id,
                     owner: NODE,
                     options,
@@ -488,14 +488,14 @@ impl Federation {
     }
 
     /// An operator calls off anything.
-    fn call_off(&mut self) {
+    fn cancel(&mut self) {
         let at = self.rng.usize(..self.members.len());
         let tasks = self.members[at].rows.world.tasks.values().flatten();
         let open = tasks.filter(|task| !task.status.is_terminal() && task.id.as_str() != "root");
         let open: BTreeSet<_> = open.map(|task| task.id.clone()).collect();
         if let Some(id) = self.rng.choice(open) {
             let why = "enough".to_owned();
-            self.tell(at, Event::CallOff { id, why });
+            self.tell(at, Event::Cancel { id, why });
         }
     }
 
@@ -565,7 +565,7 @@ impl Federation {
                 continue;
             }
             if self.operated && self.rng.u8(..200) == 0 {
-                self.call_off();
+                self.cancel();
                 continue;
             }
             match acts.swap_remove(self.rng.usize(..acts.len())) {
@@ -579,39 +579,39 @@ impl Federation {
 }
 
 /// What a message says to its receiver.
-fn understood(message: &Outgoing, from: PeerId, ours: bool, extended: bool) -> What {
+fn understood(message: &Outgoing, from: PeerId, ours: bool, extended: bool) -> MessageKind {
     let task = message.task.clone();
     let round = message.round.filter(|_| extended);
     match (&*message.action, &message.data) {
-        ("frestq.update_task", Data::Update { status, .. }) => What::Update(Update {
+        ("frestq.update_task", Data::Update { status, .. }) => MessageKind::Update(Update {
             task,
             status: *status,
             output: json(&1),
             rev: message.rev.filter(|_| extended),
         }),
-        ("frestq.cancel_task", _) => What::CallOff(task),
+        ("frestq.cancel_task", _) => MessageKind::Cancel(task),
         ("frestq.synchronize_task", _) => {
             let mut new = new_task(task.as_str(), Role::Received, from);
             new.state.round = round.unwrap_or(i64::from(ours));
             new.state.expires_at = message.expires_at;
-            What::Synchronize(Box::new(new))
+            MessageKind::Synchronize(Box::new(new))
         }
-        ("frestq.confirm_task_reservation", _) => What::Confirm {
+        ("frestq.confirm_task_reservation", _) => MessageKind::Confirm {
             task,
             reservation: json(&1),
             seconds: Some(60),
             round,
         },
-        ("frestq.refuse_reservation", _) => What::Refuse { task, round },
-        ("frestq.cancel_reservation", _) => What::Release { task, round },
-        ("frestq.execute_synchronized", _) => What::Execute {
+        ("frestq.refuse_reservation", _) => MessageKind::Refuse { task, round },
+        ("frestq.cancel_reservation", _) => MessageKind::Release { task, round },
+        ("frestq.execute_synchronized", _) => MessageKind::Execute {
             task,
             input: json(&1),
         },
         ("act", Data::Input) => {
             let mut new = new_task(task.as_str(), Role::Received, from);
             new.state.expires_at = message.expires_at;
-            What::Task(Box::new(new))
+            MessageKind::Task(Box::new(new))
         }
         other => panic!("nobody understands {other:?}"),
     }

@@ -7,7 +7,7 @@ use super::{
     trees::WORK,
     *,
 };
-use crate::model::Moment;
+use crate::model::RunPhase;
 
 const TWICE: ActionOptions = ActionOptions {
     max_attempts: 2,
@@ -19,7 +19,7 @@ fn interrupt(peer: &mut Peer, id: &str) {
     for _ in 0..2 {
         assert!(super::super::runs_now(peer.task(id), NOW), "{id} waits");
         peer.claim(id);
-        peer.tell(Event::CutOff {
+        peer.tell(Event::Interrupted {
             id: id.into(),
             owner: NODE,
             options: TWICE,
@@ -32,7 +32,12 @@ fn a_reservation_that_is_cut_off_too_often_ends_its_task() {
     let mut peer = Peer::default();
     let mut task = new_task("t", Role::Received, A);
     task.state.round = 1;
-    peer.tell(received("m", 1, A, What::Synchronize(Box::new(task))));
+    peer.tell(received(
+        "m",
+        1,
+        A,
+        MessageKind::Synchronize(Box::new(task)),
+    ));
     interrupt(&mut peer, "t");
     assert_eq!(peer.task("t").status, Status::Error);
     assert!(peer.output("t").contains("interrupted"));
@@ -44,7 +49,7 @@ fn a_director_that_is_cut_off_too_often_ends_its_group() {
     interrupt(&mut peer, "group");
     assert_eq!(peer.task("group").status, Status::Error);
     for id in ["c0", "c1"] {
-        assert_eq!(peer.task(id).moment, Some(Moment::CancelReservation));
+        assert_eq!(peer.task(id).moment, Some(RunPhase::CancelReservation));
     }
 }
 
@@ -63,7 +68,7 @@ fn an_error_about_which_the_handler_is_asked_in_vain_stands() {
 #[test]
 fn what_can_not_be_given_back_does_not_keep_its_task_for_ever() {
     let mut peer = performer(1);
-    peer.tell(received("m1", 1, A, What::CallOff("t".into())));
+    peer.tell(received("m1", 1, A, MessageKind::Cancel("t".into())));
     interrupt(&mut peer, "t");
     let task = peer.task("t");
     assert_eq!((task.status, task.moment), (Status::Cancelled, None));
@@ -75,9 +80,9 @@ fn the_row_of_a_task_remembers_that_it_runs_at_most_once() {
     let mut peer = Peer::default();
     let mut task = new_task("t", Role::Received, A);
     task.state.at_most_once = true;
-    peer.tell(received("m", 1, A, What::Task(Box::new(task))));
+    peer.tell(received("m", 1, A, MessageKind::Task(Box::new(task))));
     peer.claim("t");
-    peer.tell(Event::CutOff {
+    peer.tell(Event::Interrupted {
         id: "t".into(),
         owner: NODE,
         options: ActionOptions::DEFAULT,
@@ -93,7 +98,7 @@ fn a_run_that_ended_by_itself_makes_up_for_those_that_were_cut_off() {
     for id in ["c0", "c1", "c2"] {
         peer.work(id, Err("oops"));
         peer.claim("t");
-        peer.tell(Event::CutOff {
+        peer.tell(Event::Interrupted {
             id: "t".into(),
             owner: NODE,
             options: TWICE,

@@ -12,17 +12,13 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{
-    Answer, Changes, Delivery, Done, Event, Missing, Received, Turn, Update, Verdict, Wanted, What,
-    World, claim, foresee, step,
+use crate::engine::{
+    Answer, BatchState, Changes, Delivery, DeliveryOutcome, Done, Event, MessageKind, MissingRow,
+    Received, RowRequests, StepContext, Update, claim, prefetch, step,
 };
-use crate::{
-    error::TaskError,
-    model::{
-        ActionOptions, Data, InboxKey, InboxRow, Json, MessageId, NewTask, NodeId, OutboxRow,
-        PeerId, Role, Status, TaskId, TaskKind, TaskState, to_json,
-    },
-    transaction::Transaction,
+use crate::model::{
+    ActionOptions, Data, InboxKey, InboxRow, Json, MessageId, NewTask, NodeId, OutboxRow, PeerId,
+    Role, Status, TaskId, TaskKind, TaskState, error::TaskError, statements::Transaction, to_json,
 };
 
 const A: PeerId = PeerId(1);
@@ -33,7 +29,7 @@ const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 /// A database in memory: everything that the world lacks is not there.
 #[derive(Default)]
 pub(super) struct Peer {
-    world: World,
+    world: BatchState,
     changes: Changes,
 }
 
@@ -44,25 +40,25 @@ impl Peer {
 
     fn tell_at(&mut self, event: Event, now: Timestamp) -> Answer {
         loop {
-            let mut turn = Turn::new(&self.world);
+            let mut turn = StepContext::new(&self.world);
             match step(&mut turn, &event, now) {
                 Ok(answer) => {
                     self.world.apply(turn.finish(), &mut self.changes);
                     return answer;
                 }
-                Err(Missing::Task(id)) => drop(self.world.tasks.insert(id, None)),
-                Err(Missing::Inbox(key)) => drop(self.world.inbox.insert(key, None)),
-                Err(Missing::Child(parent, order)) => {
+                Err(MissingRow::Task(id)) => drop(self.world.tasks.insert(id, None)),
+                Err(MissingRow::Inbox(key)) => drop(self.world.inbox.insert(key, None)),
+                Err(MissingRow::Child(parent, order)) => {
                     self.world.places.insert((parent, order), None);
                 }
-                Err(Missing::Key(key)) => drop(self.world.keys.insert(key, None)),
-                Err(Missing::Outputs(ids)) => {
+                Err(MissingRow::Key(key)) => drop(self.world.keys.insert(key, None)),
+                Err(MissingRow::Outputs(ids)) => {
                     for id in ids {
                         let output = self.changes.outputs[&id].clone();
                         self.world.outputs.insert(id, output);
                     }
                 }
-                Err(Missing::Family(parent)) => {
+                Err(MissingRow::Family(parent)) => {
                     self.world.families.insert(parent, Vec::new());
                 }
             }
@@ -116,7 +112,7 @@ fn json<T: serde::Serialize>(value: &T) -> Json {
     to_json(value).unwrap()
 }
 
-fn received(message: &str, hash: u8, from: PeerId, what: What) -> Event {
+fn received(message: &str, hash: u8, from: PeerId, what: MessageKind) -> Event {
     let row = InboxRow {
         key: InboxKey {
             peer: from,
@@ -142,7 +138,7 @@ fn asked(message: &str, hash: u8, from: PeerId, id: &str) -> Event {
         message,
         hash,
         from,
-        What::Task(Box::new(new_task(id, Role::Received, from))),
+        MessageKind::Task(Box::new(new_task(id, Role::Received, from))),
     )
 }
 
@@ -160,7 +156,7 @@ fn update(
         output: json(&output),
         rev,
     };
-    received(message, 1, from, What::Update(update))
+    received(message, 1, from, MessageKind::Update(update))
 }
 
 fn completed(
@@ -205,7 +201,7 @@ fn left(id: &str, epoch: i64, children: Vec<NewTask>, options: ActionOptions) ->
     }
 }
 
-fn delivery(id: &str, verdict: Verdict) -> Event {
+fn delivery(id: &str, verdict: DeliveryOutcome) -> Event {
     let message = OutboxRow {
         seq: 1,
         peer: B,
@@ -340,7 +336,7 @@ fn a_completion_sends_one_update_with_the_output() {
 #[test]
 fn a_completion_under_an_older_claim_is_ignored() {
     let (mut peer, old) = receiver_that_runs_a_task();
-    peer.tell(Event::CutOff {
+    peer.tell(Event::Interrupted {
         id: "t".into(),
         owner: NODE,
         options: ActionOptions::DEFAULT,
@@ -403,7 +399,7 @@ fn a_run_that_was_cut_off_is_repeated_until_max_attempts() {
         ..ActionOptions::DEFAULT
     };
     let (mut peer, _) = receiver_that_runs_a_task();
-    let cut = || Event::CutOff {
+    let cut = || Event::Interrupted {
         id: "t".into(),
         owner: NODE,
         options,
@@ -423,7 +419,7 @@ fn at_most_once_is_never_repeated() {
         ..ActionOptions::DEFAULT
     };
     let (mut peer, _) = receiver_that_runs_a_task();
-    peer.tell(Event::CutOff {
+    peer.tell(Event::Interrupted {
         id: "t".into(),
         owner: NODE,
         options,
@@ -435,7 +431,7 @@ fn at_most_once_is_never_repeated() {
 #[test]
 fn only_the_owners_death_cuts_a_run_off() {
     let (mut peer, _) = receiver_that_runs_a_task();
-    let cut = Event::CutOff {
+    let cut = Event::Interrupted {
         id: "t".into(),
         owner: NodeId(8),
         options: ActionOptions::DEFAULT,
@@ -518,11 +514,11 @@ fn a_received_task_takes_no_update() {
 fn an_acknowledgement_that_comes_after_the_result_changes_nothing() {
     let mut peer = sender_with_a_task();
     peer.tell(update("1", B, "t", Status::Finished, "hello", None));
-    peer.tell(delivery("t", Verdict::Delivered));
+    peer.tell(delivery("t", DeliveryOutcome::Delivered));
     assert_eq!(peer.task("t").status, Status::Finished);
 
     let mut peer = sender_with_a_task();
-    peer.tell(delivery("t", Verdict::Delivered));
+    peer.tell(delivery("t", DeliveryOutcome::Delivered));
     assert_eq!(peer.task("t").status, Status::Sent);
 }
 
@@ -532,7 +528,7 @@ fn a_refusal_ends_the_task_and_names_what_was_asked() {
         let mut peer = sender_with_a_task();
         peer.tell(delivery(
             "t",
-            Verdict::Refused {
+            DeliveryOutcome::Refused {
                 status,
                 why: "because".into(),
             },
@@ -551,7 +547,7 @@ fn a_message_that_is_given_up_ends_its_task_in_undeliverable() {
     let mut peer = sender_with_a_task();
     peer.tell(delivery(
         "t",
-        Verdict::GivenUp {
+        DeliveryOutcome::GivenUp {
             why: "too late".into(),
         },
     ));
@@ -564,10 +560,10 @@ fn a_message_that_is_given_up_ends_its_task_in_undeliverable() {
 fn a_task_that_was_called_off_before_it_was_sent_is_called_off_at_its_receiver_too() {
     let mut peer = sender_with_a_task();
     let (id, why) = ("t".into(), "not wanted".into());
-    peer.tell(Event::CallOff { id, why });
+    peer.tell(Event::Cancel { id, why });
     peer.changes.outgoing.clear();
     let why = "called off before it was sent".into();
-    peer.tell(delivery("t", Verdict::GivenUp { why }));
+    peer.tell(delivery("t", DeliveryOutcome::GivenUp { why }));
     let sent = &peer.changes.outgoing;
     assert_eq!(sent.len(), 1);
     assert_eq!(&*sent[0].action, "frestq.cancel_task");
@@ -602,7 +598,7 @@ fn a_refusal_after_the_end_changes_nothing() {
     peer.tell(update("1", B, "t", Status::Finished, "hello", None));
     peer.tell(delivery(
         "t",
-        Verdict::Refused {
+        DeliveryOutcome::Refused {
             status: 404,
             why: String::new(),
         },
@@ -619,7 +615,7 @@ fn a_task_expires_at_its_date_and_not_before() {
     let mut task = new_task("t", Role::Received, A);
     task.state.expires_at = Some(at);
     let mut peer = Peer::default();
-    peer.tell(received("m", 1, A, What::Task(Box::new(task))));
+    peer.tell(received("m", 1, A, MessageKind::Task(Box::new(task))));
     assert_eq!(
         peer.tell_at(Event::Expire("t".into()), NOW),
         Answer::Ignored
@@ -641,7 +637,7 @@ fn a_raw_message_is_not_reported_back() {
     let mut task = new_task("t", Role::Received, A);
     task.state.kind = TaskKind::Message;
     let mut peer = Peer::default();
-    peer.tell(received("m", 1, A, What::Task(Box::new(task))));
+    peer.tell(received("m", 1, A, MessageKind::Task(Box::new(task))));
     let epoch = peer.claim("t");
     peer.tell(completed("t", epoch, Ok(json(&())), ActionOptions::DEFAULT));
     assert!(peer.changes.outgoing.is_empty() && peer.task("t").status == Status::Finished);
@@ -654,8 +650,8 @@ fn what_is_foreseen_is_all_that_a_step_needs() {
         asked("m", 1, A, "t"),
         update("m", B, "t", Status::Finished, "x", None),
         completed("t", 1, Ok(json(&1)), ActionOptions::DEFAULT),
-        delivery("t", Verdict::Delivered),
-        Event::CutOff {
+        delivery("t", DeliveryOutcome::Delivered),
+        Event::Interrupted {
             id: "t".into(),
             owner: NODE,
             options: ActionOptions::DEFAULT,
@@ -663,8 +659,8 @@ fn what_is_foreseen_is_all_that_a_step_needs() {
         Event::Expire("t".into()),
     ];
     for event in events {
-        let (mut wanted, mut world) = (Wanted::default(), World::default());
-        foresee(&event, &mut wanted);
+        let (mut wanted, mut world) = (RowRequests::default(), BatchState::default());
+        prefetch(&event, &mut wanted);
         world
             .tasks
             .extend(wanted.tasks.into_iter().map(|id| (id, None)));
@@ -672,7 +668,7 @@ fn what_is_foreseen_is_all_that_a_step_needs() {
             .inbox
             .extend(wanted.inbox.into_iter().map(|key| (key, None)));
         assert!(
-            step(&mut Turn::new(&world), &event, NOW).is_ok(),
+            step(&mut StepContext::new(&world), &event, NOW).is_ok(),
             "{event:?}"
         );
     }

@@ -29,8 +29,8 @@ fn pinned(name: &str) -> Peer {
 #[test]
 fn every_message_about_a_pinned_task_has_its_pin() {
     let mut peer = pinned("b");
-    peer.tell(delivery("t", Verdict::Delivered));
-    peer.tell(Event::CallOff {
+    peer.tell(delivery("t", DeliveryOutcome::Delivered));
+    peer.tell(Event::Cancel {
         id: "t".into(),
         why: "enough".into(),
     });
@@ -56,7 +56,7 @@ fn another_certificate_of_the_receiver_is_answered_like_an_unknown_task() {
 fn a_reservation_counts_only_with_the_certificate_of_its_pin() {
     let mut peer = pinned("b");
     let confirm = |message| {
-        let what = What::Confirm {
+        let what = MessageKind::Confirm {
             task: "t".into(),
             reservation: json(&1),
             seconds: None,
@@ -74,10 +74,10 @@ fn the_certificate_of_a_sender_binds_neither_side() {
     let mut peer = Peer::default();
     let mut task = new_task("t", Role::Received, A);
     task.state.certificate = Some(certificate("a"));
-    let asks = received("m", 1, A, What::Task(Box::new(task)));
+    let asks = received("m", 1, A, MessageKind::Task(Box::new(task)));
     assert_eq!(peer.tell(asks), Answer::Accepted);
     // It may have another one by now.
-    let off = received("n", 2, A, What::CallOff("t".into()));
+    let off = received("n", 2, A, MessageKind::Cancel("t".into()));
     let answer = peer.tell(shown_by(Some("a2"), off));
     assert_eq!(answer, Answer::Accepted);
     assert_eq!(peer.task("t").status, Status::Cancelled);

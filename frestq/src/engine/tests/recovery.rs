@@ -24,8 +24,8 @@ fn leave(peer: &mut Peer, epoch: i64, kinds: &[TaskKind]) {
     peer.tell(left("t", epoch, children.collect(), ASKED));
 }
 
-fn called_off(id: &str) -> Event {
-    Event::CallOff {
+fn cancelled(id: &str) -> Event {
+    Event::Cancel {
         id: id.into(),
         why: "enough".into(),
     }
@@ -37,7 +37,7 @@ fn a_subtask_that_ends_before_its_turn_is_asked_about_at_its_turn() {
     let late = NOW + Duration::from_secs(1);
     let ends = |id: &str| {
         [
-            (called_off(id), NOW, "enough"),
+            (cancelled(id), NOW, "enough"),
             (Event::Expire(id.into()), late, "expired"),
         ]
     };
@@ -66,7 +66,7 @@ fn a_subtask_that_ends_before_its_turn_is_asked_about_at_its_turn() {
 #[test]
 fn every_subtask_starts_once_whichever_ends_before_its_turn() {
     let mut peer = parent_of(&[WORK, TaskKind::Simple, WORK, TaskKind::Simple]);
-    peer.tell(called_off("c2"));
+    peer.tell(cancelled("c2"));
     let sent = |peer: &Peer, id: &str| {
         let sent = peer.changes.outgoing.iter();
         sent.filter(|m| m.carries_task && m.task == TaskId::from(id))
@@ -89,7 +89,7 @@ fn a_sequence_ends_at_once_when_a_later_task_of_it_fails() {
         .child("group", "a", WORK)
         .child("group", "b", WORK);
     let mut peer = Peer::plant(tree);
-    peer.tell(called_off("b"));
+    peer.tell(cancelled("b"));
     assert_eq!(
         (peer.status("group"), peer.status("a")),
         (Status::Error, Status::Cancelled)
@@ -115,7 +115,7 @@ fn the_subtasks_of_a_raw_message_follow_one_another() {
     let mut task = new_task("t", Role::Received, A);
     task.state.kind = TaskKind::Message;
     let mut peer = Peer::default();
-    peer.tell(received("m", 1, A, What::Task(Box::new(task))));
+    peer.tell(received("m", 1, A, MessageKind::Task(Box::new(task))));
     let epoch = peer.claim("t");
     leave(&mut peer, epoch, &[WORK; 2]);
     peer.work("c0", Ok("1"));

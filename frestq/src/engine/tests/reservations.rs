@@ -4,10 +4,10 @@ use super::{
     synchronized::{performer, start},
     *,
 };
-use crate::model::Moment;
+use crate::model::RunPhase;
 
-fn cut_off(options: ActionOptions) -> Event {
-    Event::CutOff {
+fn interrupted(options: ActionOptions) -> Event {
+    Event::Interrupted {
         id: "t".into(),
         owner: NODE,
         options,
@@ -15,7 +15,7 @@ fn cut_off(options: ActionOptions) -> Event {
 }
 
 fn calls_off(message: &str) -> Event {
-    received(message, 1, A, What::CallOff("t".into()))
+    received(message, 1, A, MessageKind::Cancel("t".into()))
 }
 
 /// A performer whose reservation was not wanted in time; it runs its `cancel_reservation`.
@@ -41,7 +41,7 @@ fn a_task_that_starts_late_starts_without_what_it_gave_back() {
         for event in events {
             assert_eq!(peer.tell(event), Answer::Accepted);
         }
-        assert_eq!(peer.task("t").moment, Some(Moment::Execute));
+        assert_eq!(peer.task("t").moment, Some(RunPhase::Execute));
         let reservation = &peer.changes.reservations[&TaskId::from("t")];
         assert_eq!(reservation.get(), "null");
     }
@@ -74,11 +74,11 @@ fn a_task_that_ends_while_it_gives_back_has_given_back_once_that_ends() {
 fn a_task_that_ends_while_it_gives_back_gives_back_again_if_that_is_cut_off() {
     let (mut peer, _) = giving_back();
     peer.tell(calls_off("m1"));
-    peer.tell(cut_off(ActionOptions::DEFAULT));
+    peer.tell(interrupted(ActionOptions::DEFAULT));
     let task = peer.task("t");
     assert_eq!(
         (task.status, task.moment),
-        (Status::Cancelled, Some(Moment::CancelReservation))
+        (Status::Cancelled, Some(RunPhase::CancelReservation))
     );
     assert!(super::super::runs_now(task, NOW));
 }
@@ -102,12 +102,12 @@ fn what_a_cut_off_run_had_reserved_is_given_back_when_there_is_no_other_run() {
         let mut peer = performer(1);
         peer.tell(start("m1", A, 1));
         peer.claim("t");
-        peer.tell(cut_off(options));
+        peer.tell(interrupted(options));
         peer.tell(calls_off("m2"));
         let task = peer.task("t");
         assert_eq!(
             (task.status, task.moment),
-            (end, Some(Moment::CancelReservation)),
+            (end, Some(RunPhase::CancelReservation)),
             "{options:?}"
         );
     }
@@ -150,7 +150,7 @@ pub(super) fn directed() -> Peer {
         let epoch = peer.claim(id);
         peer.tell(completed(id, epoch, Ok(json(&7)), ActionOptions::DEFAULT));
     }
-    assert_eq!(peer.task("group").moment, Some(Moment::PreExecute));
+    assert_eq!(peer.task("group").moment, Some(RunPhase::PreExecute));
     peer
 }
 
@@ -163,9 +163,9 @@ fn none_starts_if_a_reservation_was_over_before_the_director_was_done() {
     let done = completed("group", epoch, Ok(json(&0)), ActionOptions::DEFAULT);
     assert_eq!(peer.tell_at(done, at), Answer::Accepted);
     assert_eq!(peer.task("group").status, Status::Syncing);
-    assert_eq!(peer.task("group").moment, Some(Moment::EndRound));
+    assert_eq!(peer.task("group").moment, Some(RunPhase::EndRound));
     for id in ["c0", "c1"] {
-        assert_eq!(peer.task(id).moment, Some(Moment::CancelReservation));
+        assert_eq!(peer.task(id).moment, Some(RunPhase::CancelReservation));
     }
 }
 
@@ -174,6 +174,6 @@ fn a_director_is_not_asked_about_a_round_that_is_over() {
     let mut peer = directed();
     let at = peer.task("c1").wake_at.unwrap();
     peer.tell_at(Event::Wake("c1".into()), at);
-    assert_eq!(peer.task("group").moment, Some(Moment::EndRound));
-    assert_eq!(peer.task("c0").moment, Some(Moment::CancelReservation));
+    assert_eq!(peer.task("group").moment, Some(RunPhase::EndRound));
+    assert_eq!(peer.task("c0").moment, Some(RunPhase::CancelReservation));
 }

@@ -1,7 +1,7 @@
 //! The rules of synchronized groups, one by one; `federation` tries them all at once.
 
 use super::*;
-use crate::model::Moment;
+use crate::model::RunPhase;
 
 const LATER: Timestamp = Timestamp::constant(3600, 0);
 
@@ -24,7 +24,7 @@ pub(super) fn group() -> Peer {
 }
 
 pub(super) fn confirm(message: &str, from: PeerId, id: &str, round: Option<i64>) -> Event {
-    let what = What::Confirm {
+    let what = MessageKind::Confirm {
         task: id.into(),
         reservation: json(&message),
         seconds: Some(60),
@@ -48,8 +48,13 @@ pub(super) fn performer(round: i64) -> Peer {
     let mut task = new_task("t", Role::Received, A);
     task.state.round = round;
     task.pingback_at = Some(LATER);
-    peer.tell(received("m", 1, A, What::Synchronize(Box::new(task))));
-    assert_eq!(peer.task("t").moment, Some(Moment::Reserve));
+    peer.tell(received(
+        "m",
+        1,
+        A,
+        MessageKind::Synchronize(Box::new(task)),
+    ));
+    assert_eq!(peer.task("t").moment, Some(RunPhase::Reserve));
     let epoch = peer.claim("t");
     peer.tell(completed("t", epoch, Ok(json(&7)), ActionOptions::DEFAULT));
     assert_eq!(peer.task("t").status, Status::Reserved);
@@ -59,7 +64,7 @@ pub(super) fn performer(round: i64) -> Peer {
 
 pub(super) fn start(message: &str, from: PeerId, input: u8) -> Event {
     let (task, input) = ("t".into(), json(&input));
-    received(message, 1, from, What::Execute { task, input })
+    received(message, 1, from, MessageKind::Execute { task, input })
 }
 
 #[test]
@@ -147,7 +152,7 @@ fn a_reservation_that_nobody_wants_in_time_is_given_back() {
     sent(&mut peer);
     let at = peer.task("t").wake_at.unwrap();
     peer.tell_at(Event::Wake("t".into()), at);
-    assert_eq!(peer.task("t").moment, Some(Moment::CancelReservation));
+    assert_eq!(peer.task("t").moment, Some(RunPhase::CancelReservation));
     assert_eq!(sent(&mut peer), ["frestq.refuse_reservation"]);
 }
 
@@ -166,12 +171,12 @@ fn a_performer_reports_at_the_pingback_date_too() {
 #[test]
 fn a_task_that_ends_gives_back_what_it_holds() {
     let mut peer = performer(1);
-    peer.tell(received("m1", 1, A, What::CallOff("t".into())));
+    peer.tell(received("m1", 1, A, MessageKind::Cancel("t".into())));
     let task = peer.task("t");
     assert_eq!(task.status, Status::Cancelled);
     assert_eq!(
         (task.moment, task.owner),
-        (Some(Moment::CancelReservation), None)
+        (Some(RunPhase::CancelReservation), None)
     );
     let epoch = peer.claim("t");
     peer.tell(completed("t", epoch, Ok(json(&0)), ActionOptions::DEFAULT));
@@ -193,11 +198,11 @@ fn a_reservation_that_is_reported_twice_does_not_end_its_task() {
 #[test]
 fn a_start_that_can_not_be_delivered_ends_the_group() {
     for verdict in [
-        Verdict::Refused {
+        DeliveryOutcome::Refused {
             status: 404,
             why: "unknown".into(),
         },
-        Verdict::GivenUp {
+        DeliveryOutcome::GivenUp {
             why: "too long".into(),
         },
     ] {
@@ -249,7 +254,7 @@ fn a_raw_message_is_not_reported_on() {
     let mut task = new_task("t", Role::Received, A);
     task.state.kind = TaskKind::Message;
     task.state.wake_at = Some(LATER);
-    peer.tell(received("m", 1, A, What::Task(Box::new(task))));
+    peer.tell(received("m", 1, A, MessageKind::Task(Box::new(task))));
     peer.tell_at(Event::Wake("t".into()), LATER);
     assert!(sent(&mut peer).is_empty());
 }
@@ -285,10 +290,10 @@ fn only_who_has_reserved_is_marked_with_the_round() {
 #[test]
 fn a_cut_off_giving_back_is_no_second_end() {
     let mut peer = performer(1);
-    peer.tell(received("m1", 1, A, What::CallOff("t".into())));
+    peer.tell(received("m1", 1, A, MessageKind::Cancel("t".into())));
     peer.claim("t");
     peer.changes.story.clear();
-    peer.tell(Event::CutOff {
+    peer.tell(Event::Interrupted {
         id: "t".into(),
         owner: NODE,
         options: ActionOptions::DEFAULT,
@@ -299,13 +304,13 @@ fn a_cut_off_giving_back_is_no_second_end() {
         .iter()
         .map(|(_, _, note)| *note)
         .collect();
-    assert_eq!(notes, [crate::engine::Note::Again]);
-    assert_eq!(peer.task("t").moment, Some(Moment::CancelReservation));
+    assert_eq!(notes, [crate::engine::TaskEvent::Again]);
+    assert_eq!(peer.task("t").moment, Some(RunPhase::CancelReservation));
 }
 
 fn refuse(message: &str, from: PeerId, id: &str, round: i64) -> Event {
     let (task, round) = (id.into(), Some(round));
-    received(message, 1, from, What::Refuse { task, round })
+    received(message, 1, from, MessageKind::Refuse { task, round })
 }
 
 #[test]
@@ -351,7 +356,7 @@ fn a_reservation_that_the_director_can_not_take_ends_the_task_and_is_given_back(
     let mut peer = performer(1);
     peer.changes.outgoing.clear();
     let why = "too large".into();
-    let mut event = delivery("t", Verdict::Refused { status: 413, why });
+    let mut event = delivery("t", DeliveryOutcome::Refused { status: 413, why });
     if let Event::Delivery(delivery) = &mut event {
         let message = Arc::make_mut(&mut delivery.message);
         message.action = "frestq.confirm_task_reservation".into();
@@ -359,6 +364,6 @@ fn a_reservation_that_the_director_can_not_take_ends_the_task_and_is_given_back(
     }
     peer.tell(event);
     assert_eq!(peer.task("t").status, Status::Error);
-    assert_eq!(peer.task("t").moment, Some(Moment::CancelReservation));
+    assert_eq!(peer.task("t").moment, Some(RunPhase::CancelReservation));
     assert_eq!(sent(&mut peer), ["frestq.update_task"]);
 }

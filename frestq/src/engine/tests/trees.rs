@@ -127,14 +127,14 @@ fn a_parallel_group_fails_fast_and_calls_off_the_rest() {
         .child("par", "b", WORK)
         .child("par", "c", TaskKind::Simple);
     let mut peer = Peer::plant(tree);
-    peer.tell(delivery("c", Verdict::Delivered));
+    peer.tell(delivery("c", DeliveryOutcome::Delivered));
     let epoch = peer.claim("b");
     peer.work("a", Err("no"));
     assert_eq!(peer.status("par"), Status::Error);
     assert_eq!(peer.status("b"), Status::Cancelled);
     assert_eq!(peer.status("c"), Status::Cancelled);
     // The handler that runs is told, and its result is not wanted any more.
-    assert_eq!(peer.changes.called_off, [TaskId::from("b")]);
+    assert_eq!(peer.changes.cancelled, [TaskId::from("b")]);
     let late = completed("b", epoch, Ok(json(&1)), ActionOptions::DEFAULT);
     assert_eq!(peer.tell(late), Answer::Ignored);
     // The other peer is told too, if it understands.
@@ -152,7 +152,7 @@ fn what_was_called_off_on_its_way_is_called_off_once_it_is_delivered() {
     peer.work("a", Err("no"));
     assert_eq!(peer.status("c"), Status::Cancelled);
     peer.changes.outgoing.clear();
-    peer.tell(delivery("c", Verdict::Delivered));
+    peer.tell(delivery("c", DeliveryOutcome::Delivered));
     assert_eq!(peer.status("c"), Status::Cancelled);
     assert_eq!(peer.changes.outgoing.len(), 1);
     assert_eq!(&*peer.changes.outgoing[0].action, "frestq.cancel_task");
@@ -187,10 +187,10 @@ fn nobody_is_told_to_stop_what_was_never_sent() {
         .child("group", "b", kind)
         .child("group", "c", kind);
     let mut peer = Peer::plant(tree);
-    peer.tell(delivery("a", Verdict::Delivered));
+    peer.tell(delivery("a", DeliveryOutcome::Delivered));
     peer.changes.outgoing.clear();
     let (id, why) = ("group".into(), "enough".into());
-    peer.tell(Event::CallOff { id, why });
+    peer.tell(Event::Cancel { id, why });
     let told = peer.changes.outgoing.iter();
     let told: Vec<_> = told.map(|message| message.task.as_str()).collect();
     assert_eq!(told, ["a"]);
@@ -200,14 +200,14 @@ fn nobody_is_told_to_stop_what_was_never_sent() {
 #[test]
 fn what_was_called_off_on_its_way_is_told_to_stop_once_it_may_have_arrived() {
     for verdict in [
-        Verdict::Delivered,
-        Verdict::GivenUp {
+        DeliveryOutcome::Delivered,
+        DeliveryOutcome::GivenUp {
             why: "no answer".into(),
         },
     ] {
         let mut peer = sender_with_a_task();
         let (id, why) = ("t".into(), "enough".into());
-        peer.tell(Event::CallOff { id, why });
+        peer.tell(Event::Cancel { id, why });
         peer.changes.outgoing.clear();
         peer.tell(delivery("t", verdict));
         let [message] = &peer.changes.outgoing[..] else {
@@ -314,7 +314,7 @@ fn a_refused_child_ends_its_parent() {
     let tree = Tree::rooted("group", WORK).child("group", "t", TaskKind::Simple);
     let mut peer = Peer::plant(tree);
     let why = String::new();
-    peer.tell(delivery("t", Verdict::Refused { status: 404, why }));
+    peer.tell(delivery("t", DeliveryOutcome::Refused { status: 404, why }));
     assert_eq!(peer.status("group"), Status::Error);
     assert!(peer.output("group").contains("unknown action"));
 }
@@ -327,7 +327,7 @@ fn an_external_task_waits_for_its_turn_and_then_for_a_person() {
         TaskKind::External,
     );
     let mut peer = Peer::plant(tree);
-    let decide = |outcome| Event::EndExternal {
+    let decide = |outcome| Event::FinishExternal {
         id: "ext".into(),
         outcome,
     };
@@ -346,7 +346,7 @@ fn an_external_task_waits_for_its_turn_and_then_for_a_person() {
         peer.tell(decide(Ok(json(&"no")))),
         Answer::Conflict(_)
     ));
-    let other = Event::EndExternal {
+    let other = Event::FinishExternal {
         id: "a".into(),
         outcome: Ok(json(&1)),
     };
@@ -360,7 +360,7 @@ fn a_denied_external_task_ends_its_tree() {
         .child("group", "b", WORK);
     let mut peer = Peer::plant(tree);
     let outcome = Err(TaskError::new(TaskError::DENIED, "not like this"));
-    peer.tell(Event::EndExternal {
+    peer.tell(Event::FinishExternal {
         id: "ext".into(),
         outcome,
     });
@@ -448,7 +448,7 @@ fn a_cut_off_error_handler_is_asked_again() {
     let mut peer = received_with_children(options);
     peer.work("a", Err("oops"));
     peer.claim("t");
-    peer.tell(Event::CutOff {
+    peer.tell(Event::Interrupted {
         id: "t".into(),
         owner: NODE,
         options,
@@ -465,7 +465,7 @@ fn calling_off_reaches_the_whole_subtree() {
         .child("par", "b", TaskKind::Simple)
         .child("group0", "c", WORK);
     let mut peer = Peer::plant(tree);
-    peer.tell(Event::CallOff {
+    peer.tell(Event::Cancel {
         id: "group0".into(),
         why: "enough".into(),
     });
@@ -473,7 +473,7 @@ fn calling_off_reaches_the_whole_subtree() {
         assert_eq!(peer.status(id), Status::Cancelled, "{id}");
     }
     assert!(peer.output("group0").contains("enough"));
-    let again = Event::CallOff {
+    let again = Event::Cancel {
         id: "group0".into(),
         why: String::new(),
     };
@@ -483,12 +483,12 @@ fn calling_off_reaches_the_whole_subtree() {
 #[test]
 fn only_the_sender_of_a_task_calls_it_off_over_the_wire() {
     let (mut peer, _) = receiver_that_runs_a_task();
-    let off = |message: &str, from| received(message, 1, from, What::CallOff("t".into()));
+    let off = |message: &str, from| received(message, 1, from, MessageKind::Cancel("t".into()));
     assert_eq!(peer.tell(off("x", B)), Answer::UnknownTask);
     assert_eq!(peer.status("t"), Status::Executing);
     assert_eq!(peer.tell(off("y", A)), Answer::Accepted);
     assert_eq!(peer.status("t"), Status::Cancelled);
-    assert_eq!(peer.changes.called_off, [TaskId::from("t")]);
+    assert_eq!(peer.changes.cancelled, [TaskId::from("t")]);
     // Again: nothing to do, and no error.
     assert_eq!(peer.tell(off("z", A)), Answer::Ignored);
 }
@@ -645,7 +645,7 @@ fn walk(rng: &mut fastrand::Rng, seed: u64) {
                 } else {
                     Err(TaskError::new("denied", "no"))
                 };
-                peer.tell(Event::EndExternal {
+                peer.tell(Event::FinishExternal {
                     id: id.as_str().into(),
                     outcome,
                 });
@@ -654,7 +654,7 @@ fn walk(rng: &mut fastrand::Rng, seed: u64) {
                 if rng.u8(..5) == 0 {
                     peer.claim(&id);
                     let (id, owner) = (id.as_str().into(), NODE);
-                    peer.tell(Event::CutOff {
+                    peer.tell(Event::Interrupted {
                         id,
                         owner,
                         options: ActionOptions::DEFAULT,

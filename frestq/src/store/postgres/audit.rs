@@ -1,10 +1,8 @@
 //! Rows of the audit, written with what they tell of.
 
-use super::{
-    super::{Recorded, audit},
-    write::{PgWriter, column},
-};
-use crate::{audit::Head, error::Result};
+use super::write::{PgWriter, column};
+use crate::model::{audit::Head, error::Result};
+use crate::store::{Recorded, audit};
 
 impl PgWriter {
     /// How far a chain goes. Its rows count if there are more of them than its head says, so that

@@ -23,11 +23,11 @@ use sqlx::{
 
 pub(crate) use write::PgWriter;
 
-use super::{Purpose, rows::Row};
-use crate::{
+use crate::model::{
     error::{Error, Result},
-    transaction::Param,
+    statements::Param,
 };
+use crate::store::{OpenMode, rows::Row};
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrations = sqlx::migrate!("migrations/postgres");
@@ -60,7 +60,7 @@ impl fmt::Debug for Postgres {
 }
 
 impl Postgres {
-    pub(super) async fn open(url: &str, purpose: Purpose) -> Result<Self> {
+    pub(super) async fn open(url: &str, purpose: OpenMode) -> Result<Self> {
         // The parser's message quotes parts of the address, so it is not passed on.
         let options = PgConnectOptions::from_str(url).map_err(|_| {
             Error::Config(
@@ -83,7 +83,7 @@ impl Postgres {
             ]);
         // Not through the pool, which would hide the cause of a failure behind its own timeout.
         let mut connection = match connect(&options).await {
-            Err(error) if purpose == Purpose::Create && is_unknown_database(&error) => {
+            Err(error) if purpose == OpenMode::Create && is_unknown_database(&error) => {
                 create_database(&options)
                     .await
                     .map_err(|e| schema(&shown, &format!("it can't be made: {e}")))?;
@@ -160,7 +160,7 @@ async fn connect(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
 }
 
 /// Makes or checks the tables; if they can't be used, says why.
-async fn prepare(connection: &mut PgConnection, purpose: Purpose) -> Result<(), String> {
+async fn prepare(connection: &mut PgConnection, purpose: OpenMode) -> Result<(), String> {
     let (encoding,): (String,) = sqlx::query_as("SHOW server_encoding")
         .fetch_one(&mut *connection)
         .await
@@ -179,7 +179,7 @@ async fn prepare(connection: &mut PgConnection, purpose: Purpose) -> Result<(), 
         other => other.map_err(|e| e.to_string())?,
     };
     super::check_migrations(&MIGRATIONS, &applied, purpose)?;
-    if purpose == Purpose::Create {
+    if purpose == OpenMode::Create {
         // Under an advisory lock of sqlx: of two that do it at once, one finds it done.
         MIGRATIONS
             .run_direct(None, &mut *connection, false)

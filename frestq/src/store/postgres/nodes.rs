@@ -6,11 +6,9 @@
 
 use jiff::Timestamp;
 
-use super::{super::LEASE, Postgres};
-use crate::{
-    error::Result,
-    model::{NodeId, PeerId},
-};
+use super::Postgres;
+use crate::model::{NodeId, PeerId, error::Result};
+use crate::store::LEASE;
 
 /// Now, as the database sees it.
 macro_rules! now {

@@ -3,11 +3,9 @@
 use jiff::Timestamp;
 use sqlx::{Postgres, postgres::PgArguments, query::Query};
 
-use super::{
-    super::pruning::{Pruned, Step, stays},
-    write::PgWriter,
-};
-use crate::{error::Result, store::rows::Row};
+use super::write::PgWriter;
+use crate::store::pruning::{Pruned, Step, stays};
+use crate::{model::error::Result, store::rows::Row};
 
 impl PgWriter {
     pub(crate) async fn prune(&mut self, step: &Step, now: Timestamp) -> Result<Pruned> {

@@ -10,14 +10,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{
-    super::{Wake, Writes},
-    PATIENCE, Postgres,
-};
-use crate::{
-    error::Result,
-    model::{Moment, PeerId, TaskId, TaskState},
-};
+use super::{PATIENCE, Postgres};
+use crate::model::{PeerId, RunPhase, TaskId, TaskState, error::Result};
+use crate::store::{Wake, Writes};
 
 const CHANNEL: &str = "frestq";
 /// Postgres takes less than 8,000 bytes.
@@ -80,7 +75,7 @@ pub(super) fn notifications(origin: &str, writes: &Writes<'_>) -> Vec<String> {
 /// Whether a task is one that a free slot could take, now or later.
 fn waits(state: &TaskState) -> bool {
     let wanted = match state.status.is_terminal() {
-        true => state.moment == Some(Moment::CancelReservation),
+        true => state.moment == Some(RunPhase::CancelReservation),
         false => state.moment.is_some(),
     };
     wanted && state.owner.is_none()
@@ -129,7 +124,7 @@ fn unpack(origin: &str, payload: &str) -> Vec<Wake> {
     match kind {
         Some(QUEUES) => each(list, Wake::Queue),
         Some(PEERS) => each(list, |peer| Wake::Outbox(PeerId(peer))),
-        Some(MEMBERS) => vec![Wake::Members],
+        Some(MEMBERS) => vec![Wake::PeerSet],
         Some(ENDED) => each(list, |id: String| Wake::Ended(TaskId::from(id))),
         // Also what a newer version may say.
         _ => vec![Wake::Everything],

@@ -9,17 +9,15 @@ use sqlx::{
     query::Query,
 };
 
-use super::{
-    super::{
-        Content, Loaded, Lookup, Waiting, Writes, is_transient, printable,
-        rows::{self, select_state},
-    },
-    connect, query, wake,
-};
-use crate::{
+use super::{connect, query, wake};
+use crate::model::{
+    Fingerprint, InboxKey, MessageId, RunPhase, TaskId,
     error::{Error, Result},
-    model::{Fingerprint, InboxKey, MessageId, Moment, TaskId},
-    transaction::{Param, Transaction},
+    statements::{Param, Transaction},
+};
+use crate::store::{
+    Content, Loaded, Lookup, Waiting, Writes, is_transient, printable,
+    rows::{self, select_state},
 };
 
 /// The connection of this process that writes.
@@ -326,7 +324,7 @@ impl PgWriter {
             .bind(column(rows, |(_, s, _)| s.order))
             .bind(column(rows, |(_, s, _)| s.open_children))
             .bind(column(rows, |(_, s, _)| s.on_failure.code()))
-            .bind(column(rows, |(_, s, _)| Moment::code(s.moment)))
+            .bind(column(rows, |(_, s, _)| RunPhase::code(s.moment)))
             .bind(column(rows, |(_, s, _)| s.round))
             .bind(column(rows, |(_, s, _)| s.reserved))
             .bind(column(rows, |(_, s, _)| micros(s.wake_at)))
@@ -365,7 +363,7 @@ impl PgWriter {
                 output.map(|output| output.get())
             }))
             .bind(column(rows, |(s, _)| s.open_children))
-            .bind(column(rows, |(s, _)| Moment::code(s.moment)))
+            .bind(column(rows, |(s, _)| RunPhase::code(s.moment)))
             .bind(column(rows, |(s, _)| s.round))
             .bind(column(rows, |(s, _)| s.reserved))
             .bind(column(rows, |(s, _)| micros(s.wake_at)))

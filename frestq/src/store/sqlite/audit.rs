@@ -1,12 +1,10 @@
 //! Rows of the audit, written with what they tell of.
 
-use super::{
-    super::{Recorded, audit},
-    write::{Hex, SqliteWriter},
-};
+use super::write::{Hex, SqliteWriter};
+use crate::store::{Recorded, audit};
 use serde::Serialize;
 
-use crate::{audit::Head, error::Result};
+use crate::model::{audit::Head, error::Result};
 
 impl SqliteWriter {
     /// How far a chain goes. Its rows count if there are more of them than its head says, so that

@@ -24,11 +24,11 @@ use sqlx::{
 
 pub(crate) use write::SqliteWriter;
 
-use super::{Purpose, rows::Row};
-use crate::{
+use crate::model::{
     error::{Error, Result},
-    transaction::Param,
+    statements::Param,
 };
+use crate::store::{OpenMode, rows::Row};
 
 static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
     let mut migrations = sqlx::migrate!("migrations/sqlite");
@@ -52,11 +52,11 @@ pub(crate) struct Sqlite {
 }
 
 impl Sqlite {
-    pub(super) async fn open(path: &str, purpose: Purpose) -> Result<Self> {
+    pub(super) async fn open(path: &str, purpose: OpenMode) -> Result<Self> {
         let path = PathBuf::from(path);
         let options = SqliteConnectOptions::from_str("sqlite:")?
             .filename(&path)
-            .create_if_missing(purpose == Purpose::Create)
+            .create_if_missing(purpose == OpenMode::Create)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(false)
@@ -65,20 +65,20 @@ impl Sqlite {
             .pragma("wal_autocheckpoint", "4000")
             .pragma("temp_store", "memory")
             .pragma("cache_size", "-8192");
-        if purpose != Purpose::Create && !path.exists() {
+        if purpose != OpenMode::Create && !path.exists() {
             return Err(schema(
                 &path,
                 "the file does not exist; run this binary with --createdb",
             ));
         }
         let lock = match purpose {
-            Purpose::Serve => Some(wait_for_lock(&path).await?.ok_or_else(|| {
+            OpenMode::Serve => Some(wait_for_lock(&path).await?.ok_or_else(|| {
                 schema(
                     &path,
                     "another process serves it; an SQLite database belongs to one. Stop that one, or use Postgres for several",
                 )
             })?),
-            Purpose::Create | Purpose::Look => None,
+            OpenMode::Create | OpenMode::Look => None,
         };
         let pool = connect(&options).await.map_err(|e| {
             schema(
@@ -93,7 +93,7 @@ impl Sqlite {
             lock,
         };
         store.check_version(purpose).await?;
-        if purpose == Purpose::Create {
+        if purpose == OpenMode::Create {
             store
                 .create()
                 .await
@@ -117,7 +117,7 @@ impl Sqlite {
     }
 
     /// Refuses a database without tables, or with those of another version.
-    async fn check_version(&self, purpose: Purpose) -> Result<()> {
+    async fn check_version(&self, purpose: OpenMode) -> Result<()> {
         let applied: Result<Vec<(i64,)>, _> =
             sqlx::query_as(super::APPLIED).fetch_all(&self.pool).await;
         let applied = applied.unwrap_or_default();

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::Sqlite;
-use crate::{error::Result, model::NodeId};
+use crate::model::{NodeId, error::Result};
 
 impl Sqlite {
     /// The file's lock says that no other process serves, so every earlier node is gone.

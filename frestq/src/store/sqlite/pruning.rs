@@ -2,11 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::{
-    super::pruning::{Pruned, Step, stays},
-    write::SqliteWriter,
-};
-use crate::error::Result;
+use super::write::SqliteWriter;
+use crate::model::error::Result;
+use crate::store::pruning::{Pruned, Step, stays};
 
 impl SqliteWriter {
     pub(crate) async fn prune(&mut self, step: &Step, now: Timestamp) -> Result<Pruned> {

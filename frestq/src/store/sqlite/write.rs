@@ -12,17 +12,15 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteConnectOptions},
 };
 
-use super::{
-    super::{
-        Content, Loaded, Lookup, Waiting, Writes,
-        rows::{self, Row, select_state},
-    },
-    audit,
-};
-use crate::{
+use super::audit;
+use crate::model::{
+    Json, MessageId, NewTask, RunPhase, TaskId, TaskState,
     error::Result,
-    model::{Json, MessageId, Moment, NewTask, TaskId, TaskState},
-    transaction::{Param, Transaction},
+    statements::{Param, Transaction},
+};
+use crate::store::{
+    Content, Loaded, Lookup, Waiting, Writes,
+    rows::{self, Row, select_state},
 };
 
 /// The connection of this process that writes.
@@ -397,7 +395,7 @@ impl Serialize for NewRow<'_> {
         row.serialize_element(&state.order)?;
         row.serialize_element(&state.open_children)?;
         row.serialize_element(&state.on_failure.code())?;
-        row.serialize_element(&Moment::code(state.moment))?;
+        row.serialize_element(&RunPhase::code(state.moment))?;
         row.serialize_element(&state.round)?;
         row.serialize_element(&state.reserved)?;
         row.serialize_element(&state.wake_at.map(|at| at.as_microsecond()))?;
@@ -430,7 +428,7 @@ impl Serialize for ChangedRow<'_> {
         row.serialize_element(&state.modified_at.as_microsecond())?;
         row.serialize_element(&output.map(|output| output.get()))?;
         row.serialize_element(&state.open_children)?;
-        row.serialize_element(&Moment::code(state.moment))?;
+        row.serialize_element(&RunPhase::code(state.moment))?;
         row.serialize_element(&state.round)?;
         row.serialize_element(&state.reserved)?;
         row.serialize_element(&state.wake_at.map(|at| at.as_microsecond()))?;

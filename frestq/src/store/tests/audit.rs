@@ -5,8 +5,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::harness::{Database, at, save};
+use crate::security::audit::verify;
 use crate::{
-    audit::{Digest, Entry, Head, Link},
+    model::audit::{Digest, Entry, Head, Link},
     store::{AUDIT_FIELDS, Filters, Recorded, Store, Writer, Writes},
 };
 
@@ -66,7 +67,7 @@ fn some(count: i64) -> Vec<Entry> {
 async fn verified(store: &Store, anchors: &[Head]) -> String {
     let mut said = Vec::new();
     for chain in store.audit_chains().await.unwrap() {
-        let found = store.verify_audit(&chain, anchors.to_vec()).await.unwrap();
+        let found = verify(store, &chain, anchors.to_vec()).await.unwrap();
         said.push(match found {
             Ok(head) => format!("{}: {} rows", chain.name, head.seq),
             Err(fault) => format!("{}: {fault}", chain.name),
@@ -168,7 +169,7 @@ async fn what_is_written_while_the_chain_is_read_is_no_fault(database: Arc<Datab
     add(&mut writer, "one", some(3)).await;
     let chain = store.audit_chains().await.unwrap().remove(0);
     add(&mut writer, "one", some(3)).await;
-    let head = store.verify_audit(&chain, vec![]).await.unwrap().unwrap();
+    let head = verify(&store, &chain, vec![]).await.unwrap().unwrap();
     assert_eq!(head.seq, 3);
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::harness::{Database, create, load, new_task};
 use crate::{
+    model::statements::{Param, Transaction},
     store::{Store, Writer, Writes},
-    transaction::{Param, Transaction},
 };
 
 on_both!(

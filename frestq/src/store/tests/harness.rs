@@ -14,7 +14,7 @@ use crate::{
         InboxKey, InboxRow, Json, NewTask, NodeId, OutboxRow, PeerId, Role, Status, TaskKind,
         TaskState,
     },
-    store::{Purpose, Settled, Store, Writer, Writes},
+    store::{OpenMode, Settled, Store, Writer, Writes},
 };
 
 /// A database of a test's own.
@@ -80,15 +80,15 @@ where
 impl Database {
     /// With our tables, to serve.
     pub(crate) async fn store(&self) -> Store {
-        self.open(Purpose::Create).await.close().await;
-        self.open(Purpose::Serve).await
+        self.open(OpenMode::Create).await.close().await;
+        self.open(OpenMode::Serve).await
     }
 
-    pub(super) async fn open(&self, purpose: Purpose) -> Store {
+    pub(super) async fn open(&self, purpose: OpenMode) -> Store {
         Store::open(&self.url, purpose).await.unwrap()
     }
 
-    pub(super) async fn refusal(&self, purpose: Purpose) -> String {
+    pub(super) async fn refusal(&self, purpose: OpenMode) -> String {
         match Store::open(&self.url, purpose).await {
             Ok(_) => panic!("it opened"),
             Err(error) => error.to_string(),
@@ -154,7 +154,7 @@ pub(super) fn new_task(id: &str) -> NewTask {
             peer: PeerId::SELF,
             queue: "work".into(),
             action: "do".into(),
-            moment: Some(crate::model::Moment::Execute),
+            moment: Some(crate::model::RunPhase::Execute),
             ..TaskState::new(at(0))
         },
         input: json("{}"),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::harness::{Database, create, load, new_task, peer};
-use crate::store::{Purpose, Store};
+use crate::store::{OpenMode, Store};
 
 on_both!(
     createdb_is_safe_to_repeat,
@@ -33,7 +33,7 @@ async fn createdb_is_safe_for_several_at_once(database: Arc<Database>) {
     let makers: Vec<_> = (0..4)
         .map(|_| {
             let url = database.url.clone();
-            tokio::spawn(async move { Store::open(&url, Purpose::Create).await.map(drop) })
+            tokio::spawn(async move { Store::open(&url, OpenMode::Create).await.map(drop) })
         })
         .collect();
     for maker in makers {
@@ -44,13 +44,13 @@ async fn createdb_is_safe_for_several_at_once(database: Arc<Database>) {
 
 async fn createdb_of_a_newer_version_is_kept(database: Arc<Database>) {
     make_newer(&database).await;
-    let refusal = database.refusal(Purpose::Create).await;
+    let refusal = database.refusal(OpenMode::Create).await;
     assert!(refusal.contains("version 9999"), "{refusal}");
 }
 
 async fn a_database_without_tables_names_the_command(database: Arc<Database>) {
     database.make_empty().await;
-    for purpose in [Purpose::Serve, Purpose::Look] {
+    for purpose in [OpenMode::Serve, OpenMode::Look] {
         let refusal = database.refusal(purpose).await;
         assert!(refusal.contains("no tables of frestq yet"), "{refusal}");
         assert!(refusal.contains("--createdb"), "{refusal}");
@@ -58,13 +58,13 @@ async fn a_database_without_tables_names_the_command(database: Arc<Database>) {
 }
 
 async fn a_database_that_is_not_there_names_the_command(database: Arc<Database>) {
-    let refusal = database.refusal(Purpose::Serve).await;
+    let refusal = database.refusal(OpenMode::Serve).await;
     assert!(refusal.contains("--createdb"), "{refusal}");
 }
 
 async fn tables_of_a_newer_version_are_refused(database: Arc<Database>) {
     make_newer(&database).await;
-    let refusal = database.refusal(Purpose::Serve).await;
+    let refusal = database.refusal(OpenMode::Serve).await;
     assert!(refusal.contains("run the newer binary"), "{refusal}");
 }
 
@@ -97,23 +97,23 @@ async fn the_applications_tables_are_made_beside_ours(database: Arc<Database>) {
 async fn looking_is_possible_beside_a_serving_process(database: Arc<Database>) {
     let serving = database.store().await;
     create(&mut serving.writer().await.unwrap(), &[new_task("a")]).await;
-    let looking = database.open(Purpose::Look).await;
+    let looking = database.open(OpenMode::Look).await;
     assert_eq!(looking.find_tasks("a", 5).await.unwrap().len(), 1);
 }
 
 mod one_process {
-    use super::super::harness::sqlite;
     use super::*;
+    use crate::store::tests::harness::sqlite;
 
     #[tokio::test]
     async fn a_second_serving_process_on_sqlite_is_refused() {
         sqlite(|database| async move {
             let first = database.store().await;
-            let refusal = database.refusal(Purpose::Serve).await;
+            let refusal = database.refusal(OpenMode::Serve).await;
             assert!(refusal.contains("another process serves it"), "{refusal}");
             assert!(refusal.contains("Postgres"), "{refusal}");
             drop(first);
-            database.open(Purpose::Serve).await;
+            database.open(OpenMode::Serve).await;
         })
         .await;
     }
@@ -125,7 +125,7 @@ mod one_process {
             let file = database.url.strip_prefix("sqlite:").unwrap();
             let link = format!("{file}.link");
             std::os::unix::fs::symlink(file, &link).unwrap();
-            let second = Store::open(&format!("sqlite:{link}"), Purpose::Serve).await;
+            let second = Store::open(&format!("sqlite:{link}"), OpenMode::Serve).await;
             let refusal = second.unwrap_err().to_string();
             assert!(refusal.contains("another process serves it"), "{refusal}");
         })
@@ -137,7 +137,7 @@ mod addresses {
     use super::*;
 
     async fn refusal(url: &str) -> String {
-        match Store::open(url, Purpose::Serve).await {
+        match Store::open(url, OpenMode::Serve).await {
             Ok(_) => panic!("it opened"),
             Err(error) => format!("{error} {error:?}"),
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::harness::{Database, at, outbox_row, peer, send};
 use crate::{
-    model::{Fingerprint, PeerId, Registration},
+    model::{Fingerprint, PeerId, PeerRegistration},
     store::Contact,
 };
 
@@ -17,7 +17,7 @@ on_both!(
 
 async fn a_registration_comes_back_as_it_was_stored_until_it_is_taken_out(database: Arc<Database>) {
     let store = database.store().await;
-    let plain = Registration {
+    let plain = PeerRegistration {
         name: "b".into(),
         url: "https://b.example.org/api/queues".parse().unwrap(),
         certificates: Vec::new(),
@@ -25,7 +25,7 @@ async fn a_registration_comes_back_as_it_was_stored_until_it_is_taken_out(databa
         allow: Vec::new(),
         private: false,
     };
-    let full = Registration {
+    let full = PeerRegistration {
         name: "a".into(),
         certificates: vec![Fingerprint::of(b"1"), Fingerprint::of(b"2")],
         ca: Some("-----BEGIN CERTIFICATE-----\n".into()),
@@ -39,7 +39,7 @@ async fn a_registration_comes_back_as_it_was_stored_until_it_is_taken_out(databa
     let both = store.registrations().await.unwrap();
     assert_eq!(both, [full.clone(), plain.clone()]);
     // Under its name it is the same one.
-    let changed = Registration {
+    let changed = PeerRegistration {
         name: "a".into(),
         ..plain.clone()
     };

@@ -72,8 +72,8 @@ async fn with_claimed_task(database: &Database, name: &str) -> (Store, NodeId) {
 mod several {
     use super::*;
     use crate::{
-        error::Error,
-        store::{Purpose, Writes, is_transient},
+        model::error::Error,
+        store::{OpenMode, Writes, is_transient},
     };
 
     on_postgres!(
@@ -101,7 +101,7 @@ mod several {
             .map(|node| {
                 let database = database.clone();
                 tokio::spawn(async move {
-                    let store = database.open(Purpose::Serve).await;
+                    let store = database.open(OpenMode::Serve).await;
                     let mut writer = store.writer().await.unwrap();
                     let mut mine = Vec::new();
                     loop {
@@ -135,7 +135,7 @@ mod several {
             .map(|_| {
                 let database = database.clone();
                 tokio::spawn(async move {
-                    let store = database.open(Purpose::Serve).await;
+                    let store = database.open(OpenMode::Serve).await;
                     let mut writer = store.writer().await.unwrap();
                     for _ in 0..20 {
                         writer.begin().await.unwrap();
@@ -422,7 +422,7 @@ mod several {
     async fn a_commit_without_an_answer_is_looked_up(database: Arc<Database>) {
         drop(database.store().await);
         let (url, cut) = stand_between(&database.url).await;
-        let store = Store::open(&url, Purpose::Serve).await.unwrap();
+        let store = Store::open(&url, OpenMode::Serve).await.unwrap();
         let mut writer = store.writer().await.unwrap();
         // The first commit of a connection only prepares the statement.
         for (name, next) in [
@@ -451,7 +451,7 @@ mod several {
         let store = database.store().await;
         let off = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$";
         store.run_schema(&[off]).await.unwrap();
-        let store = database.open(Purpose::Serve).await;
+        let store = database.open(OpenMode::Serve).await;
         let sql = "SELECT current_setting('synchronous_commit') || ' ' || current_setting('default_transaction_isolation')";
         let set: Vec<String> = store.fetch(sql, vec![], |row| row.get(0)).await.unwrap();
         assert_eq!(set, ["on read committed"]);

@@ -8,15 +8,15 @@ use super::harness::{
     Database, accept, at, create, inbox_row, json, load, new_task, outbox_row, peer, send, settle,
 };
 use crate::{
-    clock::Clock,
-    commit::Commits,
+    commit::queue::CommitQueue,
     config::Config,
-    decisions,
-    model::{Moment, NewTask, NodeId, OutboxRow, PeerId, Role, Status, TaskKind, TaskState},
-    pruning::Pruning,
+    maintenance::pruning::Pruning,
+    model::{NewTask, NodeId, OutboxRow, PeerId, Role, RunPhase, Status, TaskKind, TaskState},
+    operator::commands,
+    runtime::clock::Clock,
     store::{Filters, MESSAGE_FIELDS, OutboxState, Place, Pruned, Settled, Step, Store, Writer},
 };
-use crate::{membership::Membership, signals::Signals};
+use crate::{peers::registry::PeerRegistry, runtime::notify::Notifier};
 
 on_both!(
     what_has_wholly_ended_and_is_old_goes,
@@ -40,7 +40,7 @@ fn day(number: i64) -> Timestamp {
 struct Peer {
     store: Arc<Store>,
     writer: Writer,
-    commits: Commits,
+    commits: CommitQueue,
     other: PeerId,
     give_up_after: Duration,
 }
@@ -52,12 +52,12 @@ impl Peer {
         let clock = Clock::manual(day(TODAY));
         let own_url = "http://127.0.0.1:5000/api/queues".parse().unwrap();
         let membership =
-            Membership::new(&store, Arc::default(), own_url, Arc::new(Signals::new().0));
+            PeerRegistry::new(&store, Arc::default(), own_url, Arc::new(Notifier::new().0));
         let membership = membership.await.unwrap();
         let other = peer(&store, "b").await;
         Self {
             writer: store.writer().await.unwrap(),
-            commits: decisions::without_slots(&store, &config, &membership, &clock)
+            commits: commands::without_slots(&store, &config, &membership, &clock)
                 .await
                 .unwrap(),
             other,
@@ -177,7 +177,7 @@ async fn what_has_wholly_ended_and_is_old_goes(database: Arc<Database>) {
         // It gives back what it has reserved.
         (
             vec![with(peer.ended("b3", Received, 1), |s| {
-                s.moment = Some(Moment::CancelReservation);
+                s.moment = Some(RunPhase::CancelReservation);
             })],
             "b3 kept",
         ),

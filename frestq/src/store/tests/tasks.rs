@@ -8,7 +8,7 @@ use super::harness::{
 };
 use crate::{
     model::{
-        Fingerprint, InboxKey, Moment, NewTask, NodeId, OnFailure, Role, Status, TaskKind,
+        Fingerprint, InboxKey, NewTask, NodeId, OnFailure, Role, RunPhase, Status, TaskKind,
         TaskState,
     },
     store::{Due, Filters, MESSAGE_FIELDS, Writer, Writes, is_transient},
@@ -47,7 +47,7 @@ async fn a_task_comes_back_as_it_was_stored(database: Arc<Database>) {
             open_children: 0,
             on_failure: Default::default(),
             at_most_once: true,
-            moment: Some(crate::model::Moment::Execute),
+            moment: Some(crate::model::RunPhase::Execute),
             attempt: 3,
             failures: 1,
             interrupted: 1,
@@ -118,7 +118,7 @@ async fn every_field_that_may_change_is_written_again(database: Arc<Database>) {
         place: 1,
         open_children: 2,
         on_failure: OnFailure::AskHandler,
-        moment: Some(Moment::HandleError),
+        moment: Some(RunPhase::HandleError),
         attempt: 3,
         failures: 4,
         interrupted: 2,

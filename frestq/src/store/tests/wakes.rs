@@ -9,7 +9,7 @@ use super::harness::{
 };
 use crate::{
     model::{NodeId, Role, Status, TaskState},
-    store::{Purpose, Wake, Writes},
+    store::{OpenMode, Wake, Writes},
 };
 
 mod both {
@@ -49,7 +49,7 @@ mod several {
         database: Arc<Database>,
     ) {
         let here = database.store().await;
-        let there = database.open(Purpose::Serve).await;
+        let there = database.open(OpenMode::Serve).await;
         let mut wakes = here.wakes().await.unwrap().unwrap();
         let mut mine = here.writer().await.unwrap();
         let mut theirs = there.writer().await.unwrap();
@@ -91,7 +91,7 @@ mod several {
         database: Arc<Database>,
     ) {
         let here = database.store().await;
-        let there = database.open(Purpose::Serve).await;
+        let there = database.open(OpenMode::Serve).await;
         let mut wakes = here.wakes().await.unwrap().unwrap();
         let mut theirs = there.writer().await.unwrap();
         let mut task = new_task("x");
@@ -100,7 +100,7 @@ mod several {
         assert_eq!(heard(&mut wakes, 0).await, []);
         let ended = TaskState {
             status: Status::Cancelled,
-            moment: Some(crate::model::Moment::CancelReservation),
+            moment: Some(crate::model::RunPhase::CancelReservation),
             ..load(&mut theirs, "x").await.unwrap()
         };
         change(&mut theirs, &ended, Some(&json("1"))).await;
@@ -110,7 +110,7 @@ mod several {
 
     async fn many_words_of_one_transaction_all_arrive(database: Arc<Database>) {
         let here = database.store().await;
-        let there = database.open(Purpose::Serve).await;
+        let there = database.open(OpenMode::Serve).await;
         let mut wakes = here.wakes().await.unwrap().unwrap();
         let tasks: Vec<_> = (0..3_000)
             .map(|n| {
@@ -129,7 +129,7 @@ mod several {
 
     async fn a_lost_connection_wakes_everything(database: Arc<Database>) {
         let here = database.store().await;
-        let there = database.open(Purpose::Serve).await;
+        let there = database.open(OpenMode::Serve).await;
         let mut wakes = here.wakes().await.unwrap().unwrap();
         let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                    WHERE datname = current_database() AND query LIKE 'LISTEN%'";

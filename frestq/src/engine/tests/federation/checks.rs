@@ -76,7 +76,7 @@ impl Federation {
     pub(super) fn check_start(&self, at: usize, id: &TaskId) {
         let seed = self.seed;
         let task = self.members[at].rows.task(id.as_str());
-        if task.moment != Some(Moment::Execute) {
+        if task.moment != Some(RunPhase::Execute) {
             return;
         }
         assert!(

@@ -1,0 +1,17 @@
+//! What users write against: sending tasks, composing trees, handlers and what they see, directors,
+//! messages, registered peers.
+//!
+//! May import everything above it, `model` to `operator`. Only this layer and those below it know
+//! functions of the user.
+
+pub(crate) mod compose;
+pub(crate) mod context;
+pub(crate) mod director;
+pub(crate) mod handler;
+pub(crate) mod macros;
+pub(crate) mod peer;
+pub(crate) mod peers;
+pub mod prelude;
+pub mod private;
+pub(crate) mod registry;
+pub(crate) mod relative;

@@ -1,0 +1,411 @@
+//! What `inventory` collected, sorted and checked at start.
+
+use std::{collections::BTreeMap, future::Future, panic::Location, pin::Pin};
+
+use super::{
+    context::Task,
+    director::Group,
+    handler::{Requirements, States},
+};
+use crate::model::{
+    ActionOptions, Json, TaskId,
+    catalog::{Address, Catalog, DIRECTORS, HandlerInfo, HandlerKind},
+    error::{Error, Result, TaskError},
+};
+
+/// What a handler's run comes to.
+pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Json, TaskError>> + Send>>;
+
+/// Runs a handler for a task that holds its input.
+pub type Run = fn(Task) -> HandlerFuture;
+
+/// What a handler makes of an error: none to let it go on, or the output to continue with.
+pub type HandleErrorFuture = Pin<Box<dyn Future<Output = Result<Option<Json>, TaskError>> + Send>>;
+
+/// Asks a handler what becomes of the task after an error of its own run or of a child.
+pub type HandleError = fn(Task, TaskError) -> HandleErrorFuture;
+
+/// Has a handler reserve, or give back what it reserved.
+pub type Reserve = fn(Task) -> HandlerFuture;
+
+/// The inputs that a director has changed.
+pub type DirectFuture =
+    Pin<Box<dyn Future<Output = Result<Vec<(TaskId, Json)>, TaskError>> + Send>>;
+
+/// Has a director look at its group: before the start, or, with `true`, after a failed round.
+pub type Direct = fn(Group, bool) -> DirectFuture;
+
+/// Says what the arguments of a handler need.
+pub type Require = fn(&mut Requirements<'_>);
+
+/// One handler, as the attribute macros submit it.
+#[derive(Debug)]
+pub struct Registration {
+    /// Its names and options.
+    pub info: HandlerInfo,
+    /// The name of the function or type, with the file and line of its attribute.
+    pub name: &'static str,
+    /// See `name`.
+    pub file: &'static str,
+    /// See `name`.
+    pub line: u32,
+    /// Runs it.
+    pub run: Run,
+    /// Says what its arguments need.
+    pub require: Require,
+    /// Asks it about an error; none if it lets every error go on.
+    pub handle_error: Option<HandleError>,
+    /// Has it reserve; none if its tasks need nothing but a slot.
+    pub reserve: Option<Reserve>,
+    /// Has it give back what it reserved.
+    pub cancel_reservation: Option<Reserve>,
+    /// Has it direct a group.
+    pub direct: Option<Direct>,
+}
+
+impl Registration {
+    /// A handler that stands where this is called.
+    #[track_caller]
+    pub const fn new(
+        kind: HandlerKind,
+        name: &'static str,
+        address: Address,
+        options: ActionOptions,
+        run: Run,
+        require: Require,
+    ) -> Self {
+        let place = Location::caller();
+        Self {
+            info: HandlerInfo {
+                queue: address.queue,
+                action: address.action,
+                kind,
+                options,
+            },
+            name,
+            file: place.file(),
+            line: place.line(),
+            run,
+            require,
+            handle_error: None,
+            reserve: None,
+            cancel_reservation: None,
+            direct: None,
+        }
+    }
+
+    /// The same handler, asked about errors. The options say so too, since the engine sees only
+    /// them.
+    pub const fn handling_errors(mut self, handle_error: HandleError) -> Self {
+        self.handle_error = Some(handle_error);
+        self.info.options.handles_errors = true;
+        self
+    }
+
+    /// The same handler, which reserves before its tasks of a synchronized group start.
+    pub const fn reserving(mut self, reserve: Reserve) -> Self {
+        self.reserve = Some(reserve);
+        self
+    }
+
+    /// The same handler, which is told to give back what it has reserved.
+    pub const fn cancelling_reservations(mut self, cancel: Reserve) -> Self {
+        self.cancel_reservation = Some(cancel);
+        self
+    }
+
+    /// A director that stands where this is called.
+    #[track_caller]
+    pub const fn director(name: &'static str, type_name: &'static str, direct: Direct) -> Self {
+        let address = Address {
+            queue: DIRECTORS,
+            action: name,
+        };
+        let options = ActionOptions {
+            local: true,
+            ..ActionOptions::DEFAULT
+        };
+        let mut director = Self::new(
+            HandlerKind::Director,
+            type_name,
+            address,
+            options,
+            |_| {
+                Box::pin(async {
+                    Err(TaskError::new(
+                        TaskError::FAILED,
+                        "a director runs no tasks of its own",
+                    ))
+                })
+            },
+            |_| {},
+        );
+        director.direct = Some(direct);
+        director
+    }
+
+    /// Its function or type, for people.
+    fn place(&self) -> String {
+        format!("`{}` at {}:{}", self.name, self.file, self.line)
+    }
+}
+
+inventory::collect!(Registration);
+
+/// The handlers of this binary by queue and action.
+pub(crate) struct Registry {
+    handlers: BTreeMap<&'static str, BTreeMap<&'static str, &'static Registration>>,
+    faults: Vec<String>,
+}
+
+impl Registry {
+    /// Everything that was linked in; if queues are named, only their handlers, and all directors.
+    pub(crate) fn collect(only: &[String]) -> Self {
+        let wanted = |handler: &&Registration| {
+            only.is_empty()
+                || handler.info.kind == HandlerKind::Director
+                || only.iter().any(|queue| queue == handler.info.queue)
+        };
+        Self::new(inventory::iter::<Registration>().filter(wanted))
+    }
+
+    /// `inventory` gives no order, so faults are sorted to read the same each time.
+    fn new(registrations: impl IntoIterator<Item = &'static Registration>) -> Self {
+        let mut all: Vec<_> = registrations.into_iter().collect();
+        all.sort_by_key(|r| (r.info.queue, r.info.action, r.file, r.line));
+        let mut registry = Self {
+            handlers: BTreeMap::new(),
+            faults: Vec::new(),
+        };
+        for handler in all {
+            let slot = registry.handlers.entry(handler.info.queue).or_default();
+            if let Some(first) = slot.get(handler.info.action) {
+                registry.faults.push(format!(
+                    "  two handlers for action {:?} of queue {:?}: {} and {}; rename or remove one",
+                    handler.info.action,
+                    handler.info.queue,
+                    first.place(),
+                    handler.place(),
+                ));
+            } else {
+                slot.insert(handler.info.action, handler);
+            }
+        }
+        registry
+    }
+
+    pub(crate) fn get(&self, queue: &str, action: &str) -> Option<&'static Registration> {
+        self.handlers.get(queue)?.get(action).copied()
+    }
+
+    /// Every handler, by queue and action.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'static Registration> + '_ {
+        self.handlers
+            .values()
+            .flat_map(|queue| queue.values().copied())
+    }
+
+    pub(crate) fn queues(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.handlers.keys().copied()
+    }
+
+    /// What the other parts of this peer may know of them.
+    pub(crate) fn catalog(&self) -> Catalog {
+        self.iter().map(|handler| handler.info).collect()
+    }
+
+    /// Every fault at once: doubles, empty names, missing states, configured queues that nobody
+    /// serves.
+    pub(crate) fn check<'a>(
+        &self,
+        states: &States,
+        configured: impl Iterator<Item = &'a str>,
+    ) -> Result<()> {
+        let mut faults = self.faults.clone();
+        for handler in self.iter() {
+            let place = handler.place();
+            // The macros refuse these; an `Action` written by hand gets here.
+            if handler.info.queue.is_empty() || handler.info.action.is_empty() {
+                faults.push(format!(
+                    "  {place} serves action {:?} of queue {:?}; neither name may be empty",
+                    handler.info.action, handler.info.queue
+                ));
+            }
+            let mut requirements = Requirements::new(states);
+            (handler.require)(&mut requirements);
+            faults.extend(requirements.missing().into_iter().map(|missing| {
+                format!("  {place} takes State<{missing}>, which nobody provides; add `.state(...)` in frestq::main!")
+            }));
+        }
+        let unserved = configured.filter(|queue| !self.handlers.contains_key(queue));
+        faults.extend(unserved.map(|queue| self.unserved(queue)));
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Handlers(faults))
+        }
+    }
+
+    /// What to say of a configured queue without handlers.
+    fn unserved(&self, queue: &str) -> String {
+        let nearest = self
+            .queues()
+            .map(|known| (strsim::damerau_levenshtein(known, queue), known))
+            .min()
+            .filter(|(distance, _)| *distance <= 2);
+        let hint = match nearest {
+            Some((_, known)) => format!("did you mean [queues.{known}]?"),
+            None if self.handlers.is_empty() => "there are no handlers here".to_owned(),
+            None => format!(
+                "queues here: {}",
+                self.queues().collect::<Vec<_>>().join(", ")
+            ),
+        };
+        format!("  the configuration has [queues.{queue}], which no handler serves; {hint}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELLO: Address = Address {
+        queue: "say_queue",
+        action: "hello_world",
+    };
+
+    #[track_caller]
+    fn registered(name: &'static str, address: Address, require: Require) -> &'static Registration {
+        Box::leak(Box::new(Registration::new(
+            HandlerKind::Task,
+            name,
+            address,
+            ActionOptions::DEFAULT,
+            |_| Box::pin(async { Ok(crate::model::null()) }),
+            require,
+        )))
+    }
+
+    fn faults(registry: &Registry, states: &States, configured: &[&str]) -> Vec<String> {
+        match registry.check(states, configured.iter().copied()) {
+            Err(Error::Handlers(faults)) => faults,
+            Err(error) => vec![error.to_string()],
+            Ok(()) => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_handler_is_found_by_queue_and_action() {
+        let registry = Registry::new([registered("hello", HELLO, |_| {})]);
+        let found = registry.get("say_queue", "hello_world").unwrap();
+        assert_eq!((found.name, found.info.kind), ("hello", HandlerKind::Task));
+        assert!(registry.get("say_queue", "hello").is_none());
+        assert!(registry.get("hello_world", "say_queue").is_none());
+    }
+
+    #[test]
+    fn a_registration_knows_where_it_stands() {
+        let handler = registered("hello", HELLO, |_| {});
+        assert_eq!((handler.file, handler.line), (file!(), line!() - 1));
+    }
+
+    #[test]
+    fn the_engine_learns_which_handlers_are_asked_about_errors() {
+        let silent = registered("silent", HELLO, |_| {});
+        assert!(silent.handle_error.is_none());
+        assert!(!silent.info.options.handles_errors);
+        let asked = Registration::new(
+            HandlerKind::Task,
+            "asked",
+            HELLO,
+            ActionOptions::DEFAULT,
+            silent.run,
+            silent.require,
+        )
+        .handling_errors(|_, _| Box::pin(async { Ok(None) }));
+        assert!(asked.handle_error.is_some());
+        assert!(asked.info.options.handles_errors);
+    }
+
+    #[test]
+    fn every_fault_is_listed_at_once_with_file_and_line() {
+        let first = registered("first", HELLO, |r| r.state::<u8>());
+        let second = registered("second", HELLO, |_| {});
+        let registry = Registry::new([second, first]);
+        let faults = faults(
+            &registry,
+            &States::default(),
+            &["say_queue", "sayqueue", "other"],
+        );
+        let (file, line) = (file!(), first.line);
+        assert_eq!(
+            faults,
+            [
+                format!(
+                    "  two handlers for action \"hello_world\" of queue \"say_queue\": \
+                     `first` at {file}:{line} and `second` at {file}:{}; rename or remove one",
+                    second.line
+                ),
+                format!(
+                    "  `first` at {file}:{line} takes State<u8>, which nobody provides; \
+                     add `.state(...)` in frestq::main!"
+                ),
+                "  the configuration has [queues.sayqueue], which no handler serves; \
+                 did you mean [queues.say_queue]?"
+                    .to_owned(),
+                "  the configuration has [queues.other], which no handler serves; \
+                 queues here: say_queue"
+                    .to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn faults_read_the_same_in_any_order_of_registration() {
+        let some: Vec<_> = (0..3).map(|_| registered("same", HELLO, |_| {})).collect();
+        let forwards = Registry::new(some.iter().copied());
+        let backwards = Registry::new(some.iter().rev().copied());
+        assert_eq!(forwards.faults.len(), 2);
+        assert_eq!(forwards.faults, backwards.faults);
+    }
+
+    #[test]
+    fn a_provided_state_and_the_peer_itself_are_no_fault() {
+        let mut states = States::default();
+        states.insert(7_u8);
+        let registry = Registry::new([registered("hello", HELLO, |requirements| {
+            requirements.state::<u8>();
+            requirements.state::<crate::Frestq>();
+        })]);
+        assert!(faults(&registry, &states, &["say_queue"]).is_empty());
+    }
+
+    #[test]
+    fn an_action_written_by_hand_may_not_be_nameless() {
+        let nameless = Address {
+            queue: "",
+            action: "hello_world",
+        };
+        let registry = Registry::new([registered("hello", nameless, |_| {})]);
+        let faults = faults(&registry, &States::default(), &[]);
+        assert!(
+            faults[0].contains("neither name may be empty"),
+            "{faults:?}"
+        );
+    }
+
+    #[test]
+    fn an_unknown_action_is_answered_with_what_there_is() {
+        let registry = Registry::new([registered("hello", HELLO, |_| {})]);
+        assert_eq!(
+            registry.catalog().describe(),
+            "registered here: say_queue/hello_world"
+        );
+        assert!(
+            Registry::new([])
+                .catalog()
+                .describe()
+                .contains("use my_handlers as _;")
+        );
+    }
+}

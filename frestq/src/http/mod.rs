@@ -1,0 +1,11 @@
+//! HTTP in both directions: listeners, the server, limits on connections, and the client.
+//!
+//! May import `model`, `protocol`, `config` and `security`.
+
+pub(crate) mod client;
+pub(crate) mod connection;
+pub(crate) mod listen;
+pub(crate) mod proxy;
+pub(crate) mod quota;
+mod resolve;
+pub(crate) mod server;

@@ -1,0 +1,12 @@
+//! The way in: a request is authenticated, decoded, authorised, admitted, committed, and answered.
+//!
+//! May import `services` and what is above it. Nothing that is rejected is stored.
+
+mod authenticate;
+mod decode;
+mod receive;
+mod response;
+mod routes;
+mod sender;
+
+pub(crate) use routes::routes;

@@ -1,0 +1,6 @@
+//! What an operator asks for: cancel, finish, deny, retry, prune, add and remove peers.
+//!
+//! May import `maintenance`, `services` and what is above them.
+
+pub(crate) mod commands;
+mod retry;

@@ -1,0 +1,263 @@
+//! A failed task is retried as a new one.
+//!
+//! What has ended never changes, and the other peer may have told others of it; so nothing is taken
+//! back. A fresh copy is planted under ids of its own: the root with its payload, and, where a group
+//! made its children by itself, those too. Children that a handler added are not copied, since the
+//! handler adds them again when it runs.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+use crate::{
+    model::{
+        NewTask, OnFailure, PeerId, Role, Status, TaskId, TaskKind, TaskState,
+        catalog::Catalog,
+        error::{Error, Result},
+    },
+    store::Store,
+};
+
+/// The rows of a failed task's copy, its root first, under the id `fresh`.
+///
+/// # Errors
+///
+/// [`Error::UnknownTask`]; [`Error::Pruned`]; [`Error::Invalid`] with the reason why this task can't be retried.
+pub(crate) async fn copy(
+    store: &Store,
+    catalog: &Catalog,
+    id: &TaskId,
+    fresh: &TaskId,
+    now: Timestamp,
+) -> Result<Vec<NewTask>> {
+    let tree = store.stored(id).await?;
+    // Looked at after its rows: what is there now was there then.
+    let record = store.task(id).await?;
+    record
+        .ok_or_else(|| Error::UnknownTask(id.clone()))?
+        .unless_pruned()?;
+    let root = tree
+        .iter()
+        .find(|task| task.state.id == *id)
+        .ok_or_else(|| Error::UnknownTask(id.clone()))?;
+    if root.state.parent.is_some() {
+        let top = store.root(id).await?;
+        let top = top.map_or_else(|| "its root".to_owned(), |top| format!("{}", top.id));
+        return Err(Error::Invalid(format!(
+            "task {id} is a part of a tree, which has gone on without it; what can be retried is the whole, task {top}"
+        )));
+    }
+    if root.state.role == Role::Received {
+        let peers = store.peers().await?;
+        let sender = peers.iter().find(|peer| peer.id == root.state.peer);
+        let sender = sender.map_or("its sender", |peer| peer.url.as_str());
+        return Err(Error::Invalid(format!(
+            "task {id} was received from {sender}, which knows how it ended; it is to be retried there"
+        )));
+    }
+    match root.state.status {
+        Status::Finished => {
+            return Err(Error::Invalid(format!(
+                "task {id} has not failed: it is finished"
+            )));
+        }
+        status if !status.is_terminal() => {
+            return Err(Error::Invalid(format!(
+                "task {id} has not failed: it is {status}"
+            )));
+        }
+        _ => {}
+    }
+    let copy = renewed(&tree, id, fresh, now);
+    for task in &copy {
+        let TaskState {
+            role,
+            peer,
+            queue,
+            action,
+            ..
+        } = &task.state;
+        let runs_here = *role == Role::Local && *peer == PeerId::SELF && !queue.is_empty();
+        if runs_here && catalog.get(queue, action).is_none() {
+            return Err(Error::Invalid(format!(
+                "this peer has no action {queue}/{action} any more; {}",
+                catalog.describe()
+            )));
+        }
+    }
+    Ok(copy)
+}
+
+/// The copy of a tree whose rows come each before those below it.
+fn renewed(tree: &[NewTask], id: &TaskId, fresh: &TaskId, now: Timestamp) -> Vec<NewTask> {
+    let mut ids: HashMap<&TaskId, TaskId> = HashMap::new();
+    // Where the children of a task that is copied are to be copied too: its place among the copies.
+    let mut groups: HashMap<&TaskId, usize> = HashMap::new();
+    let mut copies: Vec<NewTask> = Vec::new();
+    for old in tree {
+        let parent = match &old.state.parent {
+            _ if old.state.id == *id => None,
+            Some(parent) => match groups.get(parent) {
+                Some(group) => {
+                    copies[*group].state.open_children += 1;
+                    ids.get(parent).cloned()
+                }
+                None => continue,
+            },
+            None => continue,
+        };
+        let new = match parent {
+            None => fresh.clone(),
+            Some(_) => TaskId::generate(),
+        };
+        ids.insert(&old.state.id, new.clone());
+        // A synchronized group has the queue of its director.
+        let is_group = old.state.queue.is_empty() || old.state.kind == TaskKind::Synchronized;
+        if is_group {
+            groups.insert(&old.state.id, copies.len());
+        }
+        copies.push(NewTask {
+            state: TaskState {
+                seq: 0,
+                id: new,
+                status: Status::Created,
+                parent,
+                place: 0,
+                open_children: 0,
+                on_failure: match is_group {
+                    true => old.state.on_failure,
+                    // Said anew by the handler's run.
+                    false => OnFailure::End,
+                },
+                moment: None,
+                attempt: 0,
+                failures: 0,
+                interrupted: 0,
+                epoch: 0,
+                owner: None,
+                rev: 0,
+                round: 0,
+                reserved: 0,
+                wake_at: None,
+                report_at: None,
+                run_at: None,
+                // One that is over would end the copy at once.
+                expires_at: old.state.expires_at.filter(|at| *at > now),
+                modified_at: now,
+                ..old.state.clone()
+            },
+            pingback_at: old.pingback_at.filter(|at| *at > now),
+            created_at: now,
+            unique_key: old.unique_key.clone().filter(|_| old.state.id == *id),
+            ..old.clone()
+        });
+    }
+    copies
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::null;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn task(id: &str, parent: Option<&str>, order: i64, queue: &str) -> NewTask {
+        NewTask {
+            state: TaskState {
+                seq: order + 1,
+                id: id.into(),
+                kind: TaskKind::Sequential,
+                role: Role::Local,
+                peer: PeerId::SELF,
+                certificate: None,
+                queue: queue.into(),
+                action: "act".into(),
+                status: Status::Error,
+                parent: parent.map(TaskId::from),
+                order,
+                place: 0,
+                open_children: 0,
+                on_failure: OnFailure::AskHandler,
+                at_most_once: false,
+                moment: None,
+                attempt: 3,
+                failures: 2,
+                interrupted: 1,
+                epoch: 4,
+                owner: None,
+                rev: 5,
+                round: 0,
+                reserved: 0,
+                wake_at: None,
+                report_at: None,
+                run_at: None,
+                expires_at: Some(at(100)),
+                modified_at: at(50),
+            },
+            input: null(),
+            label: Some("mine".into()),
+            info: None,
+            pingback_at: None,
+            priority: 0,
+            unique_key: None,
+            created_at: at(1),
+        }
+    }
+
+    #[test]
+    fn a_copy_begins_anew_with_what_the_failed_one_was_made_of() {
+        let copies = renewed(
+            &[task("old", None, 0, "q")],
+            &"old".into(),
+            &"new".into(),
+            at(60),
+        );
+        let [copy] = &copies[..] else {
+            panic!("{copies:?}")
+        };
+        let state = &copy.state;
+        assert_eq!((state.id.as_str(), state.status), ("new", Status::Created));
+        assert_eq!(
+            (state.attempt, state.failures, state.rev, state.seq),
+            (0, 0, 0, 0)
+        );
+        assert_eq!((state.expires_at, copy.created_at), (Some(at(100)), at(60)));
+        assert_eq!(state.on_failure, OnFailure::End);
+        assert_eq!((copy.label.as_deref(), &*state.queue), (Some("mine"), "q"));
+    }
+
+    #[test]
+    fn an_expiration_date_that_is_over_is_dropped() {
+        let tree = [task("old", None, 0, "q")];
+        let copies = renewed(&tree, &"old".into(), &"new".into(), at(100));
+        assert_eq!(copies[0].state.expires_at, None);
+    }
+
+    #[test]
+    fn the_children_of_groups_are_copied_and_those_of_handlers_are_not() {
+        let tree = [
+            task("root", None, 0, ""),
+            task("first", Some("root"), 0, "q"),
+            task("group", Some("root"), 1, ""),
+            task("added", Some("first"), 0, "q"),
+            task("inner", Some("group"), 0, "q"),
+            task("below-added", Some("added"), 0, "q"),
+        ];
+        let copies = renewed(&tree, &"root".into(), &"new".into(), at(60));
+        let shape: Vec<_> = copies
+            .iter()
+            .map(|copy| (copy.state.order, copy.state.open_children))
+            .collect();
+        assert_eq!(shape, [(0, 2), (0, 0), (1, 1), (0, 0)]);
+        let parents: Vec<_> = copies
+            .iter()
+            .map(|copy| copy.state.parent.clone())
+            .collect();
+        let id = |place: usize| Some(copies[place].state.id.clone());
+        assert_eq!(parents, [None, id(0), id(0), id(2)]);
+        assert_eq!(copies[0].state.on_failure, OnFailure::AskHandler);
+    }
+}

@@ -1,0 +1,14 @@
+//! Wiring: an application becomes a serving peer, which reloads, and stops in order.
+//!
+//! May import everything but `cli`.
+
+mod app;
+mod hooks;
+mod reload;
+mod running;
+mod start;
+#[cfg(test)]
+mod tests;
+
+pub use app::App;
+pub use running::RunningPeer;

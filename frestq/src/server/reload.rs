@@ -1,0 +1,59 @@
+//! Signals of the process: stop, and read the configuration again.
+
+use std::convert::Infallible;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::app::Reread;
+use crate::{
+    model::{
+        audit::Entry,
+        error::{Error, Result},
+    },
+    operator::commands::OPERATOR,
+    services::Services,
+};
+
+/// Reads `[tls]` and `[peers]` again at each SIGHUP; whatever runs goes on.
+pub(super) async fn reload_at_each_hangup(
+    services: &Services,
+    reread: &Reread,
+) -> Result<Infallible> {
+    let mut hangup = listen(SignalKind::hangup())?;
+    loop {
+        hangup.recv().await;
+        match reload(services, reread).await {
+            Ok(()) => tracing::info!(
+                "SIGHUP: [tls] and [peers] were read again; other keys need a new start"
+            ),
+            Err(error) => {
+                tracing::error!(%error, "SIGHUP: [tls] and [peers] stay as they were");
+            }
+        }
+    }
+}
+
+async fn reload(services: &Services, reread: &Reread) -> Result<()> {
+    services.registry.reload(&reread()?).await?;
+    let entry = Entry::decided(services.clock.now(), OPERATOR, "reload", "").answered("done");
+    let recorded = services.commits.submit_recorded(Vec::new(), entry);
+    recorded.await.map(drop)
+}
+
+/// Returns on SIGTERM or Ctrl-C.
+pub(super) async fn stop_signal() -> Result<()> {
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("Ctrl-C: stopping"),
+    }
+    Ok(())
+}
+
+fn listen(kind: SignalKind) -> Result<Signal> {
+    signal(kind).map_err(|source| Error::Io {
+        what: "waiting for signals".into(),
+        source,
+    })
+}

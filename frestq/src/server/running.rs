@@ -1,0 +1,149 @@
+//! A running peer, and how it stops.
+
+use std::time::Duration;
+
+use axum::Router;
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
+
+use super::hooks::Hooks;
+use crate::{
+    api::peer::Frestq, maintenance::orphans, model::NodeId, outbox::Deliveries, worker::Worker,
+};
+
+/// How long the last deliveries may take.
+const LAST_DELIVERIES: Duration = Duration::from_secs(5);
+
+/// How long a stop waits for a database that may be away. The next start does what is left.
+const LAST_WRITES: Duration = Duration::from_secs(5);
+
+/// A peer that runs: it claims and runs tasks, and delivers messages, until it is stopped.
+///
+/// [`App::start`](crate::App::start) makes one that listens nowhere itself. Dropping it without
+/// [`stop`](Self::stop) is like a crash: nothing acknowledged is lost, and the next start takes up what
+/// was running.
+pub struct RunningPeer {
+    pub(super) peer: Frestq,
+    pub(super) router: Router,
+    pub(super) node: NodeId,
+    pub(super) worker: Worker,
+    pub(super) deliveries: Deliveries,
+    /// Maintenance, and the answers to the command line.
+    pub(super) upkeep: JoinSet<()>,
+    pub(super) background: JoinSet<()>,
+    pub(super) hooks: Hooks,
+    /// The server, if the peer listens itself, and what tells it to accept nothing more.
+    pub(super) server: Option<(JoinHandle<()>, watch::Sender<bool>)>,
+}
+
+impl RunningPeer {
+    /// The handle by which the application sends tasks and reads results.
+    pub fn handle(&self) -> &Frestq {
+        &self.peer
+    }
+
+    /// The routes of RESTQP and the application's views, to serve or to nest in a router that is there
+    /// already.
+    ///
+    /// Serve it with connection info, as in
+    /// `axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())`: the peer
+    /// must know where a message comes from. Nested under a path, `root_url` has to include that path.
+    /// Without `[tls]`, messages are accepted from the loopback only. With it, the caller's server has no
+    /// certificates to show, so senders are those that the configured proxy vouches for.
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// Stops in order: accepts nothing more, lets running handlers end, releases the rest, closes the
+    /// database.
+    pub async fn stop(self) {
+        let Self {
+            peer,
+            router: _,
+            node,
+            mut worker,
+            deliveries,
+            mut upkeep,
+            mut background,
+            hooks,
+            server,
+        } = self;
+        if let Some((_, stop)) = &server {
+            // The server is gone only if it failed before.
+            let _ = stop.send(true);
+        }
+        background.shutdown().await;
+        let services = &peer.services;
+        let asked = timeout(LAST_WRITES, services.commits.stop_claiming());
+        if asked.await.is_err() {
+            tracing::warn!("the database is busy or away; stopping without it");
+        }
+        drain(&peer, node, &mut worker, &mut upkeep).await;
+        hooks.shut_down(&peer).await;
+        deliveries.drain(LAST_DELIVERIES).await;
+        if let Some((server, _)) = server {
+            server.abort();
+        }
+        close(&peer, node).await;
+        match services.trust.rejections.count() {
+            0 => {}
+            count => tracing::info!("rejected since start (no identity or no grant): {count}"),
+        }
+        tracing::info!("stopped");
+    }
+}
+
+/// Lets running handlers end, and releases those that take too long.
+async fn drain(peer: &Frestq, node: NodeId, worker: &mut Worker, upkeep: &mut JoinSet<()>) {
+    let running = worker.running();
+    if running > 0 {
+        tracing::info!("waiting for {running} running handlers");
+    }
+    let drained = worker.drain(peer.config().shutdown_timeout).await;
+    upkeep.abort_all();
+    if drained {
+        return;
+    }
+    tracing::warn!(
+        "{} handlers still run; their tasks go back to their queues",
+        worker.running()
+    );
+    match timeout(LAST_WRITES, orphans::release(&peer.services, node)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::error!(%error, "running tasks could not be released; the next start does it");
+        }
+        Err(_) => {
+            tracing::error!("running tasks could not be released in time; the next start does it");
+        }
+    }
+}
+
+/// Ends the writer and signs this process off.
+async fn close(peer: &Frestq, node: NodeId) {
+    let services = &peer.services;
+    let closed = timeout(LAST_WRITES, async {
+        services.commits.close().await;
+        if let Err(error) = services.peers.write_contacts(&services.store).await {
+            tracing::debug!(%error, "the last contacts could not be written");
+        }
+        if let Err(error) = services.store.leave(node).await {
+            tracing::warn!(%error, "this process could not be signed off");
+        }
+        services.store.close().await;
+    });
+    if closed.await.is_err() {
+        tracing::warn!("the database took too long to close; everything acknowledged is in it");
+    }
+}
+
+impl std::fmt::Debug for RunningPeer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunningPeer")
+            .field("url", self.peer.url())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,437 @@
+//! From an application to a running peer.
+
+use std::{future::Future, net::SocketAddr, sync::Arc};
+
+use axum::Router;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::{JoinHandle, JoinSet},
+};
+
+use super::{
+    app::App,
+    reload::{reload_at_each_hangup, stop_signal},
+    running::RunningPeer,
+};
+use crate::{
+    api::{
+        handler::States,
+        peer::{Frestq, Handlers},
+        registry::Registry,
+    },
+    commit::{
+        ClaimedTask, Committer, UncertainCommit, admission::Admission, audit::AuditChain,
+        slots::Slots, task_cache::TaskCache,
+    },
+    config::Config,
+    http::{
+        client::Client,
+        connection::ConnectionLimits,
+        listen::{PlainListener, TlsListener},
+        proxy::ProxyListener,
+        quota::Quota,
+        server::{IDLE, ServerLimits, serve},
+    },
+    inbox,
+    maintenance::{orphans, tending},
+    model::{
+        Grant, NodeId,
+        catalog::Catalog,
+        error::{Error, Result},
+    },
+    operator::commands,
+    outbox::{Deliveries, Outbox},
+    peers::registry::PeerRegistry,
+    runtime::{clock::Clock, notify::Notifier, supervisor::vital},
+    security::Trust,
+    services::Services,
+    store::{OpenMode, Store},
+    worker::Worker,
+};
+
+/// Where a peer accepts messages.
+enum Listen {
+    /// On the address that the configuration says.
+    Bind,
+    On(TcpListener),
+    /// The caller serves its router.
+    Nowhere,
+}
+
+impl App {
+    /// Starts the peer without a listener: the caller serves or nests
+    /// [its router](RunningPeer::router), and stops it with [`RunningPeer::stop`].
+    ///
+    /// The configuration is what [`configure`](Self::configure) sets; no file, environment variable or
+    /// flag is read. Set at least `database` and `root_url`.
+    ///
+    /// ```no_run
+    /// use frestq::App;
+    ///
+    /// # async fn example() -> frestq::Result<()> {
+    /// let app = App::new().configure(|c| {
+    ///     c.root_url = Some("http://127.0.0.1:8000/api/queues".into());
+    ///     c.database = Some("sqlite:mine.sqlite".into());
+    /// });
+    /// app.create_database().await?;
+    /// let running = app.start().await?;
+    /// let router = axum::Router::new().merge(running.router());
+    /// # let _ = router;
+    /// running.stop().await;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] and [`Error::Handlers`] with every fault that was found, [`Error::Schema`] if
+    /// the database has not the tables of this version, [`Error::Hook`] from `on_start`; those of the
+    /// database.
+    pub async fn start(self) -> Result<RunningPeer> {
+        self.start_on(Listen::Nowhere).await
+    }
+
+    /// Serves on a listener of the caller's until `shutdown` completes, and then stops in order, as
+    /// `axum::serve` does with a graceful shutdown.
+    ///
+    /// Where `root_url` is not set, it is made from the address of the listener. The configuration is
+    /// what [`configure`](Self::configure) sets; no file, environment variable or flag is read. No
+    /// signal is handled.
+    ///
+    /// ```no_run
+    /// use frestq::App;
+    ///
+    /// # async fn example() -> anyhow::Result<()> {
+    /// let app = App::new().configure(|c| c.database = Some("sqlite:mine.sqlite".into()));
+    /// app.create_database().await?;
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    /// app.serve(listener, async { tokio::signal::ctrl_c().await.unwrap() }).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`start`](Self::start), and [`Error::Config`] if the listener is not on the loopback and
+    /// there is no `[tls]`.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<()> {
+        let running = self.start_on(Listen::On(listener)).await?;
+        shutdown.await;
+        running.stop().await;
+        Ok(())
+    }
+
+    /// Serves on the configured address until SIGTERM or Ctrl-C.
+    pub(crate) async fn serve_until_signal(mut self) -> Result<()> {
+        let reread = self.reread.take();
+        let running = self.start_on(Listen::Bind).await?;
+        let services = running.handle().services.clone();
+        let reloading = async {
+            match reread {
+                Some(reread) if services.trust.snapshot().is_some() => {
+                    reload_at_each_hangup(&services, &reread).await
+                }
+                // With nothing to read again, a closed terminal ends the peer as it ends other programs.
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            stopped = stop_signal() => stopped?,
+            failed = reloading => match failed? {},
+        }
+        tokio::select! {
+            () = running.stop() => Ok(()),
+            again = stop_signal() => again.and(Err(Error::Impatient)),
+        }
+    }
+
+    /// Binds the configured address and starts everything. For tests of the library.
+    #[cfg(test)]
+    pub(crate) async fn start_bound(self) -> Result<RunningPeer> {
+        self.start_on(Listen::Bind).await
+    }
+
+    async fn start_on(mut self, listen: Listen) -> Result<RunningPeer> {
+        let listen = self.prepare(listen)?;
+        let registry = self.registry();
+        let Self {
+            router,
+            states,
+            config,
+            clock,
+            mut hooks,
+            ..
+        } = self;
+        let handlers = checked(registry, states, &config)?;
+        let catalog = handlers.registry.catalog();
+        let trust = Arc::new(Trust::load(&config)?);
+        let store = Arc::new(Store::open(&config.database(), OpenMode::Serve).await?);
+        let listener = listen.listener(&config).await?;
+        let url = config.root_url()?;
+        store.set_own_url(&url).await?;
+        let node = store.join(&config.node_name(), clock.now()).await?;
+        let (notifier, wakes) = Notifier::new();
+        let notifier = Arc::new(notifier);
+        let registry = PeerRegistry::new(&store, trust.clone(), url, notifier.clone()).await?;
+        registry.begin().await?;
+        let admission = Arc::new(Admission::new(config.limits.clone()));
+        admission.reset(store.open_tasks().await?);
+        let foundation = Foundation {
+            store,
+            registry,
+            notifier,
+            admission,
+            clock,
+            node,
+        };
+        let (commits, claimed) = foundation.start_committer(&config, &catalog).await?;
+        let outbox = foundation.outbox(&config, &commits)?;
+        let services = Arc::new(foundation.services(config, catalog, commits)?);
+        let peer = Frestq::new(services.clone(), handlers);
+        report_handlers(&services);
+        hooks.start(&peer).await?;
+        orphans::take_over(&services).await?;
+        let worker = Worker::start(peer.clone(), peer.config().handler_threads, claimed)?;
+        let deliveries = Deliveries::start(outbox, wakes).await?;
+        let router = router
+            .with_state(peer.clone())
+            .merge(inbox::routes(&services));
+        Ok(RunningPeer {
+            node,
+            worker,
+            deliveries,
+            upkeep: start_upkeep(&services, node),
+            server: listener.map(|listener| start_server(listener, &services, router.clone())),
+            background: hooks.spawn_background(&peer),
+            hooks,
+            router,
+            peer,
+        })
+    }
+
+    /// Checks the configuration, and takes over from a given listener what it does not say.
+    fn prepare(&mut self, listen: Listen) -> Result<Listen> {
+        if let Listen::On(listener) = &listen {
+            let address = listener.local_addr().map_err(|source| Error::Io {
+                what: "asking the listener for its address".into(),
+                source,
+            })?;
+            self.config.bind = Some(address);
+            if self.config.root_url.is_none() {
+                self.config.root_url = Some(self.config.url_at(address));
+            }
+        }
+        self.config.validate()?;
+        Ok(listen)
+    }
+}
+
+impl Listen {
+    async fn listener(self, config: &Config) -> Result<Option<TcpListener>> {
+        match self {
+            Listen::Nowhere => Ok(None),
+            Listen::On(listener) => Ok(Some(listener)),
+            Listen::Bind => {
+                let bind: SocketAddr = config.bind();
+                let listener = TcpListener::bind(bind).await;
+                listener.map(Some).map_err(|source| Error::Bind {
+                    bind: bind.to_string(),
+                    source,
+                })
+            }
+        }
+    }
+}
+
+/// The handlers with the values that they take, if all of them can be served.
+fn checked(registry: Registry, states: States, config: &Config) -> Result<Handlers> {
+    registry.check(&states, config.queues.keys().map(String::as_str))?;
+    Ok(Handlers { registry, states })
+}
+
+/// What the committer, the outbox and the other services are built from.
+struct Foundation {
+    store: Arc<Store>,
+    registry: PeerRegistry,
+    notifier: Arc<Notifier>,
+    admission: Arc<Admission>,
+    clock: Clock,
+    node: NodeId,
+}
+
+impl Foundation {
+    async fn start_committer(
+        &self,
+        config: &Config,
+        catalog: &Catalog,
+    ) -> Result<(
+        crate::commit::queue::CommitQueue,
+        mpsc::UnboundedReceiver<ClaimedTask>,
+    )> {
+        let (claims, claimed) = mpsc::unbounded_channel();
+        let slots = catalog
+            .queues()
+            .map(|queue| (queue, config.concurrency(queue)));
+        let committer = Committer {
+            store: self.store.clone(),
+            writer: self.store.writer().await?,
+            node: self.node,
+            url: self.registry.own_url.clone(),
+            clock: self.clock.clone(),
+            peers: self.registry.peers.clone(),
+            signals: self.notifier.clone(),
+            admission: self.admission.clone(),
+            slots: Slots::new(slots),
+            claimed: claims,
+            reservation_timeout: config.reservation_timeout,
+            give_up_after: config.delivery.give_up_after,
+            log_payloads: config.log_payloads,
+            doubt: UncertainCommit::default(),
+            pruning: None,
+            audit: config.audits().then(|| AuditChain::new(config.node_name())),
+            look_at_held: false,
+            recent: TaskCache::new(self.store.is_exclusive()),
+        };
+        Ok((committer.start(), claimed))
+    }
+
+    fn outbox(
+        &self,
+        config: &Config,
+        commits: &crate::commit::queue::CommitQueue,
+    ) -> Result<Outbox> {
+        Ok(Outbox {
+            store: self.store.clone(),
+            peers: self.registry.peers.clone(),
+            commits: commits.clone(),
+            client: Client::new(&config.delivery, self.registry.trust.clone())?,
+            config: config.delivery.clone(),
+            clock: self.clock.clone(),
+            own_url: self.registry.own_url.clone(),
+            node: self.node,
+            batch_bytes: config.body_limit / 2,
+        })
+    }
+
+    fn services(
+        self,
+        config: Config,
+        catalog: Catalog,
+        commits: crate::commit::queue::CommitQueue,
+    ) -> Result<Services> {
+        Ok(Services {
+            url: self.registry.own_url.clone(),
+            proxy: config.proxy().map_err(Error::Config)?,
+            requests: Quota::new(config.limits.requests_per_peer),
+            config,
+            catalog,
+            store: self.store,
+            peers: self.registry.peers.clone(),
+            trust: self.registry.trust.clone(),
+            registry: Arc::new(self.registry),
+            commits,
+            notifier: self.notifier,
+            admission: self.admission,
+            clock: self.clock,
+        })
+    }
+}
+
+/// Maintenance, and the answers to the command line.
+fn start_upkeep(services: &Arc<Services>, node: NodeId) -> JoinSet<()> {
+    let mut upkeep = JoinSet::new();
+    let tended = services.clone();
+    upkeep.spawn(vital("maintenance", async move {
+        tending::run(&tended, node).await;
+    }));
+    let asked = services.clone();
+    upkeep.spawn(vital("the command line's requests", async move {
+        commands::answer(&asked).await;
+    }));
+    upkeep
+}
+
+/// Accepts connections: plain, with TLS, or from the proxy.
+fn start_server(
+    listener: TcpListener,
+    services: &Services,
+    router: Router,
+) -> (JoinHandle<()>, watch::Sender<bool>) {
+    let (stop, stopping) = watch::channel(false);
+    let own = services
+        .trust
+        .snapshot()
+        .and_then(|snapshot| snapshot.identity.fingerprint());
+    let limits = ServerLimits {
+        connections: services.config.limits.connections,
+        idle: IDLE,
+        wait: own.is_none(),
+    };
+    let crowds = ConnectionLimits::new(&services.config.limits);
+    let server = match (own, &services.proxy) {
+        (_, Some(proxy)) => {
+            let listener = ProxyListener::new(listener, proxy, crowds);
+            tokio::spawn(serve(listener, router, limits, stopping))
+        }
+        (Some(_), None) => {
+            let listener = TlsListener::new(listener, services.trust.clone(), crowds);
+            tokio::spawn(serve(listener, router, limits, stopping))
+        }
+        (None, None) => tokio::spawn(serve(PlainListener(listener), router, limits, stopping)),
+    };
+    report_address(services, own.map(|own| own.to_string()));
+    (server, stop)
+}
+
+fn report_address(services: &Services, own: Option<String>) {
+    if let Some(proxy) = &services.proxy {
+        tracing::info!("the proxy at {} says who the senders are", proxy.address);
+        if proxy.address.is_loopback() {
+            tracing::warn!(
+                "every process of this machine can connect from {} and claim to be any peer; share this machine with nobody",
+                proxy.address
+            );
+        }
+    }
+    let bind = services.config.bind();
+    match own {
+        Some(own) => tracing::info!("serving {} on {bind} as {own}", services.url),
+        None => tracing::info!("serving {} on {bind}", services.url),
+    }
+}
+
+fn report_handlers(services: &Services) {
+    let handlers: Vec<_> = services
+        .catalog
+        .iter()
+        .map(|handler| format!("{}/{}", handler.queue, handler.action))
+        .collect();
+    tracing::info!(
+        "handlers: {}",
+        if handlers.is_empty() {
+            "none".to_owned()
+        } else {
+            handlers.join(", ")
+        }
+    );
+    warn_of_idle_grants(services);
+}
+
+/// A grant for an action that no handler serves is most likely misspelled.
+fn warn_of_idle_grants(services: &Services) {
+    let Some(snapshot) = services.trust.snapshot() else {
+        return;
+    };
+    for member in snapshot.members.all() {
+        let idle = |grant: &&Grant| {
+            let mut open = services.catalog.iter().filter(|h| !h.options.local);
+            !open.any(|handler| grant.covers(handler.queue, handler.action))
+        };
+        for grant in member.grants.iter().filter(idle) {
+            tracing::warn!("peers.{}.allow: no handler serves {grant}", member.name);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! One run of a handler: from the claimed task to the completion that is reported.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{contain::outcome, direct::oversee};
+use crate::{
+    api::{
+        context::{Added, Sender, Start, Task},
+        peer::Frestq,
+        registry::Registration,
+    },
+    commit::ClaimedTask,
+    engine::{Answer, Done, Event},
+    model::{
+        ActionOptions, Json, Role, RunPhase, Status, TaskId, TaskState,
+        draft::Draft,
+        error::{Error, Result, TaskError},
+        null,
+        statements::Transaction,
+    },
+    services::plan::{Parent, plan},
+};
+
+/// Runs one handler and reports how it ended. What is rare is boxed, or every run would have room for it.
+pub(super) async fn run(peer: Frestq, claimed: ClaimedTask) {
+    let (id, epoch) = (claimed.state.id.clone(), claimed.state.epoch);
+    let queue = claimed.state.queue.clone();
+    let reserves = claimed.state.moment == Some(RunPhase::Reserve);
+    let unwanted = reserves.then(|| (claimed.state.clone(), claimed.input.clone()));
+    let completed = match peer.handlers.registry.get(&queue, &claimed.state.action) {
+        Some(handler) => handle(&peer, handler, claimed).await,
+        None => {
+            let action = &claimed.state.action;
+            let known = peer.services.catalog.describe();
+            let message = format!("no handler for {queue}/{action}; {known}");
+            let unknown = TaskError::new(TaskError::UNKNOWN_ACTION, message);
+            let outcome = Err(match &claimed.error {
+                Some(error) => TaskError::from_output(error).and_then(unknown),
+                None => unknown,
+            });
+            Event::Completed {
+                id: id.clone(),
+                queue,
+                epoch,
+                outcome,
+                transaction: Transaction::default(),
+                options: ActionOptions::DEFAULT,
+            }
+        }
+    };
+    let reserved = match (&completed, unwanted) {
+        (
+            Event::Completed {
+                outcome: Ok(done), ..
+            },
+            Some((state, input)),
+        ) => Some((state, input, done.output.clone())),
+        _ => None,
+    };
+    let counts = report(&peer, completed).await;
+    if let Some((mut state, input, reservation)) = reserved
+        && !counts
+        && let Some(handler) = peer.handlers.registry.get(&state.queue, &state.action)
+        && !Box::pin(holds(&peer, &id, epoch)).await
+    {
+        // Called off meanwhile: nobody else knows what was reserved.
+        state.moment = Some(RunPhase::CancelReservation);
+        let claimed = ClaimedTask {
+            state,
+            input,
+            error: None,
+            reservation,
+            cancelled: None,
+        };
+        Box::pin(handle(&peer, handler, claimed)).await;
+    }
+    peer.services.notifier.runs.end(&id, epoch);
+}
+
+/// Whether a task holds what was reserved for it under this claim: the answer to its commit may have been
+/// lost, or another process have reserved for it in our place.
+async fn holds(peer: &Frestq, id: &TaskId, epoch: i64) -> bool {
+    let rows = peer.services.store.stored(id).await.unwrap_or_default();
+    let task = rows.into_iter().find(|task| task.state.id == *id);
+    task.is_some_and(|task| match task.state.status {
+        Status::Reserved | Status::Confirmed => task.state.epoch == epoch,
+        // In the slot that it held.
+        Status::Executing => task.state.epoch == epoch + 1,
+        _ => false,
+    })
+}
+
+async fn handle(peer: &Frestq, handler: &Registration, claimed: ClaimedTask) -> Event {
+    let ClaimedTask {
+        state,
+        input,
+        error,
+        reservation,
+        cancelled,
+    } = claimed;
+    if let Some(direct) = handler.direct {
+        return Box::pin(oversee(peer, handler, direct, state)).await;
+    }
+    let moment = state.moment;
+    let error = error.map(|error| TaskError::from_output(&error));
+    let TaskState {
+        id,
+        queue,
+        epoch,
+        expires_at,
+        ..
+    } = state;
+    let sender = peer.services.peers.by_id(state.peer);
+    let start = Start {
+        id: id.clone(),
+        queue: queue.clone(),
+        action: state.action,
+        sender: Sender {
+            name: sender.as_ref().and_then(|row| row.name.clone()),
+            url: sender.map_or_else(|| peer.url().clone(), |row| row.url.clone()),
+            certificate: state.certificate.filter(|_| state.role == Role::Received),
+        },
+        attempt: state.attempt,
+        epoch,
+        input,
+        parent: state.parent,
+        order: state.order,
+        reservation,
+        cancelled: cancelled.unwrap_or_else(|| watch::channel(false).1),
+    };
+    let task = Task::new(peer.clone(), start);
+    let timeout = handler.info.options.timeout;
+    let output = match (moment, &error) {
+        (Some(RunPhase::Reserve), _) => match handler.reserve {
+            Some(reserve) => outcome(reserve(task.clone()), timeout).await,
+            None => Ok(null()),
+        },
+        (Some(RunPhase::CancelReservation), _) => match handler.cancel_reservation {
+            Some(cancel) => outcome(cancel(task.clone()), timeout).await,
+            None => Ok(null()),
+        },
+        (_, None) => outcome((handler.run)(task.clone()), timeout).await,
+        (_, Some(error)) => match handler.handle_error {
+            Some(ask) => outcome(ask(task.clone(), error.clone()), timeout)
+                .await
+                .and_then(|recovered| recovered.ok_or_else(|| error.clone())),
+            None => Err(error.clone()),
+        },
+    };
+    let Added {
+        transaction,
+        children,
+        output: set,
+        parent_output,
+    } = task.take_added();
+    let adds = !children.is_empty() || set.is_some() || parent_output.is_some();
+    let outcome = match (moment, output) {
+        (Some(RunPhase::Execute), Ok(output)) => {
+            let parent = Parent {
+                id: &id,
+                expires_at,
+            };
+            let output = set.unwrap_or(Ok(output));
+            done(peer, parent, output, children, parent_output).await
+        }
+        (Some(RunPhase::HandleError), Ok(_)) if adds => {
+            Err(TaskError::new(TaskError::FAILED, ONLY_EXECUTE))
+        }
+        (_, Ok(output)) => {
+            if adds {
+                // An error would lose what was reserved.
+                tracing::error!("task {id} {queue}: {ONLY_EXECUTE}; what it added is dropped");
+            }
+            Ok(Box::new(Done {
+                output,
+                parent_output: None,
+                children: Vec::new(),
+                inputs: Vec::new(),
+            }))
+        }
+        (Some(RunPhase::CancelReservation), Err(error)) => {
+            tracing::error!("task {id} {queue}: giving back what it has reserved failed: {error}");
+            Err(error)
+        }
+        (_, Err(error)) => Err(error),
+    };
+    // What was to be recovered from stays what the task has failed with.
+    let outcome = outcome.map_err(|failed| match error {
+        Some(error) => error.and_then(failed),
+        None => failed,
+    });
+    Event::Completed {
+        id,
+        queue,
+        epoch,
+        outcome,
+        transaction,
+        options: handler.info.options,
+    }
+}
+
+const ONLY_EXECUTE: &str = "only execute may add subtasks or set outputs";
+
+/// What the handler has brought, with the rows of the subtasks that it added.
+async fn done(
+    peer: &Frestq,
+    parent: Parent<'_>,
+    output: Result<Json>,
+    children: Vec<Draft>,
+    parent_output: Option<Result<Json>>,
+) -> Result<Box<Done>, TaskError> {
+    let failed = |error: Error| {
+        TaskError::new(
+            TaskError::FAILED,
+            format!("what the handler added can't be stored: {error}"),
+        )
+    };
+    let output = output.map_err(failed)?;
+    let parent_output = parent_output.transpose().map_err(failed)?;
+    let children = match children.is_empty() {
+        true => Vec::new(),
+        false => Box::pin(plan(&peer.services, children, Some(parent)))
+            .await
+            .map_err(failed)?,
+    };
+    Ok(Box::new(Done {
+        output,
+        parent_output,
+        children,
+        inputs: Vec::new(),
+    }))
+}
+
+/// A completion must not be lost while the process lives: it is reported until it is taken. `false`:
+/// the task does not wait for it any more.
+async fn report(peer: &Frestq, completed: Event) -> bool {
+    let mut wait = Duration::from_millis(100);
+    loop {
+        match peer.services.commits.submit(vec![completed.clone()]).await {
+            Ok(answers) => return answers.contains(&Answer::Accepted),
+            Err(Error::Stopping) => return true,
+            Err(error) => {
+                tracing::error!(%error, "a completion could not be stored; trying again");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(Duration::from_secs(5));
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The threads that run handlers: a runtime of their own, so that a handler that panics or blocks its
+//! thread holds up neither acknowledgements nor heartbeats.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    runtime::Runtime,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+use super::run::run;
+use crate::{
+    api::peer::Frestq,
+    commit::ClaimedTask,
+    model::error::{Error, Result},
+};
+
+/// The handlers that run.
+pub(crate) struct Worker {
+    runtime: Option<Runtime>,
+    running: Arc<watch::Sender<usize>>,
+    /// Ends with the last claim.
+    starting: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Runs whatever is claimed.
+    pub(crate) fn start(
+        peer: Frestq,
+        threads: usize,
+        claimed: mpsc::UnboundedReceiver<ClaimedTask>,
+    ) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("frestq-handler")
+            .enable_all()
+            .build()
+            .map_err(|source| Error::Io {
+                what: "starting the threads that run handlers".into(),
+                source,
+            })?;
+        let running = Arc::new(watch::Sender::new(0));
+        let count = running.clone();
+        let starting = spawn_each(&runtime, claimed, move |task| {
+            count.send_modify(|running| *running += 1);
+            let (peer, count) = (peer.clone(), count.clone());
+            async move {
+                run(peer, task).await;
+                count.send_modify(|running| *running -= 1);
+            }
+        });
+        Ok(Self {
+            runtime: Some(runtime),
+            running,
+            starting,
+        })
+    }
+
+    /// Waits until the committer claims no more and nothing runs; `false` if the time is up first.
+    pub(crate) async fn drain(&mut self, longest: Duration) -> bool {
+        let mut running = self.running.subscribe();
+        let starting = &mut self.starting;
+        let drained = async {
+            // What is claimed and not yet started counts too. It ends in no other way.
+            let _ = starting.await;
+            let _ = running.wait_for(|running| *running == 0).await;
+        };
+        tokio::time::timeout(longest, drained).await.is_ok()
+    }
+
+    /// How many handlers run now.
+    pub(crate) fn running(&self) -> usize {
+        *self.running.borrow()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // A handler that blocks its thread must not hold up the end of the process.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Spawns what comes in, from within the runtime: so a claim wakes nobody but who is to run it.
+fn spawn_each<T, F>(
+    runtime: &Runtime,
+    mut claimed: mpsc::UnboundedReceiver<T>,
+    run: impl Fn(T) -> F + Send + 'static,
+) -> JoinHandle<()>
+where
+    T: Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    // Without breaks: where one is due, the rest waits for this very thread, and a handler may block it.
+    runtime.spawn(tokio::task::unconstrained(async move {
+        while let Some(task) = claimed.recv().await {
+            tokio::spawn(run(task));
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            RwLock,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Instant,
+    };
+
+    use super::*;
+
+    #[test]
+    fn handlers_that_block_their_threads_keep_no_other_from_starting() {
+        const CLAIMED: usize = 300;
+        const THREADS: usize = 8;
+        // All threads but one are blocked, by some of the first 128: after so many, a runtime has a task
+        // make a break.
+        let blocks = |number| number % 16 == 0 && number < 16 * THREADS;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .build()
+            .unwrap();
+        let (sender, claimed) = mpsc::unbounded_channel();
+        (1..=CLAIMED).for_each(|number| sender.send(number).unwrap());
+        let gate = Arc::new(RwLock::new(()));
+        let shut = gate.clone();
+        let shut = shut.write();
+        let ended = Arc::new(AtomicUsize::new(0));
+        let count = ended.clone();
+        spawn_each(&runtime, claimed, move |number| {
+            let (gate, count) = (gate.clone(), count.clone());
+            async move {
+                if blocks(number) {
+                    drop(gate.read());
+                }
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let free = CLAIMED - (THREADS - 1);
+        while ended.load(Ordering::SeqCst) < free && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        let before = ended.load(Ordering::SeqCst);
+        drop(shut);
+        assert_eq!(before, free);
+    }
+}
