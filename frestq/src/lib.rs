@@ -118,7 +118,8 @@ pub use api::{
 };
 pub use config::{Config, DeliveryConfig, Limits, PeerConfig, ProxyConfig, QueueConfig, TlsConfig};
 pub use model::{
-    Direction, Json, MessageId, MessageRecord, PeerUrl, Role, Status, TaskId, TaskKind, TaskRecord,
+    Direction, InvalidPeerUrl, Json, MessageId, MessageRecord, PeerUrl, Role, Status, TaskId,
+    TaskKind, TaskRecord,
     error::{Error, Result, TaskError},
     raw_message::Message,
     statements::{Param, Params, Transaction},

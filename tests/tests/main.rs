@@ -17,6 +17,7 @@ mod expiry;
 mod fuzz;
 mod handlers;
 mod hostile;
+mod layers;
 mod lifecycle;
 mod matrix;
 mod operator;

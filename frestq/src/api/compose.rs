@@ -349,7 +349,7 @@ impl<T> SimpleTask<T> {
     fn draft(peer: impl AsRef<str>, queue: impl Into<String>, action: impl Into<String>) -> Self {
         Self {
             draft: Draft::new(Target::Action {
-                peer: peer.as_ref().parse(),
+                peer: peer.as_ref().parse().map_err(Error::from),
                 queue: queue.into(),
                 action: action.into(),
             }),

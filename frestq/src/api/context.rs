@@ -120,6 +120,11 @@ impl Task {
         &self.0.id
     }
 
+    /// The claim under which it runs.
+    pub(crate) fn epoch(&self) -> i64 {
+        self.0.epoch
+    }
+
     /// The queue it came in.
     pub fn queue(&self) -> &str {
         &self.0.queue

@@ -1,4 +1,4 @@
-//! `main!`, and the documentation of the attributes and derives that `frestq-macros` makes: it stands
+//! The documentation of the attributes and derives that `frestq-macros` makes: it stands
 //! here so that its examples compile.
 
 /// Makes an async function, or an implementation of [`Handler`](crate::Handler), the handler of an
@@ -147,33 +147,3 @@ pub use frestq_macros::message;
 /// assert_eq!(Hello::QUEUE, "say_queue");
 /// ```
 pub use frestq_macros::Action;
-
-/// Makes the binary of a peer: configuration, logging, the command line, the routes, the workers,
-/// graceful shutdown.
-///
-/// `frestq::main!();` alone serves the handlers of the binary on the defaults. A closure adds what is
-/// the peer's own:
-///
-/// ```no_run
-/// use frestq::prelude::*;
-///
-/// async fn health() -> &'static str {
-///     "well"
-/// }
-///
-/// frestq::main!(|app| app.route("/health", get(health)).state(42_u64));
-/// ```
-#[macro_export]
-macro_rules! main {
-    () => {
-        fn main() -> ::std::process::ExitCode {
-            $crate::App::new().run()
-        }
-    };
-    ($configure:expr $(,)?) => {
-        fn main() -> ::std::process::ExitCode {
-            let configure: fn($crate::App) -> $crate::App = $configure;
-            configure($crate::App::new()).run()
-        }
-    };
-}

@@ -11,6 +11,7 @@ mod external;
 mod find;
 mod flags;
 mod list;
+mod main_macro;
 mod output;
 mod peers;
 mod run;

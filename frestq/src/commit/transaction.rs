@@ -20,32 +20,120 @@ use crate::{
         StepContext,
     },
     model::{
-        Json, MessageId, OutboxRow, TaskId, TaskState,
+        InboxKey, Json, MessageId, OutboxRow, TaskId, TaskState,
         error::{Result, TaskError},
         null,
     },
     store::{Loaded, Lookup, NewPayload, OutboxState, Settled, Writes},
 };
 
+/// A batch while it is decided: its events, and what has come of them so far.
+struct Decided<'a> {
+    /// A completion whose statements failed is replaced by its failure.
+    events: Vec<Cow<'a, Event>>,
+    answers: Vec<Option<Answer>>,
+    state: BatchState,
+    changes: Changes,
+    /// Messages of which it is known whether they came before.
+    looked_up: HashSet<InboxKey>,
+}
+
+impl<'a> Decided<'a> {
+    fn new(batch: &'a [Submission]) -> Self {
+        let events = batch.iter().flat_map(|submission| &submission.events);
+        let events: Vec<_> = events.map(Cow::Borrowed).collect();
+        Self {
+            answers: vec![None; events.len()],
+            events,
+            state: BatchState::default(),
+            changes: Changes::default(),
+            looked_up: HashSet::new(),
+        }
+    }
+}
+
 impl Committer {
+    /// Decides a batch, hands out slots, and commits all of it.
     pub(super) async fn transaction(
         &mut self,
         batch: &[Submission],
         expect_new: bool,
     ) -> Result<Done> {
         let now = self.clock.now();
+        self.writer.begin().await?;
+        let decided = self.decide(batch, expect_new, now).await?;
         let mut slots = self.slots.clone();
-        let (mut world, mut changes) = (BatchState::default(), Changes::default());
-        let mut events: Vec<Cow<'_, Event>> = batch
-            .iter()
-            .flat_map(|submission| &submission.events)
-            .map(Cow::Borrowed)
-            .collect();
-        let mut answers: Vec<Option<Answer>> = vec![None; events.len()];
+        self.settle_slots(&decided, &mut slots);
+        let Decided {
+            answers,
+            mut state,
+            changes,
+            ..
+        } = decided;
+        let resumed = self.resume(&mut slots, &mut state, &changes, now).await?;
+        let mut claimed = self.claim_fresh(&mut slots, &mut state, &changes, now);
+        claimed.extend(resumed);
+        let mut outbox = self.freeze(&changes, now).await?;
+        let links = self.links(batch, &answers, &changes).await?;
+        let mut writes = writes(&state, &changes, &outbox);
+        writes.recorded = recorded(self.audit.as_ref(), &links);
+        self.writer.save(&writes).await?;
+        drop(writes);
+        self.claim_waiting(&mut slots, &mut claimed, now).await?;
+        let committed = self.writer.commit().await;
+        // A row that could not be stored because it is there already was not committed, for certain.
+        let unsure = |error| !crate::store::was_there(error);
+        self.doubt.open |= committed.as_ref().is_err_and(unsure);
+        let places: HashMap<MessageId, i64> = committed?.into_iter().collect();
+        self.advance(&links);
+        for row in &mut outbox {
+            row.seq = places.get(&row.message).copied().unwrap_or_default();
+        }
+        Ok(Done {
+            // `decide` ends only when every event has its answer.
+            answers: answers.into_iter().flatten().collect(),
+            world: state,
+            changes,
+            outbox,
+            claimed,
+            slots,
+        })
+    }
+
+    /// Has the engine decide each event, and loads the rows that it misses, until all are decided.
+    async fn decide<'a>(
+        &mut self,
+        batch: &'a [Submission],
+        expect_new: bool,
+        now: Timestamp,
+    ) -> Result<Decided<'a>> {
+        let mut decided = Decided::new(batch);
+        let mut wanted = self.prefetch(&mut decided, expect_new);
+        loop {
+            let seeded = self.recent.seed(&mut wanted, &mut decided.state);
+            if cfg!(debug_assertions) {
+                self.compare(&seeded, &decided.state).await?;
+            }
+            if !wanted.is_empty() {
+                let requests = std::mem::take(&mut wanted);
+                self.load(requests, &mut decided.state).await?;
+            }
+            for index in 0..decided.events.len() {
+                self.decide_one(&mut decided, index, expect_new, now, &mut wanted)
+                    .await?;
+            }
+            if wanted.is_empty() {
+                return Ok(decided);
+            }
+        }
+    }
+
+    /// The rows that the events are sure to need.
+    fn prefetch(&mut self, decided: &mut Decided<'_>, expect_new: bool) -> RowRequests {
         let mut wanted = RowRequests::default();
-        for event in &events {
+        for event in &decided.events {
             if expect_new {
-                self.recent.assume_new(event, &mut world);
+                self.recent.assume_new(event, &mut decided.state);
             }
             engine::prefetch(event, &mut wanted);
             if let Event::Send(tree) = &**event
@@ -55,61 +143,63 @@ impl Committer {
                 wanted.tasks.insert(root.state.id.clone());
             }
         }
-        // Messages of which it is known whether they came before.
-        let mut looked_up = HashSet::new();
-        self.writer.begin().await?;
-        loop {
-            let seeded = self.recent.seed(&mut wanted, &mut world);
-            if cfg!(debug_assertions) {
-                self.compare(&seeded, &world).await?;
+        wanted
+    }
+
+    /// Decides one event, unless a row is missing, which it then asks for.
+    async fn decide_one(
+        &mut self,
+        decided: &mut Decided<'_>,
+        index: usize,
+        expect_new: bool,
+        now: Timestamp,
+        wanted: &mut RowRequests,
+    ) -> Result<()> {
+        while decided.answers[index].is_none() {
+            let event = &decided.events[index];
+            let mut context = StepContext::new(&decided.state)
+                .reserving_for(self.reservation_timeout)
+                .by_chance(fastrand::f64());
+            let given = engine::step(&mut context, event, now);
+            if expect_new
+                && let (Ok(given), Event::Receive(received)) = (&given, &**event)
+                && *given != Answer::Accepted
+                && decided.looked_up.insert(received.row.key.clone())
+            {
+                // Nothing will be stored that could tell whether it came before.
+                decided.state.inbox.remove(&received.row.key);
+                wanted.add(MissingRow::Inbox(received.row.key.clone()));
+                return Ok(());
             }
-            if !wanted.is_empty() {
-                self.load(std::mem::take(&mut wanted), &mut world).await?;
-            }
-            for (event, answer) in events.iter_mut().zip(&mut answers) {
-                while answer.is_none() {
-                    let mut turn = StepContext::new(&world)
-                        .reserving_for(self.reservation_timeout)
-                        .by_chance(fastrand::f64());
-                    let given = engine::step(&mut turn, event, now);
-                    if expect_new
-                        && let (Ok(given), Event::Receive(received)) = (&given, &**event)
-                        && *given != Answer::Accepted
-                        && looked_up.insert(received.row.key.clone())
-                    {
-                        // Nothing will be stored that could tell whether it came before.
-                        world.inbox.remove(&received.row.key);
-                        wanted.add(MissingRow::Inbox(received.row.key.clone()));
-                        break;
+            match given {
+                Ok(given) => match self.run_statements(event, &given).await? {
+                    // The completion did not come through; its failure takes its place.
+                    Some(failure) => decided.events[index] = Cow::Owned(failure),
+                    None => {
+                        let outcome = context.finish();
+                        decided.state.apply(outcome, &mut decided.changes);
+                        decided.answers[index] = Some(given);
                     }
-                    match given {
-                        Ok(given) => match self.run_statements(event, &given).await? {
-                            // The completion did not come through; its failure takes its place.
-                            Some(failure) => *event = Cow::Owned(failure),
-                            None => {
-                                world.apply(turn.finish(), &mut changes);
-                                *answer = Some(given);
-                            }
-                        },
-                        Err(missing) => {
-                            wanted.add(missing);
-                            break;
-                        }
-                    }
+                },
+                Err(missing) => {
+                    wanted.add(missing);
+                    return Ok(());
                 }
             }
-            if wanted.is_empty() {
-                break;
-            }
         }
-        for (event, answer) in events.iter().zip(&answers) {
+        Ok(())
+    }
+
+    /// Frees the slots of runs that have ended, unless the task holds its slot on.
+    fn settle_slots(&self, decided: &Decided<'_>, slots: &mut Slots) {
+        for (event, answer) in decided.events.iter().zip(&decided.answers) {
             let Event::Completed {
                 id, queue, epoch, ..
             } = &**event
             else {
                 continue;
             };
-            let state = world.tasks.get(id).and_then(Option::as_ref);
+            let state = decided.state.tasks.get(id).and_then(Option::as_ref);
             let accepted = *answer == Some(Answer::Accepted);
             let holds = state.is_some_and(|task| {
                 // Reported again, after a commit whose answer was lost.
@@ -122,35 +212,6 @@ impl Committer {
                 slots.free(queue);
             }
         }
-        let resumed = self.resume(&mut slots, &mut world, &changes, now).await?;
-        let mut claimed = self.claim_fresh(&mut slots, &mut world, &changes, now);
-        claimed.extend(resumed);
-        let mut outbox = self.freeze(&changes, now).await?;
-        let links = self.links(batch, &answers, &changes).await?;
-        let mut writes = writes(&world, &changes, &outbox);
-        writes.recorded = recorded(self.audit.as_ref(), &links);
-        self.writer.save(&writes).await?;
-        drop(writes);
-        self.claim_waiting(&mut slots, &mut claimed, now).await?;
-        let committed = self.writer.commit().await;
-        // What can't be stored because it is there already was not committed, for certain.
-        let unsure = |error| !crate::store::was_there(error);
-        self.doubt.open |= committed.as_ref().is_err_and(unsure);
-        let places: HashMap<MessageId, i64> = committed?.into_iter().collect();
-        self.advance(&links);
-        for row in &mut outbox {
-            row.seq = places.get(&row.message).copied().unwrap_or_default();
-        }
-        // Every event was answered, or the loop above would not have ended.
-        let answers = answers.into_iter().flatten().collect();
-        Ok(Done {
-            answers,
-            world,
-            changes,
-            outbox,
-            claimed,
-            slots,
-        })
     }
 
     /// What was taken from memory is what the rows say.

@@ -200,8 +200,8 @@ impl Config {
     /// This peer's address.
     pub(crate) fn root_url(&self) -> Result<PeerUrl> {
         match &self.root_url {
-            Some(url) => url.parse(),
-            None => self.url_at(([127, 0, 0, 1], self.port).into()).parse(),
+            Some(url) => Ok(url.parse()?),
+            None => Ok(self.url_at(([127, 0, 0, 1], self.port).into()).parse()?),
         }
     }
 

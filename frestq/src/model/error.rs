@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{PeerUrl, TaskId};
+use super::{InvalidPeerUrl, PeerUrl, TaskId};
 
 /// The result of a call into frestq.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -13,15 +13,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A root queues URL is not one.
-    #[error(
-        "{url:?} is no root queues URL: {why}; expected something like https://auth1.example.org:5000/api/queues"
-    )]
-    PeerUrl {
-        /// The text, cut short.
-        url: String,
-        /// What is wrong with it.
-        why: String,
-    },
+    #[error(transparent)]
+    PeerUrl(#[from] InvalidPeerUrl),
     /// The configuration can't be used.
     #[error("configuration: {0}")]
     Config(String),
@@ -248,7 +241,7 @@ impl axum::response::IntoResponse for Error {
     fn into_response(self) -> axum::response::Response {
         use axum::http::StatusCode;
         let status = match &self {
-            Error::PeerUrl { .. } | Error::Json(_) | Error::Invalid(_) => StatusCode::BAD_REQUEST,
+            Error::PeerUrl(_) | Error::Json(_) | Error::Invalid(_) => StatusCode::BAD_REQUEST,
             Error::UnknownTask(_) => StatusCode::NOT_FOUND,
             Error::Pruned { .. } => StatusCode::GONE,
             Error::UnknownPeer(_) => StatusCode::FORBIDDEN,

@@ -127,6 +127,19 @@ impl PeerUrl {
     }
 }
 
+/// A text is no root queues URL.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{url:?} is no root queues URL: {why}; expected something like https://auth1.example.org:5000/api/queues"
+)]
+#[non_exhaustive]
+pub struct InvalidPeerUrl {
+    /// The text, cut short.
+    pub url: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
 /// A task is addressed by text; this lets it be addressed by what we have: `.to(task.here())`.
 impl AsRef<str> for PeerUrl {
     fn as_ref(&self) -> &str {
@@ -135,7 +148,7 @@ impl AsRef<str> for PeerUrl {
 }
 
 impl FromStr for PeerUrl {
-    type Err = crate::Error;
+    type Err = InvalidPeerUrl;
 
     /// Reads a root queues URL.
     ///
@@ -144,7 +157,7 @@ impl FromStr for PeerUrl {
     /// The text is no absolute `http` or `https` URL with a host, carries a query, a fragment or
     /// credentials, or is longer than 1,024 characters.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = |why: &str| crate::Error::PeerUrl {
+        let refuse = |why: &str| InvalidPeerUrl {
             url: text.chars().take(120).collect(),
             why: why.into(),
         };

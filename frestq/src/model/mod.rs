@@ -22,7 +22,7 @@ mod task;
 
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use grant::Grant;
-pub use ids::{MessageId, PeerUrl, TaskId};
+pub use ids::{InvalidPeerUrl, MessageId, PeerUrl, TaskId};
 pub(crate) use ids::{NodeId, PeerId};
 pub use json::Json;
 pub(crate) use json::{null, to_json};

@@ -14,7 +14,7 @@ use crate::peers::reachability::{self, BreakerState};
 use crate::{
     engine::{Delivery, DeliveryOutcome, Event},
     http::client::{Exchange, Reply},
-    model::{OutboxRow, PeerId, backoff},
+    model::{OutboxRow, PeerId, backoff, error::Result},
     runtime::notify::WakeReason,
 };
 
@@ -334,7 +334,7 @@ impl Lane {
                 Exchange::Answered { extensions, .. } if *extensions => Some(true),
                 _ => None,
             };
-            let verdicts = judge(&outbox, peer, exchange).await;
+            let verdicts = classify(&outbox, peer, exchange).await;
             // The lane outlives its requests, but for the end of the process.
             let _ = reports.send(Report::Free { too_large, batches });
             settle(outbox, verdicts, reports).await;
@@ -370,96 +370,103 @@ fn too_late(row: &OutboxRow, now: Timestamp, give_up_after: std::time::Duration)
 }
 
 /// What the exchange means for the peer's breaker and for each message.
-async fn judge(
+async fn classify(
     outbox: &Outbox,
     peer: PeerId,
     exchange: Exchange,
 ) -> Vec<(Arc<OutboxRow>, DeliveryOutcome)> {
     let now = outbox.clock.now();
-    let answered = !matches!(
+    if !matches!(
         exchange,
         Exchange::Failed { .. } | Exchange::NotPinned { .. }
-    );
-    if answered {
+    ) {
         outbox.peers.answered(peer, now);
     }
-    let (changed, verdicts) = match exchange {
-        Exchange::Answered {
-            replies,
-            extensions,
-        } => {
-            // A proxy that answers in the peer's place shows nothing of what the peer reads.
-            let told = extensions || replies.iter().any(|(_, reply)| *reply == Reply::Accepted);
-            let changed = outbox.peers.update(&outbox.store, peer, |health| {
-                reachability::reached(health);
-                if told {
-                    health.extensions = extensions;
-                }
-            });
-            (
-                changed.await,
-                replies
-                    .into_iter()
-                    .map(|(message, reply)| verdict(message, reply, now))
-                    .collect(),
-            )
-        }
+    if let Err(error) = note_health(outbox, peer, &exchange, now).await {
+        tracing::warn!(%error, "the health of a peer could not be written");
+    }
+    match exchange {
+        Exchange::Answered { replies, .. } => replies
+            .into_iter()
+            .map(|(message, reply)| outcome(message, reply, now))
+            .collect(),
         Exchange::NoBatch { status, messages } => {
-            // It answered, or a proxy in its place, and takes no batches now, or none of this size. What else it
-            // reads, its answer to a single message tells.
-            let changed = outbox.peers.update(&outbox.store, peer, |health| {
-                reachability::reached(health);
-            });
-            let why = "the peer does not take batches now";
-            let later = |message| {
-                (
-                    message,
-                    DeliveryOutcome::Later {
-                        at: now,
-                        status,
-                        why: why.into(),
-                    },
-                )
-            };
-            (changed.await, messages.into_iter().map(later).collect())
+            again_at(now, messages, status, "the peer does not take batches now")
         }
+        // The breaker decides when to try again; the message itself is due as before.
+        Exchange::Failed { messages, why } => again_at(now, messages, 0, &why),
         Exchange::NotPinned { messages, why } => {
-            // It concerns these messages and not the peer, whose others must not wait for them.
             let later = |message: Arc<OutboxRow>| {
                 let reply = Reply::Later {
                     status: 0,
                     why: why.clone(),
                     retry_after: None,
                 };
-                verdict(message, reply, now)
+                outcome(message, reply, now)
             };
-            (Ok(()), messages.into_iter().map(later).collect())
+            messages.into_iter().map(later).collect()
         }
-        Exchange::Failed { messages, why } => {
-            let changed = outbox.peers.update(&outbox.store, peer, |health| {
-                reachability::failed(health, &why, now, fastrand::f64());
-            });
-            // The breaker decides when to come back; the message itself is due as before.
-            let later = |message| {
-                (
-                    message,
-                    DeliveryOutcome::Later {
-                        at: now,
-                        status: 0,
-                        why: why.clone(),
-                    },
-                )
-            };
-            (changed.await, messages.into_iter().map(later).collect())
-        }
-    };
-    if let Err(error) = changed {
-        tracing::warn!(%error, "what is known of a peer could not be written down");
     }
-    verdicts
 }
 
-fn verdict(
+/// What the exchange says about the peer itself.
+async fn note_health(
+    outbox: &Outbox,
+    peer: PeerId,
+    exchange: &Exchange,
+    now: Timestamp,
+) -> Result<()> {
+    let (peers, store) = (&outbox.peers, &outbox.store);
+    match exchange {
+        Exchange::Answered {
+            replies,
+            extensions,
+        } => {
+            // A proxy that answers in the peer's place does not show what the peer reads.
+            let shown = *extensions || replies.iter().any(|(_, reply)| *reply == Reply::Accepted);
+            peers
+                .update(store, peer, |health| {
+                    reachability::reached(health);
+                    if shown {
+                        health.extensions = *extensions;
+                    }
+                })
+                .await
+        }
+        // The peer answered, or a proxy in its place, and takes no batches now, or none of this size.
+        // What else it reads, its answer to a single message shows.
+        Exchange::NoBatch { .. } => {
+            peers
+                .update(store, peer, |health| reachability::reached(health))
+                .await
+        }
+        // This concerns the messages and not the peer, whose other messages must not wait for them.
+        Exchange::NotPinned { .. } => Ok(()),
+        Exchange::Failed { why, .. } => {
+            peers
+                .update(store, peer, |health| {
+                    reachability::failed(health, why, now, fastrand::f64());
+                })
+                .await
+        }
+    }
+}
+
+/// All of them are due again at that time.
+fn again_at(
+    at: Timestamp,
+    messages: Vec<Arc<OutboxRow>>,
+    status: u16,
+    why: &str,
+) -> Vec<(Arc<OutboxRow>, DeliveryOutcome)> {
+    let later = |message| {
+        let why = why.to_owned();
+        (message, DeliveryOutcome::Later { at, status, why })
+    };
+    messages.into_iter().map(later).collect()
+}
+
+fn outcome(
     message: Arc<OutboxRow>,
     reply: Reply,
     now: Timestamp,
@@ -546,7 +553,7 @@ mod tests {
                 why: String::new(),
                 retry_after: Some(Duration::from_secs(seconds)),
             };
-            match verdict(row(), reply, Timestamp::UNIX_EPOCH).1 {
+            match outcome(row(), reply, Timestamp::UNIX_EPOCH).1 {
                 DeliveryOutcome::Later { at, .. } => at.as_second(),
                 other => panic!("{other:?}"),
             }

@@ -7,14 +7,14 @@ use tokio::sync::watch;
 use super::{contain::outcome, direct::oversee};
 use crate::{
     api::{
-        context::{Added, Sender, Start, Task},
+        context::{Sender, Start, Task},
         peer::Frestq,
         registry::Registration,
     },
     commit::ClaimedTask,
     engine::{Answer, Done, Event},
     model::{
-        ActionOptions, Json, Role, RunPhase, Status, TaskId, TaskState,
+        ActionOptions, Json, Role, RunPhase, Status, TaskId,
         draft::Draft,
         error::{Error, Result, TaskError},
         null,
@@ -92,30 +92,87 @@ async fn holds(peer: &Frestq, id: &TaskId, epoch: i64) -> bool {
     })
 }
 
+/// Has the handler do what the task is claimed for.
 async fn handle(peer: &Frestq, handler: &Registration, claimed: ClaimedTask) -> Event {
+    if let Some(direct) = handler.direct {
+        return Box::pin(oversee(peer, handler, direct, claimed.state)).await;
+    }
+    let phase = claimed.state.moment;
+    let expires_at = claimed.state.expires_at;
+    let error = claimed.error.as_ref();
+    let error = error.map(|error| TaskError::from_output(error));
+    let task = task(peer, claimed);
+    let returned = call(handler, &task, phase, error.as_ref()).await;
+    let added = task.take_added();
+    let transaction = added.transaction;
+    let adds =
+        !added.children.is_empty() || added.output.is_some() || added.parent_output.is_some();
+    let outcome = match (phase, returned) {
+        (Some(RunPhase::Execute), Ok(output)) => {
+            let parent = Parent {
+                id: task.id(),
+                expires_at,
+            };
+            let output = added.output.unwrap_or(Ok(output));
+            done(peer, parent, output, added.children, added.parent_output).await
+        }
+        (Some(RunPhase::HandleError), Ok(_)) if adds => {
+            Err(TaskError::new(TaskError::FAILED, ONLY_EXECUTE))
+        }
+        (_, Ok(output)) => {
+            if adds {
+                // An error would lose what was reserved.
+                tracing::error!(
+                    "task {} {}: {ONLY_EXECUTE}; what it added is dropped",
+                    task.id(),
+                    task.queue()
+                );
+            }
+            Ok(Box::new(Done {
+                output,
+                parent_output: None,
+                children: Vec::new(),
+                inputs: Vec::new(),
+            }))
+        }
+        (Some(RunPhase::CancelReservation), Err(error)) => {
+            tracing::error!(
+                "task {} {}: its cancel_reservation failed: {error}",
+                task.id(),
+                task.queue()
+            );
+            Err(error)
+        }
+        (_, Err(error)) => Err(error),
+    };
+    // The task has failed with the error that its handler was asked about.
+    let outcome = outcome.map_err(|failed| match error {
+        Some(error) => error.and_then(failed),
+        None => failed,
+    });
+    Event::Completed {
+        id: task.id().clone(),
+        queue: task.queue().into(),
+        epoch: task.epoch(),
+        outcome,
+        transaction,
+        options: handler.info.options,
+    }
+}
+
+/// The task as its handler sees it.
+fn task(peer: &Frestq, claimed: ClaimedTask) -> Task {
     let ClaimedTask {
         state,
         input,
-        error,
         reservation,
         cancelled,
-    } = claimed;
-    if let Some(direct) = handler.direct {
-        return Box::pin(oversee(peer, handler, direct, state)).await;
-    }
-    let moment = state.moment;
-    let error = error.map(|error| TaskError::from_output(&error));
-    let TaskState {
-        id,
-        queue,
-        epoch,
-        expires_at,
         ..
-    } = state;
+    } = claimed;
     let sender = peer.services.peers.by_id(state.peer);
     let start = Start {
-        id: id.clone(),
-        queue: queue.clone(),
+        id: state.id,
+        queue: state.queue,
         action: state.action,
         sender: Sender {
             name: sender.as_ref().and_then(|row| row.name.clone()),
@@ -123,16 +180,25 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: ClaimedTask) -> 
             certificate: state.certificate.filter(|_| state.role == Role::Received),
         },
         attempt: state.attempt,
-        epoch,
+        epoch: state.epoch,
         input,
         parent: state.parent,
         order: state.order,
         reservation,
         cancelled: cancelled.unwrap_or_else(|| watch::channel(false).1),
     };
-    let task = Task::new(peer.clone(), start);
+    Task::new(peer.clone(), start)
+}
+
+/// Calls the method that the phase is about.
+async fn call(
+    handler: &Registration,
+    task: &Task,
+    phase: Option<RunPhase>,
+    error: Option<&TaskError>,
+) -> Result<Json, TaskError> {
     let timeout = handler.info.options.timeout;
-    let output = match (moment, &error) {
+    match (phase, error) {
         (Some(RunPhase::Reserve), _) => match handler.reserve {
             Some(reserve) => outcome(reserve(task.clone()), timeout).await,
             None => Ok(null()),
@@ -148,56 +214,6 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: ClaimedTask) -> 
                 .and_then(|recovered| recovered.ok_or_else(|| error.clone())),
             None => Err(error.clone()),
         },
-    };
-    let Added {
-        transaction,
-        children,
-        output: set,
-        parent_output,
-    } = task.take_added();
-    let adds = !children.is_empty() || set.is_some() || parent_output.is_some();
-    let outcome = match (moment, output) {
-        (Some(RunPhase::Execute), Ok(output)) => {
-            let parent = Parent {
-                id: &id,
-                expires_at,
-            };
-            let output = set.unwrap_or(Ok(output));
-            done(peer, parent, output, children, parent_output).await
-        }
-        (Some(RunPhase::HandleError), Ok(_)) if adds => {
-            Err(TaskError::new(TaskError::FAILED, ONLY_EXECUTE))
-        }
-        (_, Ok(output)) => {
-            if adds {
-                // An error would lose what was reserved.
-                tracing::error!("task {id} {queue}: {ONLY_EXECUTE}; what it added is dropped");
-            }
-            Ok(Box::new(Done {
-                output,
-                parent_output: None,
-                children: Vec::new(),
-                inputs: Vec::new(),
-            }))
-        }
-        (Some(RunPhase::CancelReservation), Err(error)) => {
-            tracing::error!("task {id} {queue}: giving back what it has reserved failed: {error}");
-            Err(error)
-        }
-        (_, Err(error)) => Err(error),
-    };
-    // What was to be recovered from stays what the task has failed with.
-    let outcome = outcome.map_err(|failed| match error {
-        Some(error) => error.and_then(failed),
-        None => failed,
-    });
-    Event::Completed {
-        id,
-        queue,
-        epoch,
-        outcome,
-        transaction,
-        options: handler.info.options,
     }
 }
 
