@@ -108,9 +108,10 @@ pub use api::private as __private;
 pub use api::{
     compose::{Action, Compose, External, Node, Parallel, Sequential, SimpleTask, Synchronized},
     context::{Sender, Task},
-    director::{Director, Group, NamedDirector, Subtask},
+    director::{Director, Group, Subtask},
     handler::{FromTask, Handler, IntoOutcome, Recovery, Requirements},
     macros::{Action, director, message, task},
+    named_director::NamedDirector,
     peer::{ExternalTask, Frestq, TaskHandle},
     peers::{Peer, PeerRecord, RegisteredPeers},
     prelude,

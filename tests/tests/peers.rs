@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use crate::harness::{
     Answer, Peer, Store, eventually, id, message, raw,
     secure::{certificate, client, complaint, file_of, hello, peer_line, post, register, secured},
-    until, update,
+    text, until, update,
 };
 
 /// What a command of its own says once it has succeeded.
@@ -131,6 +131,30 @@ on_each_store! {
         b.stop().await;
         b.run().await;
         say_hello(&a, &b).await;
+    }
+
+    async fn a_peer_is_registered_only_if_that_is_recorded(store) {
+        let (a, b) = met(&store).await;
+        let (_, pin) = secured(&store, "c").await;
+        let url = "https://c.example.org/api/queues";
+        let names = |at: &Peer| {
+            let listed: Vec<Value> = serde_json::from_str(&said(at, &["--peers", "--json"])).unwrap();
+            listed.iter().map(|peer| text(peer, "name").to_owned()).collect::<Vec<_>>()
+        };
+        // Nothing can be recorded while the table is away.
+        b.database.execute("ALTER TABLE audit RENAME TO audit_away").await;
+        assert_ne!(add(&b, "c", url, &[&pin], &["*"]).await.status, 200);
+        let removed = b.cli(&["--remove-peer", "a"]);
+        assert!(!removed.status.success(), "{removed:?}");
+        assert_eq!(names(&b), ["a"]);
+        say_hello(&a, &b).await;
+        b.database.execute("ALTER TABLE audit_away RENAME TO audit").await;
+        assert_eq!(add(&b, "c", url, &[&pin], &["*"]).await.status, 200);
+        assert_eq!(names(&b), ["a", "c"]);
+        let recorded = crate::audit::rows(&b);
+        let of = |action: &str| recorded.iter().filter(|row| row["action"] == action).count();
+        assert_eq!((of("add_peer"), of("remove_peer")), (2, 0), "{recorded:?}");
+        assert!(crate::audit::verify(&b, &[]).0);
     }
 
     async fn with_tls_and_no_peer_at_all_there_is_no_start(store) {

@@ -5,7 +5,7 @@ use std::{marker::PhantomData, time::Duration};
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::director::NamedDirector;
+use super::named_director::NamedDirector;
 use crate::model::{
     draft::{Draft, Target, When},
     error::Error,

@@ -3,14 +3,13 @@
 
 use std::{
     any::{Any, TypeId, type_name},
-    collections::HashMap,
     future::{Future, ready},
 };
 
 use axum::extract::State;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{context::Task, peer::Frestq};
+use super::{context::Task, peer::Frestq, states::States};
 use crate::model::error::{Error, Result, TaskError};
 
 /// An argument of a handler that is taken from the running task, as axum's extractors are from a
@@ -70,20 +69,6 @@ impl<T: Clone + Send + Sync + 'static> FromTask for State<T> {
     }
 }
 
-/// The values that `app.state(...)` provided, by type.
-#[derive(Default)]
-pub(crate) struct States(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
-
-impl States {
-    pub(crate) fn insert<T: Clone + Send + Sync + 'static>(&mut self, value: T) {
-        self.0.insert(TypeId::of::<T>(), Box::new(value));
-    }
-
-    pub(crate) fn get<T: Clone + 'static>(&self) -> Option<T> {
-        self.0.get(&TypeId::of::<T>())?.downcast_ref::<T>().cloned()
-    }
-}
-
 /// Collects what the arguments of a handler need, so that a fault shows at start and not at the
 /// first task.
 pub struct Requirements<'a> {
@@ -101,8 +86,8 @@ impl<'a> Requirements<'a> {
 
     /// Needs `State<T>`.
     pub fn state<T: Send + Sync + 'static>(&mut self) {
-        let provided = TypeId::of::<T>() == TypeId::of::<Frestq>()
-            || self.states.0.contains_key(&TypeId::of::<T>());
+        let provided =
+            TypeId::of::<T>() == TypeId::of::<Frestq>() || self.states.has(TypeId::of::<T>());
         if !provided {
             self.missing.push(type_name::<T>());
         }

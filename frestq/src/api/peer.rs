@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{compose::Compose, handler::States, peers::RegisteredPeers, registry::Registry};
+use super::{compose::Compose, states::States};
 use crate::{
     config::Config,
     engine::{Answer, Event},
@@ -29,20 +29,14 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Frestq {
     pub(crate) services: Arc<Services>,
-    pub(crate) handlers: Arc<Handlers>,
-}
-
-/// The user's functions, and the values that they take.
-pub(crate) struct Handlers {
-    pub(crate) registry: Registry,
-    pub(crate) states: States,
+    pub(crate) states: Arc<States>,
 }
 
 impl Frestq {
-    pub(crate) fn new(services: Arc<Services>, handlers: Handlers) -> Self {
+    pub(crate) fn new(services: Arc<Services>, states: States) -> Self {
         Self {
             services,
-            handlers: Arc::new(handlers),
+            states: Arc::new(states),
         }
     }
 
@@ -53,7 +47,7 @@ impl Frestq {
 
     /// A value that `app.state(...)` provided.
     pub fn state<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
-        self.handlers.states.get()
+        self.states.get()
     }
 
     /// The address of this peer's database, for a pool of your own that reads from your tables.
@@ -114,11 +108,6 @@ impl Frestq {
             watch: Mutex::new(watch),
             output: PhantomData,
         })
-    }
-
-    /// The registered peers, to be listed and changed while this one serves.
-    pub fn peers(&self) -> RegisteredPeers {
-        RegisteredPeers(self.clone())
     }
 
     /// A task of this peer that waits for a person.

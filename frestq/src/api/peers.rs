@@ -9,6 +9,7 @@ use crate::{
         audit::{APPLICATION, Entry},
         error::{Error, Result},
     },
+    operator,
     security::{certificate::read_fingerprint, registered::RegisteredPeer},
 };
 
@@ -156,6 +157,13 @@ impl PeerRecord {
 #[derive(Clone)]
 pub struct RegisteredPeers(pub(crate) Frestq);
 
+impl Frestq {
+    /// The registered peers, to be listed and changed while this one serves.
+    pub fn peers(&self) -> RegisteredPeers {
+        RegisteredPeers(self.clone())
+    }
+}
+
 impl RegisteredPeers {
     /// Registers a peer: it is in the database when this returns, and may come in from now on. What was
     /// added under its name before is replaced; a new address keeps the tasks of the old one.
@@ -171,8 +179,11 @@ impl RegisteredPeers {
     pub async fn add(&self, peer: Peer) -> Result<()> {
         let row = peer.check()?;
         let (name, argument) = (row.name.clone(), serde_json::to_string(&row)?);
-        let done = self.0.services.registry.add(row).await?;
-        self.record(("add_peer", &argument), &name, &done).await
+        let entry = self.entry(("add_peer", &argument), &name);
+        let services = &self.0.services;
+        let done = operator::peers::add(&services.registry, &services.commits, row, entry).await?;
+        tracing::info!("{done}");
+        Ok(())
     }
 
     /// Takes out a peer that was added: it may not come in any more, and nothing is sent to it. Its
@@ -183,19 +194,20 @@ impl RegisteredPeers {
     /// [`Error::Invalid`] if there is none of this name, or the configuration has it; those of the
     /// database.
     pub async fn remove(&self, name: &str) -> Result<()> {
-        let done = self.0.services.registry.remove(name).await?;
-        self.record(("remove_peer", ""), name, &done).await
+        let entry = self.entry(("remove_peer", ""), name);
+        let services = &self.0.services;
+        let done =
+            operator::peers::remove(&services.registry, &services.commits, name, entry).await?;
+        tracing::info!("{done}");
+        Ok(())
     }
 
-    async fn record(&self, asked: (&str, &str), name: &str, done: &str) -> Result<()> {
-        tracing::info!("{done}");
+    fn entry(&self, asked: (&str, &str), name: &str) -> Entry {
         let now = self.0.services.clock.now();
-        let entry = Entry {
+        Entry {
             task: Some(name.into()),
-            ..Entry::decided(now, APPLICATION, asked.0, asked.1).answered(done)
-        };
-        let recorded = self.0.services.commits.submit_recorded(Vec::new(), entry);
-        recorded.await.map(drop)
+            ..Entry::decided(now, APPLICATION, asked.0, asked.1)
+        }
     }
 
     /// All of them, by name; none where this peer has no certificate.

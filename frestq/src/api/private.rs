@@ -21,8 +21,9 @@ use super::{
     handler::{FromTask, IntoOutcome, Recovery, Requirements},
 };
 pub use super::{
-    director::{Director, NamedDirector},
+    director::Director,
     handler::{Handler, HandlerError, TaskOutput},
+    named_director::NamedDirector,
     registry::{
         Direct, DirectFuture, HandleError, HandleErrorFuture, HandlerFuture, Registration, Require,
         Reserve, Run,

@@ -2,11 +2,7 @@
 
 use std::{collections::BTreeMap, future::Future, panic::Location, pin::Pin};
 
-use super::{
-    context::Task,
-    director::Group,
-    handler::{Requirements, States},
-};
+use super::{context::Task, director::Group, handler::Requirements, states::States};
 use crate::model::{
     ActionOptions, Json, TaskId,
     catalog::{Address, Catalog, DIRECTORS, HandlerInfo, HandlerKind},

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use super::{
     admission::Admission,
     audit::AuditChain,
-    queue::{Command, CommitQueue, MOST_KIBIBYTES, MOST_WAITING, Prune, Submission},
+    queue::{Aside, Command, CommitQueue, MOST_KIBIBYTES, MOST_WAITING, Submission},
     slots::Slots,
     task_cache::TaskCache,
 };
@@ -88,8 +88,8 @@ pub(crate) struct Committer {
     pub(crate) reservation_timeout: Duration,
     pub(crate) log_payloads: bool,
     pub(crate) doubt: UncertainCommit,
-    /// What is to be removed after this batch.
-    pub(crate) pruning: Option<Prune>,
+    /// What has a transaction of its own after this batch.
+    pub(crate) aside: Option<Aside>,
     /// Where what was asked for is recorded, if it is.
     pub(crate) audit: Option<AuditChain>,
     /// Another process may have started a task that holds a slot here.
@@ -141,9 +141,8 @@ impl Committer {
             if !batch.is_empty() || self.slots.wants_to_claim() {
                 self.commit_all(batch).await;
             }
-            if let Some((step, entry, reply)) = self.pruning.take() {
-                // Who has stopped waiting finds the next time what is left.
-                let _ = reply.send(self.prune(&step, entry.as_deref()).await);
+            if let Some(aside) = self.aside.take() {
+                self.do_aside(aside).await;
             }
         }
     }
@@ -195,8 +194,8 @@ impl Committer {
                     self.slots.look(&queue);
                     self.look_at_held = self.slots.holds_any();
                 }
-                Command::Prune(step, entry, reply) => {
-                    self.pruning = Some((step, entry, reply));
+                Command::Aside(aside) => {
+                    self.aside = Some(aside);
                     return true;
                 }
                 Command::StopClaiming => {

@@ -4,10 +4,10 @@
 //! May import `model`, `protocol`, `config`, `runtime`, `engine`, `store`, `security` and `peers`.
 
 pub(crate) mod admission;
+mod aside;
 pub(crate) mod audit;
 mod committer;
 mod encode;
-mod prune;
 mod publish;
 pub(crate) mod queue;
 pub(crate) mod slots;

@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use crate::{
     engine::{Answer, Event},
     model::{
-        TaskId,
+        PeerChange, TaskId,
         audit::Entry,
         error::{Error, Result},
     },
@@ -30,15 +30,20 @@ pub(super) struct Submission {
     pub(super) reply: oneshot::Sender<Result<Vec<Answer>>>,
 }
 
-/// What to remove, what to record of it if anything goes, and who waits for it.
-pub(crate) type Prune = (Step, Option<Box<Entry>>, oneshot::Sender<Result<Pruned>>);
+/// What has a transaction of its own, between two batches, and who waits for it.
+pub(crate) enum Aside {
+    /// Remove what is old, and record the entry if anything goes.
+    Prune(Step, Option<Box<Entry>>, oneshot::Sender<Result<Pruned>>),
+    /// Change the registered peers, and record the entry.
+    ChangePeers(PeerChange, Box<Entry>, oneshot::Sender<Result<bool>>),
+}
 
 pub(super) enum Command {
     Submit(Submission),
     /// Tasks of the queue may be waiting (another process stored them, or a delay is over).
     Look(Arc<str>),
-    /// Remove what is old.
-    Prune(Step, Option<Box<Entry>>, oneshot::Sender<Result<Pruned>>),
+    /// Do this in a transaction of its own.
+    Aside(Aside),
     /// Hand out no more slots.
     StopClaiming,
     /// Finish what was submitted and end; dropped at the end.
@@ -123,9 +128,20 @@ impl CommitQueue {
     /// Removes what is old, in a transaction of its own; `entry` is recorded if anything goes.
     pub(crate) async fn prune(&self, step: Step, entry: Option<Entry>) -> Result<Pruned> {
         let (reply, pruned) = oneshot::channel();
-        self.command(Command::Prune(step, entry.map(Box::new), reply))
+        let entry = entry.map(Box::new);
+        self.command(Command::Aside(Aside::Prune(step, entry, reply)))
             .await;
         pruned.await.unwrap_or(Err(Error::Stopping))
+    }
+
+    /// Changes the registered peers, and records the entry in the same transaction. `false`: there was
+    /// nothing to remove, and nothing is recorded.
+    pub(crate) async fn change_peers(&self, change: PeerChange, entry: Entry) -> Result<bool> {
+        let (reply, changed) = oneshot::channel();
+        let entry = Box::new(entry);
+        self.command(Command::Aside(Aside::ChangePeers(change, entry, reply)))
+            .await;
+        changed.await.unwrap_or(Err(Error::Stopping))
     }
 
     pub(crate) async fn look(&self, queue: impl Into<Arc<str>>) {

@@ -29,7 +29,7 @@ pub(crate) use json::{null, to_json};
 pub(crate) use message::{Data, Evidence, InboxKey, InboxRow, OutboxRow, Outgoing};
 pub use message::{Direction, MessageRecord};
 pub use options::ActionOptions;
-pub(crate) use peer_registration::PeerRegistration;
+pub(crate) use peer_registration::{PeerChange, PeerRegistration};
 pub use status::{Status, TaskKind};
 pub(crate) use task::{NewTask, OnFailure, RunPhase, TaskState};
 pub use task::{Role, TaskRecord};

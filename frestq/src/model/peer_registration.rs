@@ -19,3 +19,12 @@ pub(crate) struct PeerRegistration {
     #[serde(default)]
     pub(crate) private: bool,
 }
+
+/// A change of the registrations in the database.
+#[derive(Clone, Debug)]
+pub(crate) enum PeerChange {
+    /// Registers a peer, in the place of an earlier registration of its name.
+    Add(Box<PeerRegistration>),
+    /// Removes the registration of this name.
+    Remove(String),
+}

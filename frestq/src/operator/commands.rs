@@ -10,7 +10,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use humantime_serde::re::humantime::{format_duration, parse_duration};
 use tokio::{sync::mpsc, time::MissedTickBehavior};
 
-use super::retry;
+use super::{peers, retry};
 use crate::{
     commit::{
         Committer, UncertainCommit, admission::Admission, audit::AuditChain, queue::CommitQueue,
@@ -161,12 +161,10 @@ impl<'a> Executor<'a> {
                 return Ok(pruned.to_string());
             }
             OperatorCommand::AddPeer(row) => {
-                let done = self.registry.add(*row).await?;
-                return self.record(entry, done).await;
+                return peers::add(self.registry, self.commits, *row, entry).await;
             }
             OperatorCommand::RemovePeer => {
-                let done = self.registry.remove(id.as_str()).await?;
-                return self.record(entry, done).await;
+                return peers::remove(self.registry, self.commits, id.as_str(), entry).await;
             }
         };
         let done = match &event {
@@ -176,13 +174,6 @@ impl<'a> Executor<'a> {
         };
         let entry = entry.answered(&done);
         self.commits.decide(id, event, entry).await?;
-        Ok(done)
-    }
-
-    /// Records what was done already.
-    async fn record(&self, entry: Entry, done: String) -> Result<String> {
-        let entry = entry.answered(&done);
-        self.commits.submit_recorded(Vec::new(), entry).await?;
         Ok(done)
     }
 
@@ -254,7 +245,7 @@ pub(crate) async fn without_slots(
         give_up_after: config.delivery.give_up_after,
         log_payloads: config.log_payloads,
         doubt: UncertainCommit::default(),
-        pruning: None,
+        aside: None,
         audit: config.audits().then(|| AuditChain::new(config.node_name())),
         look_at_held: false,
         recent: TaskCache::new(false),

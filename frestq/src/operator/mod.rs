@@ -3,4 +3,5 @@
 //! May import `maintenance`, `services` and what is above them.
 
 pub(crate) mod commands;
+pub(crate) mod peers;
 mod retry;

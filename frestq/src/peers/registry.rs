@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{directory::PeerDirectory, reachability::reached};
 use crate::{
@@ -68,65 +68,13 @@ impl PeerRegistry {
         }
     }
 
-    /// Registers a peer, or changes what was registered under its name in the database; gives what was
-    /// done in one line.
-    pub(crate) async fn add(&self, new: PeerRegistration) -> Result<String> {
-        let _turn = self.turn.lock().await;
-        let snapshot = self.trust.snapshot().ok_or_else(|| {
-            let why = "peers are known by their certificates, and this one needs its own before it can register others; add [tls] certificate = \"NAME.pem\", key = \"NAME.key\" (--new-certificate NAME makes them)";
-            Error::Config(why.to_owned())
-        })?;
-        let refuse = |why: String| Error::Invalid(format!("peer {:?}: {why}", new.name));
-        if new.url == self.own_url {
-            return Err(refuse("the url is the one of this peer".to_owned()));
+    /// Begins a change of the registrations in the database: until the guard is dropped, nobody else
+    /// begins one.
+    pub(crate) async fn change(&self) -> Change<'_> {
+        Change {
+            registry: self,
+            _turn: self.turn.lock().await,
         }
-        let member = RegisteredPeer::registered(&new).map_err(refuse)?;
-        let mut others = self.store.registrations().await?;
-        let known = others.len();
-        others.retain(|row| row.name != new.name);
-        let replaced = others.len() < known;
-        if let Some(why) = snapshot.members.with(others).clash(&member) {
-            return Err(refuse(why));
-        }
-        self.store.register(&new).await?;
-        let snapshot = self.read(&snapshot).await?;
-        // Another process may have registered the like at the same moment.
-        let overruled = snapshot.members.overruled.iter();
-        if let Some((_, why)) = overruled.into_iter().find(|(name, _)| *name == new.name) {
-            let why = refuse(why.clone());
-            self.store.unregister(&new.name).await?;
-            let snapshot = self.read(&snapshot).await?;
-            self.adopt(snapshot).await?;
-            return Err(why);
-        }
-        self.adopt(snapshot).await?;
-        let verb = match replaced {
-            true => "changed",
-            false => "registered",
-        };
-        Ok(format!("peer {} at {} is {verb}", new.name, new.url))
-    }
-
-    /// Takes out a peer that was registered in the database; gives what was done in one line.
-    pub(crate) async fn remove(&self, name: &str) -> Result<String> {
-        let _turn = self.turn.lock().await;
-        if !self.store.unregister(name).await? {
-            let configured = self.trust.snapshot().is_some_and(|snapshot| {
-                let member = snapshot.members.by_name(name);
-                member.is_some_and(|member| member.place == RegisteredIn::Configuration)
-            });
-            return Err(Error::Invalid(match configured {
-                true => format!(
-                    "peer {name:?} is registered in the configuration; take [peers.{name}] out there, and send SIGHUP"
-                ),
-                false => format!("no peer {name:?} is registered; --peers lists those that are"),
-            }));
-        }
-        if let Some(snapshot) = self.trust.snapshot() {
-            let snapshot = self.read(&snapshot).await?;
-            self.adopt(snapshot).await?;
-        }
-        Ok(format!("peer {name} is not registered any more"))
     }
 
     /// Looks what others have registered.
@@ -189,6 +137,79 @@ impl PeerRegistry {
         }
         Ok(())
     }
+}
+
+/// A change of the registrations: checked, then committed by the caller, then put into effect.
+pub(crate) struct Change<'a> {
+    registry: &'a PeerRegistry,
+    _turn: MutexGuard<'a, ()>,
+}
+
+impl Change<'_> {
+    /// Whether a peer can be registered; `true`: in the place of an earlier registration of its name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if this peer has no certificate, [`Error::Invalid`] with the reason.
+    pub(crate) async fn check(&self, new: &PeerRegistration) -> Result<bool> {
+        let registry = self.registry;
+        let snapshot = registry.trust.snapshot().ok_or_else(|| {
+            let why = "peers are known by their certificates, and this one needs its own before it can register others; add [tls] certificate = \"NAME.pem\", key = \"NAME.key\" (--new-certificate NAME makes them)";
+            Error::Config(why.to_owned())
+        })?;
+        if new.url == registry.own_url {
+            return Err(invalid(new, "the url is the one of this peer"));
+        }
+        let peer = RegisteredPeer::registered(new).map_err(|why| invalid(new, &why))?;
+        let mut others = registry.store.registrations().await?;
+        let known = others.len();
+        others.retain(|row| row.name != new.name);
+        let replaced = others.len() < known;
+        match snapshot.members.with(others).clash(&peer) {
+            Some(why) => Err(invalid(new, &why)),
+            None => Ok(replaced),
+        }
+    }
+
+    /// Puts the registrations of the database into effect.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if another process has registered the like of `new` at the same moment: then
+    /// nothing is in effect yet, and `new` has to be removed again.
+    pub(crate) async fn apply(&self, new: Option<&PeerRegistration>) -> Result<()> {
+        let registry = self.registry;
+        registry.store.tell_of_members().await;
+        let Some(snapshot) = registry.trust.snapshot() else {
+            return Ok(());
+        };
+        let snapshot = registry.read(&snapshot).await?;
+        if let Some(new) = new {
+            let mut overruled = snapshot.members.overruled.iter();
+            if let Some((_, why)) = overruled.find(|(name, _)| *name == new.name) {
+                return Err(invalid(new, why));
+            }
+        }
+        registry.adopt(snapshot).await
+    }
+
+    /// Why there is no registration of this name to remove.
+    pub(crate) fn nothing_to_remove(&self, name: &str) -> Error {
+        let configured = self.registry.trust.snapshot().is_some_and(|snapshot| {
+            let peer = snapshot.members.by_name(name);
+            peer.is_some_and(|peer| peer.place == RegisteredIn::Configuration)
+        });
+        Error::Invalid(match configured {
+            true => format!(
+                "peer {name:?} is registered in the configuration; take [peers.{name}] out there, and send SIGHUP"
+            ),
+            false => format!("no peer {name:?} is registered; --peers lists those that are"),
+        })
+    }
+}
+
+fn invalid(new: &PeerRegistration, why: &str) -> Error {
+    Error::Invalid(format!("peer {:?}: {why}", new.name))
 }
 
 /// Whether a peer with these members, or none in open mode, and so many registrations in its database

@@ -6,7 +6,7 @@ use axum::{Router, routing::MethodRouter};
 
 use super::hooks::Hooks;
 use crate::{
-    api::{handler::States, peer::Frestq, registry::Registry},
+    api::{peer::Frestq, registry::Registry, states::States},
     config::Config,
     model::error::Result,
     runtime::clock::Clock,

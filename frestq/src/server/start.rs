@@ -15,11 +15,7 @@ use super::{
     running::RunningPeer,
 };
 use crate::{
-    api::{
-        handler::States,
-        peer::{Frestq, Handlers},
-        registry::Registry,
-    },
+    api::peer::Frestq,
     commit::{
         ClaimedTask, Committer, UncertainCommit, admission::Admission, audit::AuditChain,
         slots::Slots, task_cache::TaskCache,
@@ -156,7 +152,7 @@ impl App {
 
     async fn start_on(mut self, listen: Listen) -> Result<RunningPeer> {
         let listen = self.prepare(listen)?;
-        let registry = self.registry();
+        let handlers = self.registry();
         let Self {
             router,
             states,
@@ -165,8 +161,8 @@ impl App {
             mut hooks,
             ..
         } = self;
-        let handlers = checked(registry, states, &config)?;
-        let catalog = handlers.registry.catalog();
+        handlers.check(&states, config.queues.keys().map(String::as_str))?;
+        let catalog = handlers.catalog();
         let trust = Arc::new(Trust::load(&config)?);
         let store = Arc::new(Store::open(&config.database(), OpenMode::Serve).await?);
         let listener = listen.listener(&config).await?;
@@ -190,11 +186,16 @@ impl App {
         let (commits, claimed) = foundation.start_committer(&config, &catalog).await?;
         let outbox = foundation.outbox(&config, &commits)?;
         let services = Arc::new(foundation.services(config, catalog, commits)?);
-        let peer = Frestq::new(services.clone(), handlers);
+        let peer = Frestq::new(services.clone(), states);
         report_handlers(&services);
         hooks.start(&peer).await?;
         orphans::take_over(&services).await?;
-        let worker = Worker::start(peer.clone(), peer.config().handler_threads, claimed)?;
+        let worker = Worker::start(
+            peer.clone(),
+            handlers,
+            peer.config().handler_threads,
+            claimed,
+        )?;
         let deliveries = Deliveries::start(outbox, wakes).await?;
         let router = router
             .with_state(peer.clone())
@@ -246,12 +247,6 @@ impl Listen {
     }
 }
 
-/// The handlers with the values that they take, if all of them can be served.
-fn checked(registry: Registry, states: States, config: &Config) -> Result<Handlers> {
-    registry.check(&states, config.queues.keys().map(String::as_str))?;
-    Ok(Handlers { registry, states })
-}
-
 /// What the committer, the outbox and the other services are built from.
 struct Foundation {
     store: Arc<Store>,
@@ -290,7 +285,7 @@ impl Foundation {
             give_up_after: config.delivery.give_up_after,
             log_payloads: config.log_payloads,
             doubt: UncertainCommit::default(),
-            pruning: None,
+            aside: None,
             audit: config.audits().then(|| AuditChain::new(config.node_name())),
             look_at_held: false,
             recent: TaskCache::new(self.store.is_exclusive()),

@@ -1,7 +1,7 @@
 //! The peers that are registered in the database: the same statements on both.
 
-use super::{Store, rows};
-use crate::model::{PeerRegistration, PeerUrl, error::Result};
+use super::{Store, Writer, rows};
+use crate::model::{PeerChange, PeerRegistration, PeerUrl, error::Result};
 
 impl Store {
     /// All of them, by name.
@@ -11,34 +11,8 @@ impl Store {
         self.fetch(SQL, Vec::new(), registration).await
     }
 
-    /// Writes a registration, in the place of an earlier one of its name, and tells the other
-    /// processes.
-    pub(crate) async fn register(&self, row: &PeerRegistration) -> Result<()> {
-        const SQL: &str = "INSERT INTO registrations (name, url, certificates, ca, allow, private) VALUES ($1, $2, $3, $4, $5, $6) \
-             ON CONFLICT (name) DO UPDATE SET url = excluded.url, certificates = excluded.certificates, \
-             ca = excluded.ca, allow = excluded.allow, private = excluded.private";
-        let values = vec![
-            row.name.as_str().into(),
-            row.url.as_str().into(),
-            serde_json::to_string(&row.certificates)?.into(),
-            row.ca.as_deref().into(),
-            serde_json::to_string(&row.allow)?.into(),
-            i64::from(row.private).into(),
-        ];
-        self.fetch(SQL, values, |_| Ok(())).await?;
-        self.tell_of_members().await;
-        Ok(())
-    }
-
-    /// Removes a registration, and tells the other processes; `false`: there is none of this name.
-    pub(crate) async fn unregister(&self, name: &str) -> Result<bool> {
-        const SQL: &str = "DELETE FROM registrations WHERE name = $1 RETURNING name";
-        let gone = self.fetch(SQL, vec![name.into()], |_| Ok(())).await?;
-        self.tell_of_members().await;
-        Ok(!gone.is_empty())
-    }
-
-    async fn tell_of_members(&self) {
+    /// Tells the other processes of this peer that registrations have changed.
+    pub(crate) async fn tell_of_members(&self) {
         let told = match self {
             Self::Sqlite(_) => Ok(()),
             Self::Postgres(store) => store.tell_of_members().await,
@@ -47,6 +21,35 @@ impl Store {
             // They look by themselves, only later.
             tracing::warn!(%error, "the other processes could not be told of a change of peers");
         }
+    }
+}
+
+impl Writer {
+    /// Changes the registrations, in the open transaction. `false`: there was nothing to remove.
+    pub(crate) async fn change_peers(&mut self, change: &PeerChange) -> Result<bool> {
+        const ADD: &str = "INSERT INTO registrations (name, url, certificates, ca, allow, private) VALUES ($1, $2, $3, $4, $5, $6) \
+             ON CONFLICT (name) DO UPDATE SET url = excluded.url, certificates = excluded.certificates, \
+             ca = excluded.ca, allow = excluded.allow, private = excluded.private RETURNING name";
+        const REMOVE: &str = "DELETE FROM registrations WHERE name = $1 RETURNING name";
+        let (sql, values) = match change {
+            PeerChange::Add(row) => (
+                ADD,
+                vec![
+                    row.name.as_str().into(),
+                    row.url.as_str().into(),
+                    serde_json::to_string(&row.certificates)?.into(),
+                    row.ca.as_deref().into(),
+                    serde_json::to_string(&row.allow)?.into(),
+                    i64::from(row.private).into(),
+                ],
+            ),
+            PeerChange::Remove(name) => (REMOVE, vec![name.as_str().into()]),
+        };
+        let changed = match self {
+            Self::Sqlite(writer) => !writer.fetch(sql, values).await?.is_empty(),
+            Self::Postgres(writer) => !writer.fetch_params(sql, values).await?.is_empty(),
+        };
+        Ok(changed)
     }
 }
 

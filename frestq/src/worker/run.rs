@@ -1,6 +1,6 @@
 //! One run of a handler: from the claimed task to the completion that is reported.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -9,7 +9,7 @@ use crate::{
     api::{
         context::{Sender, Start, Task},
         peer::Frestq,
-        registry::Registration,
+        registry::{Registration, Registry},
     },
     commit::ClaimedTask,
     engine::{Answer, Done, Event},
@@ -24,12 +24,12 @@ use crate::{
 };
 
 /// Runs one handler and reports how it ended. What is rare is boxed, or every run would have room for it.
-pub(super) async fn run(peer: Frestq, claimed: ClaimedTask) {
+pub(super) async fn run(peer: Frestq, registry: Arc<Registry>, claimed: ClaimedTask) {
     let (id, epoch) = (claimed.state.id.clone(), claimed.state.epoch);
     let queue = claimed.state.queue.clone();
     let reserves = claimed.state.moment == Some(RunPhase::Reserve);
     let unwanted = reserves.then(|| (claimed.state.clone(), claimed.input.clone()));
-    let completed = match peer.handlers.registry.get(&queue, &claimed.state.action) {
+    let completed = match registry.get(&queue, &claimed.state.action) {
         Some(handler) => handle(&peer, handler, claimed).await,
         None => {
             let action = &claimed.state.action;
@@ -62,7 +62,7 @@ pub(super) async fn run(peer: Frestq, claimed: ClaimedTask) {
     let counts = report(&peer, completed).await;
     if let Some((mut state, input, reservation)) = reserved
         && !counts
-        && let Some(handler) = peer.handlers.registry.get(&state.queue, &state.action)
+        && let Some(handler) = registry.get(&state.queue, &state.action)
         && !Box::pin(holds(&peer, &id, epoch)).await
     {
         // Called off meanwhile: nobody else knows what was reserved.

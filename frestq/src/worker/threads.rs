@@ -11,7 +11,7 @@ use tokio::{
 
 use super::run::run;
 use crate::{
-    api::peer::Frestq,
+    api::{peer::Frestq, registry::Registry},
     commit::ClaimedTask,
     model::error::{Error, Result},
 };
@@ -28,6 +28,7 @@ impl Worker {
     /// Runs whatever is claimed.
     pub(crate) fn start(
         peer: Frestq,
+        registry: Registry,
         threads: usize,
         claimed: mpsc::UnboundedReceiver<ClaimedTask>,
     ) -> Result<Self> {
@@ -42,11 +43,12 @@ impl Worker {
             })?;
         let running = Arc::new(watch::Sender::new(0));
         let count = running.clone();
+        let registry = Arc::new(registry);
         let starting = spawn_each(&runtime, claimed, move |task| {
             count.send_modify(|running| *running += 1);
-            let (peer, count) = (peer.clone(), count.clone());
+            let (peer, registry, count) = (peer.clone(), registry.clone(), count.clone());
             async move {
-                run(peer, task).await;
+                run(peer, registry, task).await;
                 count.send_modify(|running| *running -= 1);
             }
         });

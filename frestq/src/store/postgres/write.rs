@@ -447,6 +447,15 @@ impl PgWriter {
     }
 
     /// Every statement within a transaction goes through here, so that no failure is overlooked.
+    /// Runs a statement with values of any kind.
+    pub(in crate::store) async fn fetch_params(
+        &mut self,
+        sql: &'static str,
+        values: Vec<Param>,
+    ) -> Result<Vec<PgRow>> {
+        self.fetch(query(sql, values)).await
+    }
+
     pub(super) async fn fetch(
         &mut self,
         query: Query<'_, sqlx::Postgres, PgArguments>,

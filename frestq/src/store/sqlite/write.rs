@@ -275,7 +275,11 @@ impl SqliteWriter {
     }
 
     /// Runs what was put aside, and then this.
-    pub(super) async fn fetch(&mut self, sql: &str, values: Vec<Param>) -> Result<Vec<Row>> {
+    pub(in crate::store) async fn fetch(
+        &mut self,
+        sql: &str,
+        values: Vec<Param>,
+    ) -> Result<Vec<Row>> {
         let mut all = std::mem::take(&mut self.aside);
         if !std::mem::replace(&mut self.open, true) {
             all.sql.insert_str(0, "BEGIN IMMEDIATE;");

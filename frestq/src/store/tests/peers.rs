@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::harness::{Database, at, outbox_row, peer, send};
 use crate::{
-    model::{Fingerprint, PeerId, PeerRegistration},
+    model::{Fingerprint, PeerChange, PeerId, PeerRegistration},
     store::Contact,
 };
 
@@ -33,8 +33,15 @@ async fn a_registration_comes_back_as_it_was_stored_until_it_is_taken_out(databa
         private: true,
         ..plain.clone()
     };
+    let mut writer = store.writer().await.unwrap();
+    let mut change = async |change: PeerChange| {
+        writer.begin().await.unwrap();
+        let changed = writer.change_peers(&change).await.unwrap();
+        writer.commit().await.unwrap();
+        changed
+    };
     for row in [&plain, &full] {
-        store.register(row).await.unwrap();
+        assert!(change(PeerChange::Add(row.clone().into())).await);
     }
     let both = store.registrations().await.unwrap();
     assert_eq!(both, [full.clone(), plain.clone()]);
@@ -43,11 +50,11 @@ async fn a_registration_comes_back_as_it_was_stored_until_it_is_taken_out(databa
         name: "a".into(),
         ..plain.clone()
     };
-    store.register(&changed).await.unwrap();
+    change(PeerChange::Add(changed.clone().into())).await;
     let both = store.registrations().await.unwrap();
     assert_eq!(both, [changed, plain.clone()]);
-    assert!(store.unregister("a").await.unwrap());
-    assert!(!store.unregister("a").await.unwrap());
+    assert!(change(PeerChange::Remove("a".into())).await);
+    assert!(!change(PeerChange::Remove("a".into())).await);
     assert_eq!(store.registrations().await.unwrap(), [plain]);
 }
 
