@@ -26,7 +26,7 @@ fn redirect(status: u16, to: &Fake) -> Reply {
 async fn end(peer: &Peer, task: &str) -> Value {
     crate::harness::eventually("the task ends", async || {
         let task = peer.task(task).await;
-        let ended = ["finished", "error", "expired"]
+        let ended = ["finished", "error", "expired", "undeliverable"]
             .iter()
             .any(|end| task["status"] == **end);
         ended.then_some(task)
@@ -299,7 +299,10 @@ on_each_store! {
         let a =
             Peer::start_with(&store, "a", &[("FRESTQ_DELIVERY__GIVE_UP_AFTER", "1000ms")]).await;
         let task = a.send(&url_of(free_port()), "work", "echo", json!(1)).await;
-        assert_eq!(text(&a.error(&task).await, "error"), "undeliverable");
+        let ended = a.reaches(&task, "undeliverable").await;
+        assert_eq!(text(&ended["output_data"], "error"), "undeliverable");
+        let watch = a.cli(&["--watch", &task]);
+        assert_eq!(watch.status.code(), Some(1));
     }
 
     /// Past what one batch holds, with messages among them that are refused, each for its own reason.

@@ -75,7 +75,7 @@ on_each_store! {
         until("all of it has ended, on both", async || {
             let all = [a.tasks(), b.tasks()].concat();
             // To the other peer, what has expired is an error.
-            let ends = ["expired", "cancelled", "error"];
+            let ends = ["expired", "cancelled", "error", "undeliverable"];
             all.iter().all(|task| ends.contains(&text(task, "status")))
         })
         .await;
@@ -137,7 +137,7 @@ on_each_store! {
         until("the date has come", async || Timestamp::now() > at).await;
         a.run().await;
         until("the task has ended", async || {
-            ["expired", "error"].contains(&text(&a.task(&task).await, "status"))
+            ["expired", "undeliverable"].contains(&text(&a.task(&task).await, "status"))
         })
         .await;
     }

@@ -31,7 +31,7 @@ impl Committer {
         // First of all what counts, so that the next message is judged by it.
         self.tell_changes(&world, &changes);
         task_log::tell(&self.peers, &world, &changes, &claimed, self.log_payloads);
-        for id in &changes.cancelled {
+        for id in &changes.cancelled_runs {
             self.signals.runs.cancel(id);
         }
         self.recent.keep(world, &claimed);
@@ -76,7 +76,7 @@ impl Committer {
     fn tell_changes(&self, world: &BatchState, changes: &Changes) {
         let mut open: HashMap<PeerId, i64> = HashMap::new();
         let ended_now: HashSet<_> = changes
-            .story
+            .log
             .iter()
             .filter(|(_, status, note)| {
                 status.is_terminal() && !matches!(note, TaskEvent::Again | TaskEvent::Kept)

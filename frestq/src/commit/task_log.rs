@@ -18,7 +18,7 @@ pub(super) fn tell(
     if !tracing::enabled!(tracing::Level::INFO) {
         return;
     }
-    for (id, status, event) in &changes.story {
+    for (id, status, event) in &changes.log {
         if let Some(Some(task)) = state.tasks.get(id) {
             let output = changes.outputs.get(id);
             log_event(task, (*event, *status), &address(peers, task.peer), output);
@@ -83,7 +83,7 @@ fn log_event(
         (TaskEvent::Changed, Status::Finished) => tracing::info!("task {id} {action}: finished"),
         (TaskEvent::Changed, Status::Syncing) => tracing::info!(
             "task {id} {action}: round {} of reservations begins",
-            task.round
+            task.round.number().unwrap_or_default()
         ),
         (TaskEvent::Changed, status) => match output {
             Some(output) if status.is_terminal() => {

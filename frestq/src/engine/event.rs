@@ -1,4 +1,4 @@
-//! What can happen to a task, and what the one who reports it is answered.
+//! What can happen to a task, and the answers to those who report it.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::model::{
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    /// Our own code hands out a task.
+    /// Our own code creates a task.
     Send(Vec<NewTask>),
     /// A message came in; it is well-formed and its sender is known.
     Receive(Box<Received>),
@@ -26,7 +26,7 @@ pub(crate) enum Event {
         transaction: Transaction,
         options: ActionOptions,
     },
-    /// A message of ours was answered, or given up.
+    /// A message of ours was answered or given up.
     Delivery(Box<Delivery>),
     /// The process that ran a task is gone.
     Interrupted {
@@ -36,7 +36,7 @@ pub(crate) enum Event {
     },
     /// A task's expiration date has come.
     Expire(TaskId),
-    /// A handler says how far it is.
+    /// A handler reports progress.
     Progress {
         id: TaskId,
         epoch: i64,
@@ -44,7 +44,7 @@ pub(crate) enum Event {
     },
     /// The time of a round, or of a reservation, is over.
     Wake(TaskId),
-    /// Our own code, or the operator, calls a task off.
+    /// Our own code, or the operator, cancels a task.
     Cancel { id: TaskId, why: String },
     /// Somebody has decided on an external task.
     FinishExternal {
@@ -53,13 +53,13 @@ pub(crate) enum Event {
     },
 }
 
-/// What a handler's run has brought.
+/// The result of a handler's run.
 #[derive(Clone, Debug)]
 pub(crate) struct Done {
     pub(crate) output: Json,
-    /// The output that its parent shall have from now on.
+    /// The output that its parent has from now on.
     pub(crate) parent_output: Option<Json>,
-    /// The subtasks that it left, each before its own, each family in its order.
+    /// The subtasks that it added, parents before children, siblings in order.
     pub(crate) children: Vec<NewTask>,
     /// The inputs that a director has changed.
     pub(crate) inputs: Vec<(TaskId, Json)>,
@@ -94,13 +94,13 @@ pub(crate) enum MessageKind {
     },
     /// Take note that there is no reservation.
     Refuse { task: TaskId, round: Option<i64> },
-    /// Give back what was reserved.
+    /// Release what was reserved.
     Release { task: TaskId, round: Option<i64> },
-    /// Start a task that has reserved, on this input.
+    /// Start a task that has reserved, with this input.
     Execute { task: TaskId, input: Json },
 }
 
-/// The content of `frestq.update_task`.
+/// What the receiver of a task reports.
 #[derive(Clone, Debug)]
 pub(crate) struct Update {
     pub(crate) task: TaskId,
@@ -116,12 +116,12 @@ pub(crate) struct Delivery {
     pub(crate) verdict: DeliveryOutcome,
 }
 
-/// What became of an attempt.
+/// The outcome of an attempt.
 #[derive(Clone, Debug)]
 pub(crate) enum DeliveryOutcome {
     /// Acknowledged.
     Delivered,
-    /// Refused for good, with the peer's words.
+    /// Refused for good; `why` is the peer's.
     Refused { status: u16, why: String },
     /// Not now: again later.
     Later {
@@ -133,17 +133,26 @@ pub(crate) enum DeliveryOutcome {
     GivenUp { why: String },
 }
 
-/// What the one who reported an event learns.
+/// The answer to an event.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Answer {
-    /// It has its effect, now or because it had it before.
+    /// It takes effect now, or took effect before.
     Accepted,
-    /// It has none and needs none.
+    /// It has no effect and needs none.
     Ignored,
     /// An open task with the same unique key takes its place.
     Known(TaskId),
     /// It contradicts what was accepted before.
     Conflict(String),
-    /// Nobody here knows that task, or it is none of the sender's business.
+    /// There is no such task, or the sender has no say about it.
     UnknownTask,
+}
+
+impl Answer {
+    /// A peer gives us a task under the id of another one.
+    pub(super) fn used_before(id: &TaskId) -> Self {
+        Answer::Conflict(format!(
+            "task_id {id} was used before; a new task needs a new id"
+        ))
+    }
 }

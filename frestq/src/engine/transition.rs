@@ -4,7 +4,8 @@ use crate::model::Status::{self, *};
 
 /// Whether the sender of a task accepts an update from one status to another.
 ///
-/// A terminal status never changes. `executing` may repeat, with a newer output. Nothing leads back.
+/// A terminal status never changes. `executing` may repeat, with a newer output. Nothing leads
+/// back.
 pub(super) const fn allowed(from: Status, to: Status) -> bool {
     match (from, to) {
         (Finished | Error | Expired | Cancelled | Undeliverable, _) => false,

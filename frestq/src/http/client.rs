@@ -26,7 +26,7 @@ use crate::{
 };
 use crate::{
     protocol::{
-        BATCH, EXTENSIONS, EXTENSIONS_HEADER, INTERNAL_QUEUE, envelope::BatchAnswer,
+        EXTENSIONS, EXTENSIONS_HEADER, INTERNAL_QUEUE, InternalAction, envelope::BatchAnswer,
         shows_extensions,
     },
     security::tls::{Expected, WrongServer},
@@ -382,7 +382,7 @@ fn batch_body(own: &PeerUrl, messages: &[Arc<OutboxRow>]) -> String {
     });
     let batch = Batch {
         message_id: MessageId::generate(),
-        action: BATCH,
+        action: InternalAction::Batch.as_str(),
         sender_url: own,
         data: entries.collect(),
     };

@@ -10,14 +10,14 @@ use crate::{
     commit::admission::Permit,
     engine::{Event, MessageKind, Received, Update},
     model::{
-        Evidence, InboxKey, InboxRow, Json, NewTask, PeerId, Role, TaskId, TaskKind, TaskState,
+        Evidence, InboxKey, InboxRow, Json, NewTask, PeerId, Role, RoundMark, TaskId, TaskKind,
+        TaskState,
         catalog::{HandlerInfo, HandlerKind},
         raw_message::Message,
         to_json,
     },
     protocol::{
-        CANCEL_RESERVATION, CANCEL_TASK, CONFIRM_RESERVATION, EXECUTE_SYNCHRONIZED, INTERNAL_QUEUE,
-        REFUSE_RESERVATION, SYNCHRONIZE_TASK, UPDATE_TASK,
+        INTERNAL_QUEUE, InternalAction,
         envelope::{ConfirmData, Envelope, PerformData, UpdateData},
     },
     security::{RejectionReason, registered::RegisteredPeer},
@@ -69,6 +69,7 @@ pub(super) fn decode(
     let mut permit = None;
     let missing = || Rejection::new(400, "field `task_id` is missing");
     let malformed = |why| Rejection::new(400, why);
+    let internal = envelope.action.parse();
     let what = if queue != INTERNAL_QUEUE {
         let handler = handler(services, member, queue, &envelope.action)?;
         let admitted = services.admission.admit(sender);
@@ -93,7 +94,7 @@ pub(super) fn decode(
         task.state.report_at = envelope.pingback_date;
         task.state.wake_at = envelope.pingback_date;
         MessageKind::Task(Box::new(task))
-    } else if envelope.action == SYNCHRONIZE_TASK {
+    } else if internal == Ok(InternalAction::SynchronizeTask) {
         let asked = PerformData::parse(&envelope.data).map_err(malformed)?;
         let handler = handler(services, member, &asked.queue, &asked.action)?;
         let admitted = services.admission.admit(sender);
@@ -104,7 +105,7 @@ pub(super) fn decode(
         let mut task = received_task(id, kind, sender, address, asked.input, now);
         task.state.at_most_once = handler.options.at_most_once;
         // A director that does not know us yet leaves it out, which can only be in its first round.
-        task.state.round = envelope.round.unwrap_or(i64::from(extensions));
+        task.state.round = RoundMark::from_code(envelope.round.unwrap_or(i64::from(extensions)));
         task.state.expires_at = asked.expiration_date.or(envelope.expiration_date);
         task.info = envelope.info.map(Into::into);
         task.pingback_at = asked.pingback_date.or(envelope.pingback_date);
@@ -113,9 +114,9 @@ pub(super) fn decode(
     } else {
         let id = envelope.task_id.ok_or_else(missing);
         let (data, round) = (&envelope.data, envelope.round);
-        let what = match envelope.action.as_str() {
-            CANCEL_TASK => MessageKind::Cancel(id?),
-            UPDATE_TASK => {
+        let what = match internal {
+            Ok(InternalAction::CancelTask) => MessageKind::Cancel(id?),
+            Ok(InternalAction::UpdateTask) => {
                 let task = id?;
                 let UpdateData { status, output } = UpdateData::parse(data).map_err(malformed)?;
                 MessageKind::Update(Update {
@@ -125,7 +126,7 @@ pub(super) fn decode(
                     rev: envelope.rev,
                 })
             }
-            CONFIRM_RESERVATION => {
+            Ok(InternalAction::ConfirmReservation) => {
                 let task = id?;
                 let confirmed = ConfirmData::parse(data).map_err(malformed)?;
                 MessageKind::Confirm {
@@ -135,14 +136,15 @@ pub(super) fn decode(
                     round,
                 }
             }
-            REFUSE_RESERVATION => MessageKind::Refuse { task: id?, round },
-            CANCEL_RESERVATION => MessageKind::Release { task: id?, round },
-            EXECUTE_SYNCHRONIZED => {
+            Ok(InternalAction::RefuseReservation) => MessageKind::Refuse { task: id?, round },
+            Ok(InternalAction::CancelReservation) => MessageKind::Release { task: id?, round },
+            Ok(InternalAction::ExecuteSynchronized) => {
                 let task = id?;
                 let input = PerformData::parse(data).map_err(malformed)?.input;
                 MessageKind::Execute { task, input }
             }
-            action => {
+            Ok(InternalAction::SynchronizeTask | InternalAction::Batch) | Err(_) => {
+                let action = &envelope.action;
                 let why =
                     format!("queue {INTERNAL_QUEUE} has no action {action:?} for other peers");
                 return Err(Rejection::new(404, why));

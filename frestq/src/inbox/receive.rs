@@ -15,7 +15,7 @@ use crate::{
     engine::{Answer, Event},
     model::{InboxKey, MessageId, PeerId},
     protocol::{
-        BATCH, INTERNAL_QUEUE,
+        INTERNAL_QUEUE, InternalAction,
         envelope::{BatchAnswer, Envelope, parse_batch},
     },
     security::RejectionReason,
@@ -82,7 +82,7 @@ async fn take(
         certificate: guest.certificate,
     };
     let known = sender.recognize(services).await?;
-    if queue == INTERNAL_QUEUE && envelope.action == BATCH {
+    if queue == INTERNAL_QUEUE && envelope.action.parse() == Ok(InternalAction::Batch) {
         return take_batch(services, &sender, known, &envelope)
             .await
             .map(Response::Batch);

@@ -31,5 +31,5 @@ pub use message::{Direction, MessageRecord};
 pub use options::ActionOptions;
 pub(crate) use peer_registration::{PeerChange, PeerRegistration};
 pub use status::{Status, TaskKind};
-pub(crate) use task::{NewTask, OnFailure, RunPhase, TaskState};
+pub(crate) use task::{GroupPhase, NewTask, OnFailure, RoundMark, RunPhase, TaskState};
 pub use task::{Role, TaskRecord};

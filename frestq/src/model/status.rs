@@ -6,21 +6,22 @@ use serde::{Deserialize, Serialize};
 
 /// How far a task is.
 ///
-/// The last five are terminal: they never change. `expired`, `cancelled` and `undeliverable` go to
-/// other peers as `error`, with the reason in the output.
+/// The last five are terminal: they never change. All of them but `finished` are failures, for
+/// the task's parent as for `--watch` and `--retry`, and have an error as their output.
+/// `expired`, `cancelled` and `undeliverable` go to other peers as `error`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Status {
-    /// Stored; not yet sent, or waiting for a free slot of its queue.
+    /// Stored. It has not been sent yet, or waits for a free slot of its queue.
     Created,
-    /// Acknowledged by the peer that shall run it.
+    /// Acknowledged by the peer that is to run it.
     Sent,
-    /// A synchronized group waits for reservations.
+    /// A synchronized group waits for reservations; one of its tasks is to reserve.
     Syncing,
-    /// A slot is held for it.
+    /// It holds a slot, and what it has reserved.
     Reserved,
-    /// Its reservation is known to the director.
+    /// The director knows of its reservation, or has started it.
     Confirmed,
     /// Running, or waiting for its subtasks.
     Executing,
@@ -30,9 +31,11 @@ pub enum Status {
     Error,
     /// Its expiration date came first.
     Expired,
-    /// Called off.
+    /// Cancelled by its sender, by our code or the operator, or because its tree ended without it.
     Cancelled,
-    /// The message could not be delivered.
+    /// The message that carries it was given up: its peer could not be reached before the
+    /// expiration date, or within `delivery.give_up_after`. The output has the error
+    /// `undeliverable`, with the last failure.
     Undeliverable,
 }
 

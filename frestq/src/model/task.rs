@@ -39,18 +39,19 @@ impl Role {
     }
 }
 
-/// What a task's handler is wanted for. The task waits for a slot while it has a moment and no owner.
+/// What a task's handler is wanted for. The task waits for a slot while it has a moment and no
+/// owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RunPhase {
     /// To do the work.
     Execute,
-    /// To say what becomes of an error: its own, or that of a child.
+    /// To decide about an error: its own, or that of a child.
     HandleError,
     /// To reserve what it needs for its part in a synchronized group.
     Reserve,
-    /// To give back what it has reserved.
+    /// To release what it has reserved.
     CancelReservation,
-    /// To direct its group, of which all have reserved: the last look before all start.
+    /// To direct its group, of which all have reserved, before all start.
     PreExecute,
     /// To direct its group after a round in which not all could reserve.
     EndRound,
@@ -87,12 +88,12 @@ impl RunPhase {
 /// What a failing child means for a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum OnFailure {
-    /// Its end, at once; the other children are called off.
+    /// It ends at once, and its other children are cancelled.
     #[default]
     End,
-    /// Its end, together with all the other children.
+    /// It fails once all children have ended.
     WaitForAll,
-    /// Its handler says.
+    /// Its handler decides.
     AskHandler,
 }
 
@@ -115,6 +116,99 @@ impl OnFailure {
     }
 }
 
+/// The round of a synchronized group in which a task has reserved, or is asked to.
+///
+/// Rounds count from 1, and [`None`](Self::None) comes before the first one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RoundMark {
+    /// No round: the group has not begun, the task has not reserved, or its director is an
+    /// original peer, which knows no rounds.
+    #[default]
+    None,
+    /// The round of this number.
+    Round(i64),
+    /// Whichever round is on: an original participant, which knows no rounds, has confirmed.
+    EveryRound,
+}
+
+impl RoundMark {
+    /// The column `round`.
+    pub(crate) const fn code(self) -> i64 {
+        match self {
+            RoundMark::None => 0,
+            RoundMark::Round(number) => number,
+            RoundMark::EveryRound => i64::MAX,
+        }
+    }
+
+    /// Reads the column `round`, or a number that came with a message.
+    pub(crate) const fn from_code(code: i64) -> Self {
+        match code {
+            ..=0 => RoundMark::None,
+            i64::MAX => RoundMark::EveryRound,
+            number => RoundMark::Round(number),
+        }
+    }
+
+    /// The round after this one.
+    pub(crate) const fn next(self) -> Self {
+        match self {
+            RoundMark::None => RoundMark::Round(1),
+            RoundMark::Round(number) => RoundMark::from_code(number.saturating_add(1)),
+            RoundMark::EveryRound => RoundMark::EveryRound,
+        }
+    }
+
+    /// Whether a message is about this round. One that names no round is about any.
+    pub(crate) fn matches(self, round: Option<i64>) -> bool {
+        round.is_none_or(|round| Self::from_code(round) == self)
+    }
+
+    /// The number of the round, if it is a single one.
+    pub(crate) const fn number(self) -> Option<i64> {
+        match self {
+            RoundMark::Round(number) => Some(number),
+            RoundMark::None | RoundMark::EveryRound => None,
+        }
+    }
+}
+
+/// Where a synchronized group stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GroupPhase {
+    /// In a round: so many of its tasks have reserved.
+    Reserving { reserved: u32 },
+    /// A round has failed, and the next one has not begun.
+    BetweenRounds,
+}
+
+impl Default for GroupPhase {
+    fn default() -> Self {
+        GroupPhase::Reserving { reserved: 0 }
+    }
+}
+
+/// The column `reserved`: of a group, its phase; of another task, whether it holds a reservation.
+impl TaskState {
+    /// What the column holds.
+    pub(crate) const fn reserved_code(&self) -> i64 {
+        match (self.kind, self.phase) {
+            (TaskKind::Synchronized, GroupPhase::BetweenRounds) => -1,
+            (TaskKind::Synchronized, GroupPhase::Reserving { reserved }) => reserved as i64,
+            _ => self.holds_reservation as i64,
+        }
+    }
+
+    /// What the column says of a task of this kind: its phase, and whether it holds a reservation.
+    pub(crate) fn from_reserved_code(kind: TaskKind, code: i64) -> (GroupPhase, bool) {
+        match (kind, u32::try_from(code)) {
+            (TaskKind::Synchronized, Ok(reserved)) => (GroupPhase::Reserving { reserved }, false),
+            (TaskKind::Synchronized, Err(_)) => (GroupPhase::BetweenRounds, false),
+            _ => (GroupPhase::default(), code > 0),
+        }
+    }
+}
+
 /// What the engine reads and changes: everything but the payloads.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TaskState {
@@ -125,8 +219,8 @@ pub(crate) struct TaskState {
     pub(crate) role: Role,
     /// The peer at the other end; ourselves for a local task.
     pub(crate) peer: PeerId,
-    /// Of a sent task, the certificate that its receiver must show; of a received one, that with which it
-    /// came.
+    /// Of a sent task, the certificate that its receiver must show; of a received one, that with
+    /// which it came.
     pub(crate) certificate: Option<Fingerprint>,
     pub(crate) queue: Arc<str>,
     pub(crate) action: Arc<str>,
@@ -149,7 +243,7 @@ pub(crate) struct TaskState {
     pub(crate) attempt: i64,
     /// How many of those ended in an `Err` that the action's `retries` forgave.
     pub(crate) failures: i64,
-    /// How many runs in a row were cut off.
+    /// How many runs in a row were interrupted.
     pub(crate) interrupted: i64,
     /// The claim's fencing number: a completion under an older one is ignored.
     pub(crate) epoch: i64,
@@ -158,10 +252,12 @@ pub(crate) struct TaskState {
     /// The newest update: sent, where we run the task; applied, where we sent it.
     pub(crate) rev: i64,
     /// The round that a synchronized group is in; of one of its tasks, that of its reservation.
-    pub(crate) round: i64,
-    /// Of a synchronized group: how many have reserved in this round; -1 between rounds. Of one of its
-    /// tasks: 1 while it has reserved something, until its run has ended or it has given it back.
-    pub(crate) reserved: i64,
+    pub(crate) round: RoundMark,
+    /// Of a synchronized group: where it stands in its round.
+    pub(crate) phase: GroupPhase,
+    /// Of a task of a group: it has reserved something, which neither its run nor its
+    /// `cancel_reservation` has released yet.
+    pub(crate) holds_reservation: bool,
     /// When a round of the group, or the reservation of the task, is over.
     pub(crate) wake_at: Option<Timestamp>,
     /// When its sender wants a report.
@@ -198,8 +294,9 @@ impl TaskState {
             epoch: 0,
             owner: None,
             rev: 0,
-            round: 0,
-            reserved: 0,
+            round: RoundMark::None,
+            phase: GroupPhase::default(),
+            holds_reservation: false,
             wake_at: None,
             report_at: None,
             run_at: None,
@@ -210,7 +307,8 @@ impl TaskState {
 }
 
 impl TaskState {
-    /// The certificate without which its receiver neither gets a message about it nor may send one.
+    /// The certificate without which its receiver neither gets a message about it nor may send
+    /// one.
     pub(crate) fn pin(&self) -> Option<Fingerprint> {
         self.certificate.filter(|_| self.role == Role::Sent)
     }
@@ -277,5 +375,49 @@ impl TaskRecord {
             Some(at) => Err(Error::Pruned { id: self.id, at }),
             None => Ok(self),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Databases of earlier versions hold these numbers.
+    #[test]
+    fn the_state_of_a_group_keeps_its_numbers_in_the_database() {
+        for (code, mark) in [
+            (0, RoundMark::None),
+            (1, RoundMark::Round(1)),
+            (4096, RoundMark::Round(4096)),
+            (i64::MAX, RoundMark::EveryRound),
+        ] {
+            assert_eq!((mark.code(), RoundMark::from_code(code)), (code, mark));
+        }
+        let (group, task) = (TaskKind::Synchronized, TaskKind::Sequential);
+        let reserving = |reserved| GroupPhase::Reserving { reserved };
+        for (kind, code, phase, holds) in [
+            (group, -1, GroupPhase::BetweenRounds, false),
+            (group, 0, reserving(0), false),
+            (group, 3, reserving(3), false),
+            (task, 0, reserving(0), false),
+            (task, 1, reserving(0), true),
+        ] {
+            let read = TaskState::from_reserved_code(kind, code);
+            assert_eq!(read, (phase, holds), "{kind} {code}");
+            let state = TaskState {
+                kind,
+                phase,
+                holds_reservation: holds,
+                ..TaskState::new(Timestamp::UNIX_EPOCH)
+            };
+            assert_eq!(state.reserved_code(), code, "{kind} {code}");
+        }
+    }
+
+    #[test]
+    fn a_later_round_is_a_greater_one() {
+        assert!(RoundMark::None < RoundMark::Round(1));
+        assert!(RoundMark::Round(1) < RoundMark::Round(2));
+        assert!(RoundMark::Round(2) < RoundMark::EveryRound);
     }
 }

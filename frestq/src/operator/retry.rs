@@ -11,7 +11,8 @@ use jiff::Timestamp;
 
 use crate::{
     model::{
-        NewTask, OnFailure, PeerId, Role, Status, TaskId, TaskKind, TaskState,
+        GroupPhase, NewTask, OnFailure, PeerId, Role, RoundMark, Status, TaskId, TaskKind,
+        TaskState,
         catalog::Catalog,
         error::{Error, Result},
     },
@@ -136,8 +137,9 @@ fn renewed(tree: &[NewTask], id: &TaskId, fresh: &TaskId, now: Timestamp) -> Vec
                 epoch: 0,
                 owner: None,
                 rev: 0,
-                round: 0,
-                reserved: 0,
+                round: RoundMark::None,
+                phase: GroupPhase::default(),
+                holds_reservation: false,
                 wake_at: None,
                 report_at: None,
                 run_at: None,
@@ -189,8 +191,9 @@ mod tests {
                 epoch: 4,
                 owner: None,
                 rev: 5,
-                round: 0,
-                reserved: 0,
+                round: RoundMark::None,
+                phase: GroupPhase::default(),
+                holds_reservation: false,
                 wake_at: None,
                 report_at: None,
                 run_at: None,

@@ -6,7 +6,7 @@ use jiff::{Timestamp, civil, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{BATCH, CONFIRM_RESERVATION, EXECUTE_SYNCHRONIZED, SYNCHRONIZE_TASK, UPDATE_TASK};
+use super::action::InternalAction;
 use crate::model::{Json, MessageId, Outgoing, PeerUrl, Status, TaskId, null, to_json};
 
 /// A message may nest this deep, itself included.
@@ -18,13 +18,19 @@ const AROUND_AN_OUTPUT: usize = 1;
 /// What a batch puts around each message: itself, its list, the entry.
 const AROUND_A_MESSAGE: usize = 3;
 
-/// How deep a message of this action may nest. Each message of a batch is then judged on its own.
+/// How deep a batch may nest. Its messages are then checked one by one.
+const DEEPEST_BATCH: usize = DEEPEST + AROUND_AN_OUTPUT + AROUND_A_MESSAGE;
+
+/// How deep a message of this action may nest.
 fn deepest(action: &str) -> usize {
-    match action {
-        BATCH => DEEPEST + AROUND_AN_OUTPUT + AROUND_A_MESSAGE,
-        UPDATE_TASK | SYNCHRONIZE_TASK | EXECUTE_SYNCHRONIZED | CONFIRM_RESERVATION => {
-            DEEPEST + AROUND_AN_OUTPUT
-        }
+    match action.parse() {
+        Ok(InternalAction::Batch) => DEEPEST_BATCH,
+        Ok(
+            InternalAction::UpdateTask
+            | InternalAction::SynchronizeTask
+            | InternalAction::ExecuteSynchronized
+            | InternalAction::ConfirmReservation,
+        ) => DEEPEST + AROUND_AN_OUTPUT,
         _ => DEEPEST,
     }
 }
@@ -84,7 +90,7 @@ struct Ext {
 impl Envelope {
     /// Reads a message. The error names the field and what is wrong with it.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let depth = depth(text, deepest(BATCH))?;
+        let depth = depth(text, DEEPEST_BATCH)?;
         if !text
             .trim_start_matches([' ', '\t', '\n', '\r'])
             .starts_with('{')
@@ -250,7 +256,7 @@ fn depth(text: &str, most: usize) -> Result<usize, String> {
     Ok(deepest)
 }
 
-/// The data of `frestq.update_task`.
+/// The data of [`InternalAction::UpdateTask`].
 #[derive(Debug)]
 pub(crate) struct UpdateData {
     pub(crate) status: Status,
@@ -282,7 +288,8 @@ impl UpdateData {
     }
 }
 
-/// The data of `frestq.synchronize_task` and, without the dates, of `frestq.execute_synchronized`.
+/// The data of [`InternalAction::SynchronizeTask`] and, without the dates, of
+/// [`InternalAction::ExecuteSynchronized`].
 #[derive(Debug)]
 pub(crate) struct PerformData {
     pub(crate) task_id: Option<TaskId>,
@@ -326,7 +333,7 @@ impl PerformData {
     }
 }
 
-/// The data of `frestq.confirm_task_reservation`.
+/// The data of [`InternalAction::ConfirmReservation`].
 #[derive(Debug)]
 pub(crate) struct ConfirmData {
     pub(crate) reservation: Json,

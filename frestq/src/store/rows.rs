@@ -6,7 +6,8 @@ use sqlx::{Decode, Postgres, Row as _, Sqlite, Type, postgres::PgRow, sqlite::Sq
 use super::{Contact, Content, OutboxState, PeerHealth, PeerRow, Waiting};
 use crate::model::{
     Direction, Fingerprint, InboxKey, Json, MessageId, MessageRecord, NewTask, NodeId, OnFailure,
-    OutboxRow, PeerId, PeerUrl, Role, RunPhase, Status, TaskId, TaskKind, TaskRecord, TaskState,
+    OutboxRow, PeerId, PeerUrl, Role, RoundMark, RunPhase, Status, TaskId, TaskKind, TaskRecord,
+    TaskState,
     error::{Error, Result},
     null,
 };
@@ -126,10 +127,12 @@ pub(super) use select_state;
 pub(super) const AFTER_STATE: usize = 29;
 
 pub(super) fn state(row: &Row) -> Result<TaskState> {
+    let kind = row.code(2, TaskKind::from_code, "kind")?;
+    let (phase, holds_reservation) = TaskState::from_reserved_code(kind, row.get(22)?);
     Ok(TaskState {
         seq: row.get(0)?,
         id: row.text(1)?.into(),
-        kind: row.code(2, TaskKind::from_code, "kind")?,
+        kind,
         role: row.code(3, Role::from_code, "role")?,
         peer: PeerId(row.get(4)?),
         queue: row.text(5)?.into(),
@@ -148,8 +151,9 @@ pub(super) fn state(row: &Row) -> Result<TaskState> {
         open_children: row.get(18)?,
         on_failure: row.code(19, OnFailure::from_code, "on_failure")?,
         moment: row.code(20, RunPhase::from_code, "moment")?,
-        round: row.get(21)?,
-        reserved: row.get(22)?,
+        round: RoundMark::from_code(row.get(21)?),
+        phase,
+        holds_reservation,
         wake_at: row.moment_if_any(23)?,
         report_at: row.moment_if_any(24)?,
         certificate: row.certificate(25)?,

@@ -41,7 +41,8 @@ pub(super) async fn oversee(
             }
         };
         let subtasks = family.into_iter().map(subtask).collect();
-        let seen = Group::new(peer.clone(), group.id.clone(), group.round, subtasks);
+        let round = group.round.number().unwrap_or_default();
+        let seen = Group::new(peer.clone(), group.id.clone(), round, subtasks);
         let looked = AssertUnwindSafe(direct(seen, after_round))
             .catch_unwind()
             .await;

@@ -406,7 +406,7 @@ impl Peer {
     pub(crate) async fn reaches(&self, id: &str, status: &str) -> Value {
         eventually(&format!("{id} becomes {status}"), async || {
             let task = self.find_task(id).await?;
-            let ended = ["finished", "error", "expired", "cancelled"]
+            let ended = ["finished", "error", "expired", "cancelled", "undeliverable"]
                 .iter()
                 .any(|end| task["status"] == **end);
             let there = task["status"] == status;

@@ -7,7 +7,7 @@ mod checks;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::*;
-use crate::model::{OnFailure, Outgoing, RunPhase};
+use crate::model::{OnFailure, Outgoing, RoundMark, RunPhase};
 
 /// How many handlers run, or hold reservations, at the same time on a peer.
 const SLOTS: usize = 2;
@@ -35,7 +35,7 @@ struct RegisteredPeer {
     /// Tasks for which `reserve` has taken something that nobody has given back.
     taken: BTreeSet<TaskId>,
     /// In which rounds tasks have reserved.
-    reserved: BTreeSet<(TaskId, i64)>,
+    reserved: BTreeSet<(TaskId, RoundMark)>,
     /// Groups that have started.
     started: BTreeSet<TaskId>,
 }
@@ -228,7 +228,7 @@ impl Federation {
         }
         // A reservation fails only for a while.
         let well = match moment {
-            Some(RunPhase::Reserve) => well || task.round > 3,
+            Some(RunPhase::Reserve) => well || task.round > RoundMark::Round(3),
             Some(RunPhase::EndRound | RunPhase::CancelReservation) => true,
             _ => well,
         };
@@ -592,7 +592,7 @@ fn understood(message: &Outgoing, from: PeerId, ours: bool, extended: bool) -> M
         ("frestq.cancel_task", _) => MessageKind::Cancel(task),
         ("frestq.synchronize_task", _) => {
             let mut new = new_task(task.as_str(), Role::Received, from);
-            new.state.round = round.unwrap_or(i64::from(ours));
+            new.state.round = RoundMark::from_code(round.unwrap_or(i64::from(ours)));
             new.state.expires_at = message.expires_at;
             MessageKind::Synchronize(Box::new(new))
         }

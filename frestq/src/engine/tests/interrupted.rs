@@ -7,7 +7,7 @@ use super::{
     trees::WORK,
     *,
 };
-use crate::model::RunPhase;
+use crate::model::{RoundMark, RunPhase};
 
 const TWICE: ActionOptions = ActionOptions {
     max_attempts: 2,
@@ -31,7 +31,7 @@ fn interrupt(peer: &mut Peer, id: &str) {
 fn a_reservation_that_is_cut_off_too_often_ends_its_task() {
     let mut peer = Peer::default();
     let mut task = new_task("t", Role::Received, A);
-    task.state.round = 1;
+    task.state.round = RoundMark::Round(1);
     peer.tell(received(
         "m",
         1,

@@ -551,7 +551,7 @@ fn a_message_that_is_given_up_ends_its_task_in_undeliverable() {
             why: "too late".into(),
         },
     ));
-    assert_eq!(peer.task("t").status, Status::Error);
+    assert_eq!(peer.task("t").status, Status::Undeliverable);
     assert!(peer.output("t").contains("undeliverable"));
 }
 

@@ -1,7 +1,7 @@
 //! The rules of synchronized groups, one by one; `federation` tries them all at once.
 
 use super::*;
-use crate::model::RunPhase;
+use crate::model::{GroupPhase, RoundMark, RunPhase};
 
 const LATER: Timestamp = Timestamp::constant(3600, 0);
 
@@ -46,7 +46,7 @@ pub(super) fn sent(peer: &mut Peer) -> Vec<String> {
 pub(super) fn performer(round: i64) -> Peer {
     let mut peer = Peer::default();
     let mut task = new_task("t", Role::Received, A);
-    task.state.round = round;
+    task.state.round = RoundMark::from_code(round);
     task.pingback_at = Some(LATER);
     peer.tell(received(
         "m",
@@ -93,7 +93,10 @@ fn only_the_performer_confirms() {
         peer.tell(confirm("m2", A, "group", Some(1))),
         Answer::UnknownTask
     );
-    assert_eq!(peer.task("group").reserved, 0);
+    assert_eq!(
+        peer.task("group").phase,
+        GroupPhase::Reserving { reserved: 0 }
+    );
 }
 
 #[test]
@@ -110,7 +113,7 @@ fn a_reservation_of_an_earlier_round_does_not_count() {
     messages.sort();
     let (cancel, ask) = ("frestq.cancel_reservation", "frestq.synchronize_task");
     assert_eq!(messages, [cancel, cancel, ask, ask]);
-    assert_eq!(peer.task("group").round, 2);
+    assert_eq!(peer.task("group").round, RoundMark::Round(2));
     peer.tell(confirm("m2", A, "one", Some(1)));
     peer.tell(confirm("m3", B, "two", Some(2)));
     assert!(sent(&mut peer).is_empty());
@@ -282,7 +285,7 @@ fn only_who_has_reserved_is_marked_with_the_round() {
         let epoch = peer.claim(id);
         peer.tell(completed(id, epoch, outcome, ActionOptions::DEFAULT));
     }
-    let rounds = ["c0", "c1", "c2"].map(|id| peer.task(id).round);
+    let rounds = ["c0", "c1", "c2"].map(|id| peer.task(id).round.code());
     assert_eq!(rounds, [1, 0, 0]);
 }
 
@@ -292,18 +295,13 @@ fn a_cut_off_giving_back_is_no_second_end() {
     let mut peer = performer(1);
     peer.tell(received("m1", 1, A, MessageKind::Cancel("t".into())));
     peer.claim("t");
-    peer.changes.story.clear();
+    peer.changes.log.clear();
     peer.tell(Event::Interrupted {
         id: "t".into(),
         owner: NODE,
         options: ActionOptions::DEFAULT,
     });
-    let notes: Vec<_> = peer
-        .changes
-        .story
-        .iter()
-        .map(|(_, _, note)| *note)
-        .collect();
+    let notes: Vec<_> = peer.changes.log.iter().map(|(_, _, note)| *note).collect();
     assert_eq!(notes, [crate::engine::TaskEvent::Again]);
     assert_eq!(peer.task("t").moment, Some(RunPhase::CancelReservation));
 }
@@ -326,7 +324,10 @@ fn a_reservation_that_stood_for_every_round_is_asked_for_again_once_it_is_lost()
     );
     let at = peer.task("group").wake_at.unwrap();
     peer.tell_at(Event::Wake("group".into()), at);
-    assert_eq!(peer.task("group").reserved, 0);
+    assert_eq!(
+        peer.task("group").phase,
+        GroupPhase::Reserving { reserved: 0 }
+    );
     peer.tell(confirm("m3", B, "two", Some(2)));
     assert!(!sent(&mut peer).contains(&"frestq.execute_synchronized".to_owned()));
     peer.tell(confirm("m4", A, "one", Some(2)));
@@ -342,7 +343,7 @@ fn a_group_that_can_not_be_satisfied_ends_some_day() {
         let at = peer.task("group").wake_at.unwrap();
         peer.tell_at(Event::Wake("group".into()), at);
         peer.changes.outgoing.clear();
-        rounds = peer.task("group").round;
+        rounds = peer.task("group").round.code();
         assert!(rounds < 10_000);
     }
     assert!(rounds > 1000, "not without having tried: {rounds}");

@@ -134,7 +134,7 @@ fn a_parallel_group_fails_fast_and_calls_off_the_rest() {
     assert_eq!(peer.status("b"), Status::Cancelled);
     assert_eq!(peer.status("c"), Status::Cancelled);
     // The handler that runs is told, and its result is not wanted any more.
-    assert_eq!(peer.changes.cancelled, [TaskId::from("b")]);
+    assert_eq!(peer.changes.cancelled_runs, [TaskId::from("b")]);
     let late = completed("b", epoch, Ok(json(&1)), ActionOptions::DEFAULT);
     assert_eq!(peer.tell(late), Answer::Ignored);
     // The other peer is told too, if it understands.
@@ -488,7 +488,7 @@ fn only_the_sender_of_a_task_calls_it_off_over_the_wire() {
     assert_eq!(peer.status("t"), Status::Executing);
     assert_eq!(peer.tell(off("y", A)), Answer::Accepted);
     assert_eq!(peer.status("t"), Status::Cancelled);
-    assert_eq!(peer.changes.cancelled, [TaskId::from("t")]);
+    assert_eq!(peer.changes.cancelled_runs, [TaskId::from("t")]);
     // Again: nothing to do, and no error.
     assert_eq!(peer.tell(off("z", A)), Answer::Ignored);
 }

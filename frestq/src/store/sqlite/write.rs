@@ -400,8 +400,8 @@ impl Serialize for NewRow<'_> {
         row.serialize_element(&state.open_children)?;
         row.serialize_element(&state.on_failure.code())?;
         row.serialize_element(&RunPhase::code(state.moment))?;
-        row.serialize_element(&state.round)?;
-        row.serialize_element(&state.reserved)?;
+        row.serialize_element(&state.round.code())?;
+        row.serialize_element(&state.reserved_code())?;
         row.serialize_element(&state.wake_at.map(|at| at.as_microsecond()))?;
         row.serialize_element(&new.priority)?;
         row.serialize_element(&new.unique_key)?;
@@ -433,8 +433,8 @@ impl Serialize for ChangedRow<'_> {
         row.serialize_element(&output.map(|output| output.get()))?;
         row.serialize_element(&state.open_children)?;
         row.serialize_element(&RunPhase::code(state.moment))?;
-        row.serialize_element(&state.round)?;
-        row.serialize_element(&state.reserved)?;
+        row.serialize_element(&state.round.code())?;
+        row.serialize_element(&state.reserved_code())?;
         row.serialize_element(&state.wake_at.map(|at| at.as_microsecond()))?;
         row.serialize_element(&state.on_failure.code())?;
         row.serialize_element(&state.place)?;

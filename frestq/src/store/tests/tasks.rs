@@ -8,8 +8,8 @@ use super::harness::{
 };
 use crate::{
     model::{
-        Fingerprint, InboxKey, NewTask, NodeId, OnFailure, Role, RunPhase, Status, TaskKind,
-        TaskState,
+        Fingerprint, GroupPhase, InboxKey, NewTask, NodeId, OnFailure, Role, RoundMark, RunPhase,
+        Status, TaskKind, TaskState,
     },
     store::{Due, Filters, MESSAGE_FIELDS, Writer, Writes, is_transient},
 };
@@ -54,8 +54,9 @@ async fn a_task_comes_back_as_it_was_stored(database: Arc<Database>) {
             epoch: 4,
             owner: Some(NodeId(9)),
             rev: 2,
-            round: 3,
-            reserved: 1,
+            round: RoundMark::Round(3),
+            phase: GroupPhase::default(),
+            holds_reservation: true,
             wake_at: Some(at(6)),
             report_at: Some(at(7)),
             run_at: Some(at(5)),
@@ -125,8 +126,9 @@ async fn every_field_that_may_change_is_written_again(database: Arc<Database>) {
         epoch: 5,
         owner: Some(NodeId(6)),
         rev: 7,
-        round: 8,
-        reserved: 9,
+        round: RoundMark::Round(8),
+        phase: stored.phase,
+        holds_reservation: true,
         wake_at: Some(at(10)),
         run_at: Some(at(11)),
         modified_at: at(12),

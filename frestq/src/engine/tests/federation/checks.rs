@@ -13,7 +13,7 @@ impl Federation {
         } else if task.status.is_terminal() {
             member.ends.insert(id.clone(), task.status);
         }
-        self.rounds = self.rounds.max(task.round.min(1000));
+        self.rounds = self.rounds.max(task.round.number().unwrap_or_default());
         if task.status == Status::Reserved {
             let reserved = (id.clone(), task.round);
             self.members[at].reserved.insert(reserved);
@@ -84,7 +84,7 @@ impl Federation {
             "seed {seed}: {id} runs though it has ended"
         );
         assert_eq!(
-            task.reserved > 0,
+            task.holds_reservation,
             self.members[at].taken.contains(id),
             "seed {seed}: {id} does not know what it holds"
         );
