@@ -147,8 +147,8 @@ on_each_store! {
         let removed = b.cli(&["--remove-peer", "a"]);
         assert!(!removed.status.success(), "{removed:?}");
         assert_eq!(names(&b), ["a"]);
-        say_hello(&a, &b).await;
         b.database.execute("ALTER TABLE audit_away RENAME TO audit").await;
+        say_hello(&a, &b).await;
         assert_eq!(add(&b, "c", url, &[&pin], &["*"]).await.status, 200);
         assert_eq!(names(&b), ["a", "c"]);
         let recorded = crate::audit::rows(&b);

@@ -1,31 +1,14 @@
 //! The audit of a transaction: what was accepted in it, as the next rows of this process's chain.
 
-use super::{committer::Committer, queue::Submission};
+use super::{audit_chain::AuditChain, committer::Committer, queue::Submission};
 use crate::{
     engine::{Answer, Changes},
     model::{
-        audit::{Digest, Entry, Head, Link},
+        audit::{Digest, Entry, Link},
         error::Result,
     },
     store::Recorded,
 };
-
-/// A chain that one process writes at a time. It is that of its name, which outlives the process.
-pub(crate) struct AuditChain {
-    pub(super) name: Box<str>,
-    /// How far it goes, if that is known: not before the first transaction, nor after one that failed,
-    /// which may have come through all the same, or have met another process at the chain.
-    pub(super) head: Option<Head>,
-}
-
-impl AuditChain {
-    pub(crate) fn new(name: String) -> Self {
-        Self {
-            name: name.into(),
-            head: None,
-        }
-    }
-}
 
 /// What a transaction writes of these rows.
 pub(super) fn recorded<'a>(

@@ -6,11 +6,12 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
     admission::Admission,
-    audit::AuditChain,
+    audit_chain::AuditChain,
+    claimed::ClaimedTask,
     queue::{Aside, Command, CommitQueue, MOST_KIBIBYTES, MOST_WAITING, Submission},
     slots::Slots,
     task_cache::TaskCache,
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     engine::{Answer, BatchState, Changes},
     model::{
-        Json, NodeId, OutboxRow, PeerUrl, RunPhase, TaskId, TaskState,
+        NodeId, OutboxRow, PeerUrl, TaskId,
         error::{Error, Result},
     },
     peers::directory::PeerDirectory,
@@ -27,7 +28,7 @@ use crate::{
         notify::{Notifier, WakeReason},
         supervisor::vital,
     },
-    store::{Store, Waiting, Writer},
+    store::{Store, Writer},
 };
 
 /// The most events in one transaction.
@@ -38,38 +39,6 @@ const LINGER: Duration = Duration::from_millis(20);
 
 /// How often a transaction that lost a race against another process is tried.
 const MOST_RACES: usize = 10;
-
-/// A task that got a slot: to be run now.
-#[derive(Debug)]
-pub(crate) struct ClaimedTask {
-    pub(crate) state: TaskState,
-    pub(crate) input: Json,
-    /// What its handler is to handle, if it is not to execute.
-    pub(crate) error: Option<Json>,
-    /// What it has reserved.
-    pub(crate) reservation: Json,
-    /// Turns true when the task is called off.
-    pub(crate) cancelled: Option<watch::Receiver<bool>>,
-}
-
-impl From<Waiting> for ClaimedTask {
-    fn from(task: Waiting) -> Self {
-        let Waiting {
-            state,
-            input,
-            output,
-            reservation,
-        } = task;
-        let error = (state.moment == Some(RunPhase::HandleError)).then_some(output);
-        Self {
-            state,
-            input,
-            error,
-            reservation,
-            cancelled: None,
-        }
-    }
-}
 
 /// What the committer works with.
 pub(crate) struct Committer {

@@ -5,7 +5,9 @@
 
 pub(crate) mod admission;
 mod aside;
-pub(crate) mod audit;
+mod audit;
+pub(crate) mod audit_chain;
+mod claimed;
 mod committer;
 mod encode;
 mod publish;
@@ -15,4 +17,5 @@ pub(crate) mod task_cache;
 mod task_log;
 mod transaction;
 
-pub(crate) use committer::{ClaimedTask, Committer, UncertainCommit};
+pub(crate) use claimed::ClaimedTask;
+pub(crate) use committer::{Committer, UncertainCommit};

@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    committer::{ClaimedTask, Committer, Done},
+    claimed::ClaimedTask,
+    committer::{Committer, Done},
     queue::Submission,
     task_log,
 };

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::committer::ClaimedTask;
+use super::claimed::ClaimedTask;
 use crate::{
     engine::{BatchState, Event, MessageKind, RowRequests},
     model::{TaskId, TaskState},

@@ -1,6 +1,6 @@
 //! The log: what happened to each task, in words, once it is on disk.
 
-use super::committer::ClaimedTask;
+use super::claimed::ClaimedTask;
 use crate::{
     engine::{BatchState, Changes, Delivery, DeliveryOutcome, TaskEvent},
     model::{Json, PeerId, Role, RunPhase, Status, TaskState, error::TaskError},

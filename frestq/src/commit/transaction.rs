@@ -10,7 +10,8 @@ use jiff::Timestamp;
 
 use super::{
     audit::recorded,
-    committer::{ClaimedTask, Committer, Done},
+    claimed::ClaimedTask,
+    committer::{Committer, Done},
     queue::Submission,
     slots::Slots,
 };

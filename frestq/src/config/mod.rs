@@ -4,6 +4,7 @@
 //! May import `model`.
 
 pub(crate) mod federation;
+mod identities;
 mod keys;
 mod layers;
 pub(crate) mod load;

@@ -5,6 +5,8 @@
 //! [`MissingRow`]; the caller loads what all steps of its batch miss and runs those again. So an
 //! event says by itself what it needs, and a batch of a thousand costs a handful of queries.
 //!
+//! May import `model` and `protocol`.
+//!
 //! # The files
 //!
 //! Each file imports only from those above it. `step` alone hands an event to the file of its

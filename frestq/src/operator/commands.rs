@@ -13,8 +13,8 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 use super::{peers, retry};
 use crate::{
     commit::{
-        Committer, UncertainCommit, admission::Admission, audit::AuditChain, queue::CommitQueue,
-        slots::Slots, task_cache::TaskCache,
+        Committer, UncertainCommit, admission::Admission, audit_chain::AuditChain,
+        queue::CommitQueue, slots::Slots, task_cache::TaskCache,
     },
     config::Config,
     engine::{Answer, Event},

@@ -8,34 +8,14 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::lane::Lane;
+use super::{context::Outbox, lane::Lane};
 use crate::{
-    commit::queue::CommitQueue,
-    config::DeliveryConfig,
-    http::client::Client,
-    model::{NodeId, PeerId, PeerUrl, error::Result},
-    peers::directory::PeerDirectory,
+    model::{PeerId, error::Result},
     runtime::{
-        clock::Clock,
         notify::{Wake, WakeReason},
         supervisor::vital,
     },
-    store::Store,
 };
-
-/// What every lane works with.
-pub(crate) struct Outbox {
-    pub(crate) store: Arc<Store>,
-    pub(crate) peers: Arc<PeerDirectory>,
-    pub(crate) commits: CommitQueue,
-    pub(crate) client: Client,
-    pub(crate) config: DeliveryConfig,
-    pub(crate) clock: Clock,
-    pub(crate) own_url: PeerUrl,
-    pub(crate) node: NodeId,
-    /// The largest request that is made of more than one message, in bytes.
-    pub(crate) batch_bytes: usize,
-}
 
 /// Running deliveries.
 pub(crate) struct Deliveries {

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::deliveries::Outbox;
+use super::context::Outbox;
 use crate::peers::reachability::{self, BreakerState};
 use crate::{
     engine::{Delivery, DeliveryOutcome, Event},

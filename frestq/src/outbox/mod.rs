@@ -2,7 +2,9 @@
 //!
 //! May import `services` and what is above it. The rows of the outbox are the truth.
 
+mod context;
 mod deliveries;
 mod lane;
 
-pub(crate) use deliveries::{Deliveries, Outbox};
+pub(crate) use context::Outbox;
+pub(crate) use deliveries::Deliveries;

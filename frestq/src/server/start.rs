@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::peer::Frestq,
     commit::{
-        ClaimedTask, Committer, UncertainCommit, admission::Admission, audit::AuditChain,
+        ClaimedTask, Committer, UncertainCommit, admission::Admission, audit_chain::AuditChain,
         slots::Slots, task_cache::TaskCache,
     },
     config::Config,

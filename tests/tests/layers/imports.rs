@@ -274,10 +274,9 @@ impl<'ast> Visit<'ast> for Paths {
 
 impl Paths {
     fn take(&mut self, segments: Vec<String>) {
-        if matches!(
-            segments.first().map(String::as_str),
-            Some("crate" | "super")
-        ) {
+        let first = segments.first().map(String::as_str);
+        // `crate` alone is a visibility within a macro.
+        if segments.len() > 1 && matches!(first, Some("crate" | "super")) {
             self.0.push(segments);
         }
     }
