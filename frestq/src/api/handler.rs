@@ -5,6 +5,7 @@ use std::{
     any::{Any, TypeId, type_name},
     collections::HashMap,
     future::{Future, ready},
+    sync::Arc,
 };
 
 use axum::extract::State;
@@ -81,6 +82,15 @@ impl States {
 
     pub(crate) fn get<T: Clone + 'static>(&self) -> Option<T> {
         self.0.get(&TypeId::of::<T>())?.downcast_ref::<T>().cloned()
+    }
+}
+
+/// The application's own settings, told from a state of the same type.
+pub(crate) struct Settings<T>(pub(crate) Arc<T>);
+
+impl<T> Clone for Settings<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     watch,
 };
 use crate::{
-    config::load::{Environment, Loaded},
+    config::load::Environment,
     model::{Status, error::Error},
     server::App,
     store::{OpenMode, Store},
@@ -58,7 +58,7 @@ impl Place {
             flags: flags.settings(),
             ..Environment::default()
         };
-        let loaded = Loaded::read(&app.config, &surroundings).unwrap();
+        let loaded = app.load(&surroundings).unwrap();
         let mut out = Vec::new();
         let code = run(&flags, &app, loaded, width, &mut out).await?;
         Ok((code, String::from_utf8(out).unwrap()))

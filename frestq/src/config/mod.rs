@@ -8,6 +8,7 @@ mod keys;
 mod layers;
 pub(crate) mod load;
 pub(crate) mod secrets;
+pub(crate) mod section;
 mod settings;
 mod suggest;
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod app;
 mod hooks;
 mod reload;
 mod running;
+mod settings;
 mod start;
 #[cfg(test)]
 mod tests;
