@@ -1,6 +1,6 @@
 //! From an application to a running peer.
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{future::Future, net::SocketAddr, pin::pin, sync::Arc};
 
 use axum::Router;
 use tokio::{
@@ -12,7 +12,7 @@ use tokio::{
 use super::{
     app::App,
     reload::{reload_at_each_hangup, stop_signal},
-    running::RunningPeer,
+    running::{RunningPeer, close},
 };
 use crate::{
     api::{
@@ -63,8 +63,11 @@ impl App {
     /// Starts the peer without a listener: the caller serves or nests
     /// [its router](RunningPeer::router), and stops it with [`RunningPeer::stop`].
     ///
-    /// The configuration is what [`configure`](Self::configure) sets; no file, environment variable or
-    /// flag is read. Set at least `database` and `root_url`.
+    /// The configuration is what [`configure`](Self::configure) and
+    /// [`settings_value`](Self::settings_value) set; file and environment are read only by
+    /// [`load_config`](Self::load_config). Set at least `database` and `root_url`. Nothing but the
+    /// registered handlers is shared with other peers of the process, and no log is written unless the
+    /// application has set up `tracing`.
     ///
     /// ```no_run
     /// use frestq::App;
@@ -95,8 +98,8 @@ impl App {
     /// `axum::serve` does with a graceful shutdown.
     ///
     /// Where `root_url` is not set, it is made from the address of the listener. The configuration is
-    /// what [`configure`](Self::configure) sets; no file, environment variable or flag is read. No
-    /// signal is handled.
+    /// what [`configure`](Self::configure) and [`settings_value`](Self::settings_value) set; file and
+    /// environment are read only by [`load_config`](Self::load_config). No signal is handled.
     ///
     /// ```no_run
     /// use frestq::App;
@@ -118,7 +121,12 @@ impl App {
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<()> {
-        let running = self.start_on(Listen::On(listener)).await?;
+        let mut shutdown = pin!(shutdown);
+        let running = tokio::select! {
+            running = self.start_on(Listen::On(listener)) => running?,
+            // A hook of the start may take for ever. To end here is like a crash, which loses nothing.
+            () = &mut shutdown => return Ok(()),
+        };
         shutdown.await;
         running.stop().await;
         Ok(())
@@ -192,7 +200,11 @@ impl App {
         let services = Arc::new(foundation.services(config, catalog, commits)?);
         let peer = Frestq::new(services.clone(), handlers);
         report_handlers(&services);
-        hooks.start(&peer).await?;
+        if let Err(error) = hooks.start(&peer).await {
+            // Another start in this process must find the database free.
+            close(&peer, node).await;
+            return Err(error);
+        }
         orphans::take_over(&services).await?;
         let worker = Worker::start(peer.clone(), peer.config().handler_threads, claimed)?;
         let deliveries = Deliveries::start(outbox, wakes).await?;
@@ -201,11 +213,11 @@ impl App {
             .merge(inbox::routes(&services));
         Ok(RunningPeer {
             node,
-            worker,
             deliveries,
             upkeep: start_upkeep(&services, node),
             server: listener.map(|listener| start_server(listener, &services, router.clone())),
-            background: hooks.spawn_background(&peer),
+            background: hooks.spawn_background(&peer, worker.threads()),
+            worker,
             hooks,
             router,
             peer,
