@@ -1,5 +1,7 @@
 //! What the layers come to, and what is refused.
 
+mod app;
+
 use std::{path::PathBuf, time::Duration};
 
 use super::{layers::Source, load::Entry};
