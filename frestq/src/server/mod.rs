@@ -3,6 +3,7 @@
 //! May import everything but `cli`.
 
 mod app;
+mod configure;
 mod hooks;
 mod reload;
 mod running;

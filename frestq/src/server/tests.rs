@@ -11,9 +11,10 @@ use std::{
 
 use futures_util::future::pending;
 
-use super::app::App;
+use super::{app::App, hooks::Hooks};
 use crate::{
     api::prelude::*,
+    config::load::Environment,
     model::{Status, TaskId, error::Error},
     runtime::clock::Clock,
     store::tests::harness::{Database, postgres, sqlite},
@@ -242,4 +243,72 @@ async fn hooks_of_the_shutdown_come_after_the_last_handler(database: Arc<Databas
 #[tokio::test]
 async fn a_hook_of_the_shutdown_has_the_database() {
     sqlite(hooks_of_the_shutdown_come_after_the_last_handler).await;
+}
+
+async fn a_hook_that_blocks_its_thread_is_given_up(database: Arc<Database>) {
+    let (app, _) = app_on(&database).await;
+    let running = app.start_bound().await.unwrap();
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let mut hooks = Hooks::default();
+    hooks.add_on_shutdown(async move |_| {
+        let _ = blocked.recv();
+        Ok(())
+    });
+    let threads = running.worker.threads();
+    hooks
+        .shut_down(running.handle(), threads, Duration::from_millis(1))
+        .await;
+    running.stop().await;
+    drop(release);
+}
+
+#[tokio::test]
+async fn a_hook_of_the_shutdown_does_not_block_the_stop() {
+    sqlite(a_hook_that_blocks_its_thread_is_given_up).await;
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Greeting {
+    greeting: String,
+    copies: u32,
+}
+
+#[frestq::task(queue = "configured", action = "greet")]
+async fn greet(task: Task) -> anyhow::Result<(Greeting, Greeting)> {
+    // What `State<T>` takes them from; other applications of this binary have none.
+    let state = task.peer().state::<Greeting>().unwrap();
+    let shared = task.peer().state::<Arc<Greeting>>().unwrap();
+    Ok((state, Greeting::clone(&shared)))
+}
+
+async fn handlers_have_the_settings(database: Arc<Database>) {
+    let (app, _) = app_on(&database).await;
+    let mut app = app.settings_value(Greeting {
+        greeting: "ahoy".into(),
+        copies: 2,
+    });
+    let environment = Environment {
+        variables: vec![("FRESTQ_APP__COPIES".into(), "3".into())],
+        directory: std::env::temp_dir().join("frestq-server-nowhere"),
+        flags: Vec::new(),
+    };
+    let loaded = app.load(&environment).unwrap();
+    app.adopt(loaded).unwrap();
+    let expected = Greeting {
+        greeting: "ahoy".into(),
+        copies: 3,
+    };
+    let running = app.start_bound().await.unwrap();
+    let peer = running.handle();
+    assert_eq!(*peer.settings::<Greeting>(), expected);
+    let task = SimpleTask::new(peer.url(), "configured", "greet");
+    let output = peer.send(task).await.unwrap().output().await.unwrap();
+    let output: (Greeting, Greeting) = serde_json::from_value(output).unwrap();
+    assert_eq!(output, (expected.clone(), expected));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn settings_reach_the_peer_and_its_handlers() {
+    sqlite(handlers_have_the_settings).await;
 }
