@@ -146,7 +146,12 @@ async fn two_peers_of_one_process_work_beside_an_application() {
     let office_url = sender.url().as_str();
     let answer = post(office_url, "embedded_archive", &[], &message).await;
     assert_eq!(answer, 404);
+
+    // Whoever sends to a peer that has stopped is to come back.
+    let archive_url = receiver.url().to_string();
     tokio::join!(office.stop(), archive.stop());
+    let answer = post(&archive_url, "embedded_archive", &[], &message).await;
+    assert_eq!(answer, 503);
     server.abort();
 }
 

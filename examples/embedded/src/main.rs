@@ -1,8 +1,8 @@
 //! Two peers in one process, beside an axum application that was there before them and has its own
 //! routes, its own listener and its own Ctrl-C.
 //!
-//! `cargo run -p embedded` has the peer *office* hand a document to the peer *archive*, over HTTP, prints
-//! what comes back, and stops everything in order. With `--serve` it goes on until Ctrl-C.
+//! `cargo run -p embedded` has the peer *office* hand a document to the peer *archive*, over HTTP,
+//! prints what comes back, and stops everything in order. With `--serve` it goes on until Ctrl-C.
 
 use std::{net::SocketAddr, path, time::Duration};
 

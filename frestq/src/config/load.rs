@@ -1,7 +1,7 @@
 //! Puts the layers together: compiled defaults < file < environment < flags.
 //!
-//! The file is the one that `FRESTQ_SETTINGS` names, else `frestq.toml` in the working directory, if
-//! there is one. In the environment a key is `FRESTQ_` and its name in capitals, and two
+//! The file is the one that `FRESTQ_SETTINGS` names, else `frestq.toml` in the working directory,
+//! if there is one. In the environment a key is `FRESTQ_` and its name in capitals, and two
 //! underscores part nested names: `FRESTQ_DELIVERY__TIMEOUT=10s`,
 //! `FRESTQ_QUEUES__say_queue__CONCURRENCY=3`. A list is written with commas or as in TOML, and a
 //! whole table as an inline one: `FRESTQ_QUEUES='{say_queue = {concurrency = 3}}'`.
@@ -90,8 +90,8 @@ impl Loaded {
     ///
     /// # Errors
     ///
-    /// [`Error::Json`] for defaults that can't be written as a table. What is wrong with the layers
-    /// is in [`faults`](Self::faults).
+    /// [`Error::Json`] for defaults that can't be written as a table. What is wrong with the
+    /// layers is in [`faults`](Self::faults).
     pub(crate) fn read(
         compiled: &Config,
         app: Option<&Arc<dyn Section>>,
@@ -149,7 +149,8 @@ impl Loaded {
         }
     }
 
-    /// Every value in effect, in the order of the fields of [`Config`], the application's own last.
+    /// Every value in effect, in the order of the fields of [`Config`], the application's own
+    /// last.
     pub(crate) fn entries(&self) -> Result<Vec<Entry>> {
         let mut value = serde_json::to_value(&self.config)?;
         if let Some(app) = &self.app {
@@ -217,8 +218,9 @@ fn read_file(surroundings: &Environment, layers: &mut Layers<'_>) {
     }
 }
 
-/// Whether a value is a secret by the name of a table around it. Nothing is known of an application's
-/// settings but their names; in our own tables the names of peers and queues mean nothing.
+/// Whether a value is a secret by the name of a table around it. Nothing is known of an
+/// application's settings but their names; in our own tables the names of peers and queues mean
+/// nothing.
 fn is_hidden(path: &[String]) -> bool {
     path.first().is_some_and(|name| name == APP) && path.iter().any(|name| is_secret(name))
 }

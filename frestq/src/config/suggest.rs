@@ -1,4 +1,5 @@
-//! What an unknown key is answered with: the nearest one that exists, spelled for where it is needed.
+//! What an unknown key is answered with: the nearest one that exists, spelled for where it is
+//! needed.
 
 use super::{
     keys::{Key, NAME},

@@ -13,11 +13,13 @@ use crate::{
     store::{OpenMode, Store},
 };
 
-/// A peer that is being put together: the handlers that are linked in, and what the application adds.
+/// A peer that is being put together: the handlers that are linked in, and what the application
+/// adds.
 ///
-/// [`run`](Self::run) makes the whole binary of it, and [`frestq::main!`](crate::main) is short for
-/// that. An application that has its own runtime, listener and signals embeds the peer instead: with
-/// [`serve`](Self::serve) on a listener, or with [`start`](Self::start) in its own axum router.
+/// [`run`](Self::run) makes the whole binary of it, and [`frestq::main!`](crate::main) is short
+/// for that. An application that has its own runtime, listener and signals embeds the peer
+/// instead: with [`serve`](Self::serve) on a listener, or with [`start`](Self::start) in its own
+/// axum router.
 ///
 /// ```no_run
 /// use frestq::{App, prelude::*};
@@ -78,8 +80,9 @@ impl App {
         self
     }
 
-    /// Adds a statement that creates tables of the application's own. `--createdb` runs it after it
-    /// has made the tables of frestq. It must be safe to repeat: `CREATE TABLE IF NOT EXISTS ...`.
+    /// Adds a statement that creates tables of the application's own. `--createdb` runs it after
+    /// it has made the tables of frestq. It must be safe to repeat:
+    /// `CREATE TABLE IF NOT EXISTS ...`.
     pub fn schema(mut self, statement: &'static str) -> Self {
         self.schema.push(statement);
         self
@@ -87,8 +90,8 @@ impl App {
 
     /// Narrows the handlers to those of this queue. Repeat it for several queues.
     ///
-    /// So one binary, such as a test's, can be several peers. Directors stay in any case. A queue that no
-    /// handler of the binary serves is a fault at the start.
+    /// So one binary, such as a test's, can be several peers. Directors stay in any case. A queue
+    /// that no handler of the binary serves is a fault at the start.
     ///
     /// ```
     /// use frestq::App;
@@ -102,11 +105,11 @@ impl App {
 
     /// Runs a loop of the application's own beside the peer.
     ///
-    /// It starts once the peer accepts messages, on the threads of the handlers. When the peer stops, the
-    /// loop is cancelled at its next `await`; one that blocks its thread is given up after 5 s. After an
-    /// error or a panic, which are logged, it starts again: after 1 s at first, then after twice as long
-    /// each time, up to a minute, and after 1 s again once it has run for over a minute. `Ok` ends it
-    /// for good.
+    /// It starts once the peer accepts messages, on the threads of the handlers. When the peer
+    /// stops, the loop is cancelled at its next `await`; one that blocks its thread is given up
+    /// after 5 s. After an error or a panic, which are logged, it starts again: after 1 s at
+    /// first, then after twice as long each time, up to a minute, and after 1 s again once it has
+    /// run for over a minute. `Ok` ends it for good.
     ///
     /// ```
     /// use frestq::{App, Frestq};
@@ -134,10 +137,11 @@ impl App {
 
     /// Runs once at the start: the database is open, and no message is accepted yet.
     ///
-    /// Several run in the order in which they were added. An error or a panic stops the start, and the
-    /// database is closed. It may send tasks, but no handler runs and nothing is delivered until all
-    /// hooks have ended, so don't wait for their output. `serve` gives up a hook that is awaiting
-    /// something when its shutdown comes, and SIGTERM ends a binary that is still starting.
+    /// Several run in the order in which they were added. An error or a panic stops the start, and
+    /// the database is closed. It may send tasks, but no handler runs and nothing is delivered
+    /// until all hooks have ended, so don't wait for their output. `serve` gives up a hook that is
+    /// awaiting something when its shutdown comes, and SIGTERM ends a binary that is still
+    /// starting.
     ///
     /// ```
     /// use frestq::App;
@@ -157,9 +161,9 @@ impl App {
 
     /// Runs once at the end: the last handler has ended, and the database is still open.
     ///
-    /// Several run in the order in which they were added, on the threads of the handlers. Together they
-    /// have 10 s; after that the peer stops without them. An error or a panic is logged. What they send
-    /// is on disk, and may be delivered only after the next start.
+    /// Several run in the order in which they were added, on the threads of the handlers. Together
+    /// they have 10 s; after that the peer stops without them. An error or a panic is logged. What
+    /// they send is on disk, and may be delivered only after the next start.
     ///
     /// ```
     /// use frestq::App;

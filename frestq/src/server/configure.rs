@@ -18,16 +18,17 @@ impl App {
     ///
     /// They come from the same layers as the rest: `T::default()`, the file, and the environment,
     /// where the variable of a key is `FRESTQ_APP__` and its name in capitals. No flag sets them.
-    /// Unknown keys and values of another type are faults, which the start and `--check` list with all
-    /// others; `--check` also shows each value with its source. A key with a word such as `password`,
-    /// `secret`, `token` or `api_key` in its name, or in that of a table around it, is shown as `***`.
+    /// Unknown keys and values of another type are faults, which the start and `--check` list with
+    /// all others; `--check` also shows each value with its source. A key with a word such as
+    /// `password`, `secret`, `token` or `api_key` in its name, or in that of a table around it, is
+    /// shown as `***`.
     ///
     /// Handlers take them as `State<T>` or `State<Arc<T>>`, and whoever has the peer by
     /// [`Frestq::settings`](crate::Frestq::settings). They are read once, at the start.
     ///
-    /// `T` is a struct. An embedded peer has what [`settings_value`](Self::settings_value) says, and
-    /// reads the layers only with [`load_config`](Self::load_config). An application has one type of
-    /// settings; the last call counts.
+    /// `T` is a struct. An embedded peer has what [`settings_value`](Self::settings_value) says,
+    /// and reads the layers only with [`load_config`](Self::load_config). An application has one
+    /// type of settings; the last call counts.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -47,8 +48,8 @@ impl App {
     /// }
     ///
     /// #[frestq::task(queue = "say_queue", action = "hello_world")]
-    /// async fn hello_world(name: String, State(settings): State<Greeting>) -> anyhow::Result<String> {
-    ///     Ok(format!("{} {name}!", settings.greeting))
+    /// async fn hello(name: String, State(own): State<Greeting>) -> anyhow::Result<String> {
+    ///     Ok(format!("{} {name}!", own.greeting))
     /// }
     ///
     /// async fn greeting(State(peer): State<Frestq>) -> String {
@@ -96,13 +97,14 @@ impl App {
     }
 
     /// Reads the configuration as [`run`](Self::run) does, but for flags: what
-    /// [`configure`](Self::configure) and [`settings`](Self::settings) have set is overridden by the
-    /// file (`frestq.toml` in the working directory, or what `FRESTQ_SETTINGS` names) and that by the
-    /// environment.
+    /// [`configure`](Self::configure) and [`settings`](Self::settings) have set is overridden by
+    /// the file (`frestq.toml` in the working directory, or what `FRESTQ_SETTINGS` names) and that
+    /// by the environment.
     ///
-    /// It is for an embedded peer whose operator configures it like any other. Two peers of one process
-    /// would read the same file and the same variables, so at most one of them can do so. What comes
-    /// after it, such as another `configure`, overrides what was read. Reads a file, blocking.
+    /// It is for an embedded peer whose operator configures it like any other. Two peers of one
+    /// process would read the same file and the same variables, so at most one of them can do so.
+    /// What comes after it, such as another `configure`, overrides what was read. Reads a file,
+    /// blocking.
     ///
     /// ```no_run
     /// # async fn example() -> frestq::Result<()> {

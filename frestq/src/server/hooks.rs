@@ -71,8 +71,8 @@ impl Hooks {
         Ok(())
     }
 
-    /// Starts the background loops on the threads of the handlers, where one that blocks its thread
-    /// holds up nothing of ours. Dropping the set cancels them.
+    /// Starts the background loops on the threads of the handlers, where one that blocks its
+    /// thread holds up nothing of ours. Dropping the set cancels them.
     pub(super) fn spawn_background(&mut self, peer: &Frestq, threads: &Handle) -> JoinSet<()> {
         let mut loops = JoinSet::new();
         for background in std::mem::take(&mut self.background) {
@@ -146,8 +146,8 @@ async fn keep_running(Background { name, run }: Background, peer: Frestq) {
     }
 }
 
-/// How long a loop that has failed waits before it starts again: twice as long as the last time, unless
-/// it ran well for a while, so that this is a new fault.
+/// How long a loop that has failed waits before it starts again: twice as long as the last time,
+/// unless it ran well for a while, so that this is a new fault.
 fn wait_after(last: Option<Duration>, ran: Duration) -> Duration {
     match last {
         Some(last) if ran <= LONGEST_WAIT => (last * 2).min(LONGEST_WAIT),

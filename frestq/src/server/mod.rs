@@ -4,6 +4,7 @@
 
 mod app;
 mod configure;
+mod foundation;
 mod hooks;
 mod reload;
 mod running;

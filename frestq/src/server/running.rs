@@ -29,8 +29,8 @@ const SHUTDOWN_HOOKS: Duration = Duration::from_secs(10);
 /// A peer that runs: it claims and runs tasks, and delivers messages, until it is stopped.
 ///
 /// [`App::start`](crate::App::start) makes one that listens nowhere itself. Dropping it without
-/// [`stop`](Self::stop) is like a crash: nothing acknowledged is lost, and the next start takes up what
-/// was running.
+/// [`stop`](Self::stop) is like a crash: nothing acknowledged is lost, and the next start takes up
+/// what was running.
 pub struct RunningPeer {
     pub(super) peer: Frestq,
     pub(super) router: Router,
@@ -51,17 +51,18 @@ impl RunningPeer {
         &self.peer
     }
 
-    /// The routes of RESTQP and the application's views, to serve or to nest in a router that is there
-    /// already.
+    /// The routes of RESTQP and the application's views, to serve or to nest in a router that is
+    /// there already.
     ///
-    /// Serve it with connection info, since the peer must know where a message comes from; without it,
-    /// every message is answered with 500 and a line in the log. Nested under a path, `root_url` has to
-    /// include that path.
+    /// Serve it with connection info, since the peer must know where a message comes from; without
+    /// it, every message is answered with 500 and a line in the log. Nested under a path,
+    /// `root_url` has to include that path.
     ///
-    /// Without `[tls]` and `[peers]`, a message from an address that is not of the loopback is answered
-    /// with 403. With them, the caller's server has no certificates to show, so senders are those that
-    /// the configured proxy vouches for, in a header of one line. The limits of connections are those of
-    /// the caller's server; `limits.connections` and the like do not hold there.
+    /// Without `[tls]` and `[peers]`, a message from an address that is not of the loopback is
+    /// answered with 403. With them, the caller's server has no certificates to show, so senders
+    /// are those that the configured proxy vouches for, in a header of one line. The limits of
+    /// connections are those of the caller's server; `limits.connections` and the like do not hold
+    /// there.
     ///
     /// ```no_run
     /// use std::net::SocketAddr;
@@ -85,15 +86,15 @@ impl RunningPeer {
         self.router.clone()
     }
 
-    /// Stops in order: ends the background loops, lets running handlers end, releases the rest, runs the
-    /// hooks of the shutdown, sends what is left to send, closes the database.
+    /// Stops in order: ends the background loops, lets running handlers end, releases the rest,
+    /// runs the hooks of the shutdown, sends what is left to send, closes the database.
     ///
-    /// A listener of its own accepts nothing more from the first moment on. A router that another server
-    /// serves goes on answering, in the end with 503; stop that server after its peers, so that they can
-    /// report to each other.
+    /// A listener of its own accepts nothing more from the first moment on. A router that another
+    /// server serves goes on answering, in the end with 503; stop that server after its peers, so
+    /// that they can report to each other.
     ///
-    /// It ends in any case: handlers have `shutdown_timeout`, background loops 5 s to reach an `await`,
-    /// all hooks together 10 s, the last deliveries and the database 5 s each.
+    /// It ends in any case: handlers have `shutdown_timeout`, background loops 5 s to reach an
+    /// `await`, all hooks together 10 s, the last deliveries and the database 5 s each.
     pub async fn stop(self) {
         let Self {
             peer,

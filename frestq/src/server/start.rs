@@ -5,12 +5,13 @@ use std::{future::Future, net::SocketAddr, pin::pin, sync::Arc};
 use axum::Router;
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::watch,
     task::{JoinHandle, JoinSet},
 };
 
 use super::{
     app::App,
+    foundation::Foundation,
     reload::{reload_at_each_hangup, stop_signal},
     running::{RunningPeer, close},
 };
@@ -20,30 +21,24 @@ use crate::{
         peer::{Frestq, Handlers},
         registry::Registry,
     },
-    commit::{
-        ClaimedTask, Committer, UncertainCommit, admission::Admission, audit::AuditChain,
-        slots::Slots, task_cache::TaskCache,
-    },
+    commit::admission::Admission,
     config::Config,
     http::{
-        client::Client,
         connection::ConnectionLimits,
         listen::{PlainListener, TlsListener},
         proxy::ProxyListener,
-        quota::Quota,
         server::{IDLE, ServerLimits, serve},
     },
     inbox,
     maintenance::{orphans, tending},
     model::{
         Grant, NodeId,
-        catalog::Catalog,
         error::{Error, Result},
     },
     operator::commands,
-    outbox::{Deliveries, Outbox},
+    outbox::Deliveries,
     peers::registry::PeerRegistry,
-    runtime::{clock::Clock, notify::Notifier, supervisor::vital},
+    runtime::{notify::Notifier, supervisor::vital},
     security::Trust,
     services::Services,
     store::{OpenMode, Store},
@@ -66,8 +61,8 @@ impl App {
     /// The configuration is what [`configure`](Self::configure) and
     /// [`settings_value`](Self::settings_value) set; file and environment are read only by
     /// [`load_config`](Self::load_config). Set at least `database` and `root_url`. Nothing but the
-    /// registered handlers is shared with other peers of the process, and no log is written unless the
-    /// application has set up `tracing`.
+    /// registered handlers is shared with other peers of the process, and no log is written unless
+    /// the application has set up `tracing`.
     ///
     /// ```no_run
     /// use frestq::App;
@@ -87,19 +82,20 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] and [`Error::Handlers`] with every fault that was found, [`Error::Schema`] if
-    /// the database has not the tables of this version, [`Error::Hook`] from `on_start`; those of the
-    /// database.
+    /// [`Error::Config`] and [`Error::Handlers`] with every fault that was found,
+    /// [`Error::Schema`] if the database has not the tables of this version, [`Error::Hook`] from
+    /// `on_start`; those of the database.
     pub async fn start(self) -> Result<RunningPeer> {
         self.start_on(Listen::Nowhere).await
     }
 
-    /// Serves on a listener of the caller's until `shutdown` completes, and then stops in order, as
-    /// `axum::serve` does with a graceful shutdown.
+    /// Serves on a listener of the caller's until `shutdown` completes, and then stops in order,
+    /// as `axum::serve` does with a graceful shutdown.
     ///
-    /// Where `root_url` is not set, it is made from the address of the listener. The configuration is
-    /// what [`configure`](Self::configure) and [`settings_value`](Self::settings_value) set; file and
-    /// environment are read only by [`load_config`](Self::load_config). No signal is handled.
+    /// Where `root_url` is not set, it is made from the address of the listener. The configuration
+    /// is what [`configure`](Self::configure) and [`settings_value`](Self::settings_value) set;
+    /// file and environment are read only by [`load_config`](Self::load_config). No signal is
+    /// handled.
     ///
     /// ```no_run
     /// use frestq::App;
@@ -114,8 +110,8 @@ impl App {
     ///
     /// # Errors
     ///
-    /// Those of [`start`](Self::start), and [`Error::Config`] if the listener is not on the loopback and
-    /// there is no `[tls]`.
+    /// Those of [`start`](Self::start), and [`Error::Config`] if the listener is not on the
+    /// loopback and there is no `[tls]`.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -124,7 +120,8 @@ impl App {
         let mut shutdown = pin!(shutdown);
         let running = tokio::select! {
             running = self.start_on(Listen::On(listener)) => running?,
-            // A hook of the start may take for ever. To end here is like a crash, which loses nothing.
+            // A hook of the start may take for ever. To end here is like a crash, which loses
+            // nothing.
             () = &mut shutdown => return Ok(()),
         };
         shutdown.await;
@@ -142,7 +139,8 @@ impl App {
                 Some(reread) if services.trust.snapshot().is_some() => {
                     reload_at_each_hangup(&services, &reread).await
                 }
-                // With nothing to read again, a closed terminal ends the peer as it ends other programs.
+                // With nothing to read again, a closed terminal ends the peer as it ends other
+                // programs.
                 _ => std::future::pending().await,
             }
         };
@@ -262,94 +260,6 @@ impl Listen {
 fn checked(registry: Registry, states: States, config: &Config) -> Result<Handlers> {
     registry.check(&states, config.queues.keys().map(String::as_str))?;
     Ok(Handlers { registry, states })
-}
-
-/// What the committer, the outbox and the other services are built from.
-struct Foundation {
-    store: Arc<Store>,
-    registry: PeerRegistry,
-    notifier: Arc<Notifier>,
-    admission: Arc<Admission>,
-    clock: Clock,
-    node: NodeId,
-}
-
-impl Foundation {
-    async fn start_committer(
-        &self,
-        config: &Config,
-        catalog: &Catalog,
-    ) -> Result<(
-        crate::commit::queue::CommitQueue,
-        mpsc::UnboundedReceiver<ClaimedTask>,
-    )> {
-        let (claims, claimed) = mpsc::unbounded_channel();
-        let slots = catalog
-            .queues()
-            .map(|queue| (queue, config.concurrency(queue)));
-        let committer = Committer {
-            store: self.store.clone(),
-            writer: self.store.writer().await?,
-            node: self.node,
-            url: self.registry.own_url.clone(),
-            clock: self.clock.clone(),
-            peers: self.registry.peers.clone(),
-            signals: self.notifier.clone(),
-            admission: self.admission.clone(),
-            slots: Slots::new(slots),
-            claimed: claims,
-            reservation_timeout: config.reservation_timeout,
-            give_up_after: config.delivery.give_up_after,
-            log_payloads: config.log_payloads,
-            doubt: UncertainCommit::default(),
-            pruning: None,
-            audit: config.audits().then(|| AuditChain::new(config.node_name())),
-            look_at_held: false,
-            recent: TaskCache::new(self.store.is_exclusive()),
-        };
-        Ok((committer.start(), claimed))
-    }
-
-    fn outbox(
-        &self,
-        config: &Config,
-        commits: &crate::commit::queue::CommitQueue,
-    ) -> Result<Outbox> {
-        Ok(Outbox {
-            store: self.store.clone(),
-            peers: self.registry.peers.clone(),
-            commits: commits.clone(),
-            client: Client::new(&config.delivery, self.registry.trust.clone())?,
-            config: config.delivery.clone(),
-            clock: self.clock.clone(),
-            own_url: self.registry.own_url.clone(),
-            node: self.node,
-            batch_bytes: config.body_limit / 2,
-        })
-    }
-
-    fn services(
-        self,
-        config: Config,
-        catalog: Catalog,
-        commits: crate::commit::queue::CommitQueue,
-    ) -> Result<Services> {
-        Ok(Services {
-            url: self.registry.own_url.clone(),
-            proxy: config.proxy().map_err(Error::Config)?,
-            requests: Quota::new(config.limits.requests_per_peer),
-            config,
-            catalog,
-            store: self.store,
-            peers: self.registry.peers.clone(),
-            trust: self.registry.trust.clone(),
-            registry: Arc::new(self.registry),
-            commits,
-            notifier: self.notifier,
-            admission: self.admission,
-            clock: self.clock,
-        })
-    }
 }
 
 /// Maintenance, and the answers to the command line.

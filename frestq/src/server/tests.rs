@@ -1,5 +1,5 @@
-//! Dates go by the clock that a peer was given, which here nobody moves but the test. And the hooks of an
-//! application, in the order of a peer's life.
+//! Dates go by the clock that a peer was given, which here nobody moves but the test. And the
+//! hooks of an application, in the order of a peer's life.
 
 use std::{
     sync::{
