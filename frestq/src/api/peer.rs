@@ -8,7 +8,10 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{compose::Compose, states::States};
+use super::{
+    compose::Compose,
+    states::{Settings, States},
+};
 use crate::{
     config::Config,
     engine::{Answer, Event},
@@ -48,6 +51,23 @@ impl Frestq {
     /// A value that `app.state(...)` provided.
     pub fn state<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
         self.states.get()
+    }
+
+    /// The application's own settings, which `app.settings::<T>()` has declared.
+    ///
+    /// # Panics
+    ///
+    /// If the application has declared none, or some of another type: a mistake in its code, which
+    /// no configuration causes.
+    #[track_caller]
+    pub fn settings<T: Send + Sync + 'static>(&self) -> Arc<T> {
+        match self.states.get::<Settings<T>>() {
+            Some(Settings(settings)) => settings,
+            None => panic!(
+                "the application has no settings of the type {name}; add `.settings::<{name}>()` to it",
+                name = std::any::type_name::<T>(),
+            ),
+        }
     }
 
     /// The address of this peer's database, for a pool of your own that reads from your tables.

@@ -162,7 +162,25 @@ impl Registry {
                 || handler.info.kind == HandlerKind::Director
                 || only.iter().any(|queue| queue == handler.info.queue)
         };
-        Self::new(inventory::iter::<Registration>().filter(wanted))
+        let mut registry = Self::new(inventory::iter::<Registration>().filter(wanted));
+        if only
+            .iter()
+            .any(|queue| !registry.handlers.contains_key(queue.as_str()))
+        {
+            let all = Self::new(inventory::iter::<Registration>());
+            registry.faults.extend(all.narrowing_faults(only));
+        }
+        registry
+    }
+
+    /// What to say of queues that an application narrows its handlers to, and that nobody serves.
+    fn narrowing_faults<'a>(&'a self, only: &'a [String]) -> impl Iterator<Item = String> + 'a {
+        let served = |queue: &str| queue != DIRECTORS && self.handlers.contains_key(queue);
+        let unserved = only.iter().filter(move |queue| !served(queue));
+        unserved.map(|queue| {
+            let hint = self.nearest(queue, |known| format!(".only({known:?})"));
+            format!("  .only({queue:?}) names a queue that no handler serves; {hint}")
+        })
     }
 
     /// `inventory` gives no order, so faults are sorted to read the same each time.
@@ -244,20 +262,22 @@ impl Registry {
 
     /// What to say of a configured queue without handlers.
     fn unserved(&self, queue: &str) -> String {
-        let nearest = self
-            .queues()
+        let hint = self.nearest(queue, |known| format!("[queues.{known}]"));
+        format!("  the configuration has [queues.{queue}], which no handler serves; {hint}")
+    }
+
+    /// The queue that was probably meant, as `spell` writes it, or which there are.
+    fn nearest(&self, queue: &str, spell: impl Fn(&str) -> String) -> String {
+        let named = || self.queues().filter(|known| *known != DIRECTORS);
+        let nearest = named()
             .map(|known| (strsim::damerau_levenshtein(known, queue), known))
             .min()
             .filter(|(distance, _)| *distance <= 2);
-        let hint = match nearest {
-            Some((_, known)) => format!("did you mean [queues.{known}]?"),
-            None if self.handlers.is_empty() => "there are no handlers here".to_owned(),
-            None => format!(
-                "queues here: {}",
-                self.queues().collect::<Vec<_>>().join(", ")
-            ),
-        };
-        format!("  the configuration has [queues.{queue}], which no handler serves; {hint}")
+        match nearest {
+            Some((_, known)) => format!("did you mean {}?", spell(known)),
+            None if named().next().is_none() => "there are no handlers here".to_owned(),
+            None => format!("queues here: {}", named().collect::<Vec<_>>().join(", ")),
+        }
     }
 }
 
@@ -352,6 +372,21 @@ mod tests {
                 "  the configuration has [queues.other], which no handler serves; \
                  queues here: say_queue"
                     .to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_queue_that_nobody_serves_narrows_nothing() {
+        let registry = Registry::new([registered("hello", HELLO, |_| {})]);
+        let only = ["say_queue".to_owned(), "sayqueue".into(), "other".into()];
+        let faults: Vec<_> = registry.narrowing_faults(&only).collect();
+        assert_eq!(
+            faults,
+            [
+                "  .only(\"sayqueue\") names a queue that no handler serves; \
+                 did you mean .only(\"say_queue\")?",
+                "  .only(\"other\") names a queue that no handler serves; queues here: say_queue",
             ]
         );
     }

@@ -3,6 +3,7 @@
 use std::{
     any::{Any, TypeId},
     collections::HashMap,
+    sync::Arc,
 };
 
 /// The values that `app.state(...)` provided, by type.
@@ -20,5 +21,14 @@ impl States {
 
     pub(crate) fn has(&self, wanted: TypeId) -> bool {
         self.0.contains_key(&wanted)
+    }
+}
+
+/// The application's own settings, told from a state of the same type.
+pub(crate) struct Settings<T>(pub(crate) Arc<T>);
+
+impl<T> Clone for Settings<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
     }
 }

@@ -64,7 +64,7 @@ fn obey(app: App, flags: &Flags, environment: &Environment) -> Result<u8, Stop> 
         certificate::make(name, &mut io::stdout().lock())?;
         return Ok(0);
     }
-    let loaded = Loaded::read(&app.config, environment)?;
+    let loaded = app.load(environment)?;
     if flags.serves() {
         return serve(app, loaded, environment);
     }
@@ -93,13 +93,13 @@ fn log_level(flags: &Flags, environment: &Environment) -> Result<logging::LogLev
 
 fn serve(mut app: App, loaded: Loaded, environment: &Environment) -> Result<u8, Stop> {
     let (compiled, environment) = (app.config.clone(), environment.clone());
+    let section = app.section().cloned();
     app.reread = Some(Box::new(move || {
-        let config = Loaded::read(&compiled, &environment)?.into_config()?;
+        let config = Loaded::read(&compiled, section.as_ref(), &environment)?.into_config()?;
         config.validate()?;
         Ok(config)
     }));
-    app.config = loaded.into_config()?;
-    app.config.validate()?;
+    app.adopt(loaded)?;
     let mut runtime = match app.config.threads {
         // Without threads among which work moves, and each move wakes one up, it is faster.
         1 => tokio::runtime::Builder::new_current_thread(),

@@ -14,7 +14,7 @@ use super::{
     watch,
 };
 use crate::{
-    config::load::{Environment, Loaded},
+    config::load::Environment,
     model::{Status, error::Error},
     server::App,
     store::{OpenMode, Store},
@@ -58,7 +58,7 @@ impl Place {
             flags: flags.settings(),
             ..Environment::default()
         };
-        let loaded = Loaded::read(&app.config, &surroundings).unwrap();
+        let loaded = app.load(&surroundings).unwrap();
         let mut out = Vec::new();
         let code = run(&flags, &app, loaded, width, &mut out).await?;
         Ok((code, String::from_utf8(out).unwrap()))
@@ -317,6 +317,39 @@ async fn check_lists_every_fault_and_exits_with_1() {
     let (code, json) = place.run(&["--check", "--json"]).await.unwrap();
     let findings: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((code, findings["faults"].as_array().unwrap().len()), (1, 4));
+}
+
+/// An application's own settings.
+#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
+struct Greeting {
+    greeting: String,
+    token: String,
+}
+
+#[tokio::test]
+async fn check_shows_the_settings_of_the_application_and_what_is_wrong_with_them() {
+    let place = Place::with_tasks("check-app", &[]).await;
+    let file = place.0.join("frestq.toml");
+    std::fs::write(&file, "[app]\ngreeting = \"ahoy\"\ntoken = \"hunter2\"\n").unwrap();
+    let app = || App::new().settings::<Greeting>();
+    let check = async |app| place.run_with(&["--check"], app, None).await.unwrap();
+    let (code, text) = check(app()).await;
+    assert_eq!(code, 0, "{text}");
+    let line = |key: &str| text.lines().find(|line| line.starts_with(key)).unwrap();
+    assert!(line("app.greeting").contains("ahoy"), "{text}");
+    assert!(line("app.greeting").contains("frestq.toml:2"), "{text}");
+    assert!(
+        line("app.token").contains("***") && !text.contains("hunter2"),
+        "{text}"
+    );
+
+    let (code, text) = check(App::new()).await;
+    assert!(code == 1 && text.contains("`.settings::<T>()`"), "{text}");
+
+    std::fs::write(&file, "[app]\ngreting = \"ahoy\"\n").unwrap();
+    let (code, text) = check(app()).await;
+    let hint = "unknown key `app.greting`; did you mean `app.greeting`?";
+    assert!(code == 1 && text.contains(hint), "{text}");
 }
 
 #[tokio::test]

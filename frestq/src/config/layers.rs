@@ -199,9 +199,13 @@ impl<'a> Layers<'a> {
         let mut key = self.keys;
         let mut path = Vec::new();
         for part in name.split(SEPARATOR) {
-            // What an operator has named may be in mixed case; nothing of ours is.
             let part = match key {
+                // What an operator has named may be in mixed case.
                 Key::Named(_) if part.chars().any(char::is_lowercase) => part.to_owned(),
+                Key::Table(keys) => keys
+                    .iter()
+                    .find(|(known, _)| known.eq_ignore_ascii_case(part))
+                    .map_or_else(|| part.to_lowercase(), |(known, _)| (*known).to_owned()),
                 _ => part.to_lowercase(),
             };
             key = key

@@ -1,14 +1,16 @@
 //! Puts the layers together: compiled defaults < file < environment < flags.
 //!
-//! The file is the one that `FRESTQ_SETTINGS` names, else `frestq.toml` in the working directory, if
-//! there is one. In the environment a key is `FRESTQ_` and its name in capitals, and two
+//! The file is the one that `FRESTQ_SETTINGS` names, else `frestq.toml` in the working directory,
+//! if there is one. In the environment a key is `FRESTQ_` and its name in capitals, and two
 //! underscores part nested names: `FRESTQ_DELIVERY__TIMEOUT=10s`,
 //! `FRESTQ_QUEUES__say_queue__CONCURRENCY=3`. A list is written with commas or as in TOML, and a
 //! whole table as an inline one: `FRESTQ_QUEUES='{say_queue = {concurrency = 3}}'`.
 //!
+//! An application's own settings, [`Section`], stand below `app` in each layer.
+//!
 //! Every fault is found in one go: a value that can't be used is left out, and reading goes on.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
@@ -16,7 +18,8 @@ use serde_path_to_error::Segment;
 use super::{
     keys::Key,
     layers::{Layers, Leaf, Source, in_environment},
-    secrets::masked,
+    secrets::{HIDDEN, hidden, is_secret, masked},
+    section::{APP, Section, Unusable},
     settings::Config,
 };
 use crate::model::error::{Error, Result};
@@ -63,10 +66,11 @@ impl Environment {
 }
 
 /// The configuration, where each value comes from, and what is wrong with it.
-#[derive(Debug)]
 pub(crate) struct Loaded {
     /// Without the values that are faulty.
     pub(crate) config: Config,
+    /// The application's own settings, if it has any.
+    app: Option<Arc<dyn Section>>,
     pub(crate) faults: Vec<String>,
     leaves: Vec<Leaf>,
     keys: Key,
@@ -82,21 +86,45 @@ pub(crate) struct Entry {
 }
 
 impl Loaded {
-    /// Reads all layers over `compiled`, the defaults of this binary.
-    pub(crate) fn read(compiled: &Config, surroundings: &Environment) -> Result<Self> {
-        let keys = Key::of::<Config>();
+    /// Reads all layers over `compiled` and `app`, the defaults of this binary.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Json`] for defaults that can't be written as a table. What is wrong with the
+    /// layers is in [`faults`](Self::faults).
+    pub(crate) fn read(
+        compiled: &Config,
+        app: Option<&Arc<dyn Section>>,
+        surroundings: &Environment,
+    ) -> Result<Self> {
+        let mut keys = Key::of::<Config>();
+        let mut configured = serde_json::to_value(compiled)?;
+        let mut default = serde_json::to_value(Config::default())?;
+        if let (Some(app), Key::Table(keys)) = (app, &mut keys) {
+            keys.push((APP, app.keys()));
+            configured[APP] = app.value()?;
+            default[APP] = app.default()?;
+        }
         let mut layers = Layers::new(&keys);
-        layers.compiled(
-            &serde_json::to_value(compiled)?,
-            &serde_json::to_value(Config::default())?,
-        );
+        layers.compiled(&configured, &default);
         read_file(surroundings, &mut layers);
         layers.environment(&surroundings.variables);
         layers.flags(&surroundings.flags);
-        let (mut leaves, mut faults) = (layers.leaves, layers.faults);
-        let config = assemble(&mut leaves, &mut faults).unwrap_or_else(|| compiled.clone());
+        let mut faults = layers.faults;
+        let (mut own, mut leaves): (Vec<_>, Vec<_>) = layers
+            .leaves
+            .into_iter()
+            .partition(|leaf| leaf.path.first().is_some_and(|name| name == APP));
+        let read = serde_path_to_error::deserialize;
+        let config = assemble(&mut leaves, &[], &mut faults, read);
+        let app = app.map(|app| {
+            let read = |mut root: Value| app.read(root[APP].take());
+            assemble(&mut own, &[APP], &mut faults, read).unwrap_or_else(|| app.clone())
+        });
+        leaves.extend(own);
         Ok(Self {
-            config,
+            config: config.unwrap_or_else(|| compiled.clone()),
+            app,
             faults,
             leaves,
             keys,
@@ -105,8 +133,13 @@ impl Loaded {
 
     /// The configuration, if nothing is wrong with what was given.
     pub(crate) fn into_config(self) -> Result<Config> {
+        self.into_parts().map(|(config, _)| config)
+    }
+
+    /// The same, with the application's own settings.
+    pub(crate) fn into_parts(self) -> Result<(Config, Option<Arc<dyn Section>>)> {
         match self.faults.as_slice() {
-            [] => Ok(self.config),
+            [] => Ok((self.config, self.app)),
             [fault] => Err(Error::Config(fault.clone())),
             faults => Err(Error::Config(format!(
                 "{} faults\n  {}",
@@ -116,9 +149,13 @@ impl Loaded {
         }
     }
 
-    /// Every value in effect, in the order of the fields of [`Config`].
+    /// Every value in effect, in the order of the fields of [`Config`], the application's own
+    /// last.
     pub(crate) fn entries(&self) -> Result<Vec<Entry>> {
-        let value = serde_json::to_value(&self.config)?;
+        let mut value = serde_json::to_value(&self.config)?;
+        if let Some(app) = &self.app {
+            value[APP] = app.value()?;
+        }
         let mut in_effect = Layers::new(&self.keys);
         in_effect.compiled(&value, &Value::Null);
         let entries = in_effect.leaves.into_iter().map(|leaf| {
@@ -133,7 +170,10 @@ impl Loaded {
                 ),
             };
             Entry {
-                value: masked(name, &value),
+                value: match is_hidden(&leaf.path) {
+                    true => hidden(&value),
+                    false => masked(name, &value),
+                },
                 key,
                 source,
             }
@@ -178,22 +218,33 @@ fn read_file(surroundings: &Environment, layers: &mut Layers<'_>) {
     }
 }
 
-/// Reads the layers as one; whatever a type refuses is reported and left out.
-fn assemble(leaves: &mut Vec<Leaf>, faults: &mut Vec<String>) -> Option<Config> {
+/// Whether a value is a secret by the name of a table around it. Nothing is known of an
+/// application's settings but their names; in our own tables the names of peers and queues mean
+/// nothing.
+fn is_hidden(path: &[String]) -> bool {
+    path.first().is_some_and(|name| name == APP) && path.iter().any(|name| is_secret(name))
+}
+
+/// Reads the layers as one, whose root `read` looks for its value below `prefix`; whatever a type
+/// refuses is reported and left out.
+fn assemble<T>(
+    leaves: &mut Vec<Leaf>,
+    prefix: &[&str],
+    faults: &mut Vec<String>,
+    read: impl Fn(Value) -> Result<T, Unusable>,
+) -> Option<T> {
     let mut reported: Vec<Vec<String>> = Vec::new();
     loop {
-        let error = match serde_path_to_error::deserialize(merge(leaves)) {
-            Ok(config) => return Some(config),
+        let error = match read(merge(leaves)) {
+            Ok(value) => return Some(value),
             Err(error) => error,
         };
-        let path: Vec<String> = error
-            .path()
-            .iter()
-            .map_while(|segment| match segment {
-                Segment::Map { key } => Some(key.clone()),
-                _ => None,
-            })
-            .collect();
+        let below = error.path().iter().map_while(|segment| match segment {
+            Segment::Map { key } => Some(key.clone()),
+            _ => None,
+        });
+        let prefix = prefix.iter().map(|name| (*name).to_owned());
+        let path: Vec<String> = prefix.chain(below).collect();
         let related = |other: &[String]| other.starts_with(&path) || path.starts_with(other);
         let guilty = leaves.iter().rposition(|leaf| related(&leaf.path))?;
         // A table that lost a faulty value may lack it now: that is no second fault.
@@ -213,14 +264,23 @@ fn refused(leaf: &Leaf, path: &[String], message: &str) -> String {
         _ => format!("{}: ", path.join(".")),
     };
     let name = names.last().copied().unwrap_or_default();
+    let secret = is_secret(name) || is_hidden(path) || is_hidden(&leaf.path);
+    let message = match &leaf.value {
+        // A type's refusal may repeat what it was given.
+        _ if !secret => message.to_owned(),
+        Value::String(text) if !text.is_empty() => message.replace(text.as_str(), HIDDEN),
+        Value::String(_) | Value::Null => message.to_owned(),
+        _ => "this can't be used".to_owned(),
+    };
     let value = match masked(name, &leaf.value) {
+        _ if secret => String::new(),
         // Not every type's refusal repeats what it was given.
         Value::String(text) if leaf.path == path && !message.contains(&text) => {
             format!(": {text:?}")
         }
         _ => String::new(),
     };
-    format!("{}: {key}{}{value}", leaf.source, in_words(message))
+    format!("{}: {key}{}{value}", leaf.source, in_words(&message))
 }
 
 /// Rust's names of types as an operator would say them.

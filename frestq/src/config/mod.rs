@@ -9,6 +9,7 @@ mod keys;
 mod layers;
 pub(crate) mod load;
 pub(crate) mod secrets;
+pub(crate) mod section;
 mod settings;
 mod suggest;
 #[cfg(test)]

@@ -3,21 +3,28 @@
 use serde_json::Value;
 use url::Url;
 
-const HIDDEN: &str = "***";
+pub(super) const HIDDEN: &str = "***";
 
 /// Whether something of this name is a secret.
-fn is_secret(name: &str) -> bool {
+pub(super) fn is_secret(name: &str) -> bool {
     let name = name.to_lowercase();
-    ["password", "passphrase", "secret", "token"]
-        .iter()
-        .any(|word| name.contains(word))
+    [
+        "password",
+        "passphrase",
+        "secret",
+        "token",
+        "api_key",
+        "apikey",
+        "credential",
+    ]
+    .iter()
+    .any(|word| name.contains(word))
 }
 
 /// The value as it may be shown: secrets, and passwords in addresses, are hidden.
 pub(crate) fn masked(key: &str, value: &Value) -> Value {
     match value {
-        Value::Null => Value::Null,
-        _ if is_secret(key) => HIDDEN.into(),
+        _ if is_secret(key) => hidden(value),
         Value::String(text) => masked_address(text).into(),
         Value::Array(values) => values.iter().map(|v| masked(key, v)).collect(),
         Value::Object(table) => Value::Object(
@@ -27,6 +34,14 @@ pub(crate) fn masked(key: &str, value: &Value) -> Value {
                 .collect(),
         ),
         other => other.clone(),
+    }
+}
+
+/// Stands for a secret in what is shown; one that is not set is shown as that.
+pub(super) fn hidden(value: &Value) -> Value {
+    match value {
+        Value::Null => Value::Null,
+        _ => HIDDEN.into(),
     }
 }
 

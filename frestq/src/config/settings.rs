@@ -18,7 +18,8 @@ use crate::model::{
 /// In the environment a key is `FRESTQ_` and its name in capitals; two underscores part nested
 /// names: `FRESTQ_ROOT_URL`, `FRESTQ_DELIVERY__TIMEOUT`, `FRESTQ_QUEUES__say_queue__CONCURRENCY`.
 /// Durations are written `"30s"`, `"2min"`, `"7days"`. `--check` shows what is in effect, and where
-/// each value comes from.
+/// each value comes from. `[app]` is the application's own section: see
+/// [`App::settings`](crate::App::settings).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

@@ -1,6 +1,10 @@
-//! What an unknown key is answered with: the nearest one that exists, spelled for where it is needed.
+//! What an unknown key is answered with: the nearest one that exists, spelled for where it is
+//! needed.
 
-use super::keys::{Key, NAME};
+use super::{
+    keys::{Key, NAME},
+    section::APP,
+};
 
 /// How a path is written down.
 pub(super) type Spelling = dyn Fn(&[&str]) -> String;
@@ -24,6 +28,12 @@ pub(super) fn unknown(
         spell(&full)
     };
     let wrong = below(name);
+    if path.is_empty() && name == APP {
+        // With settings, it is a known key.
+        return format!(
+            "unknown key `{wrong}`: this application has no settings of its own; it gets them by `.settings::<T>()`"
+        );
+    }
     let Key::Table(siblings) = parent else {
         let value: Vec<_> = path.iter().map(String::as_str).collect();
         return format!(

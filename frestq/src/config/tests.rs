@@ -1,5 +1,7 @@
 //! What the layers come to, and what is refused.
 
+mod app;
+
 use std::{path::PathBuf, time::Duration};
 
 use super::{layers::Source, load::Entry};
@@ -44,7 +46,7 @@ fn read_variables(pairs: &[(&str, &str)]) -> Loaded {
         directory: nowhere(),
         flags: Vec::new(),
     };
-    Loaded::read(&Config::default(), &surroundings).unwrap()
+    Loaded::read(&Config::default(), None, &surroundings).unwrap()
 }
 
 fn read_file(name: &str, toml: &str) -> Loaded {
@@ -53,7 +55,7 @@ fn read_file(name: &str, toml: &str) -> Loaded {
         directory: folder.0.clone(),
         ..Environment::default()
     };
-    Loaded::read(&Config::default(), &surroundings).unwrap()
+    Loaded::read(&Config::default(), None, &surroundings).unwrap()
 }
 
 #[track_caller]
@@ -83,7 +85,7 @@ fn each_layer_wins_over_the_one_below() {
         directory: folder.0.clone(),
         flags: vec![("port", "3".into())],
     };
-    let loaded = Loaded::read(&compiled, &surroundings).unwrap();
+    let loaded = Loaded::read(&compiled, None, &surroundings).unwrap();
     let entries = loaded.entries().unwrap();
     assert_eq!(
         entry(&entries, "port").source,
@@ -138,7 +140,7 @@ fn a_named_file_is_read_instead_of_the_one_in_the_folder() {
         directory: folder.0.clone(),
         flags: Vec::new(),
     };
-    let config = Loaded::read(&Config::default(), &surroundings)
+    let config = Loaded::read(&Config::default(), None, &surroundings)
         .unwrap()
         .into_config()
         .unwrap();
@@ -231,7 +233,7 @@ fn a_fault_of_an_upper_layer_leaves_the_lower_one_in_place() {
         directory: folder.0.clone(),
         flags: Vec::new(),
     };
-    let loaded = Loaded::read(&Config::default(), &surroundings).unwrap();
+    let loaded = Loaded::read(&Config::default(), None, &surroundings).unwrap();
     assert_eq!(loaded.config.port, 2);
     assert!(loaded.into_config().is_err());
 }

@@ -55,6 +55,14 @@ pub(crate) fn identify(
         }
     };
     let Some(snapshot) = services.trust.snapshot() else {
+        // Our own listener is on the loopback then; a server that our router is nested in may not be.
+        if !caller.address.to_canonical().is_loopback() {
+            let why = "without [tls] and [peers] this peer serves its own machine only";
+            return refuse(
+                RejectionReason::NotThisMachine(caller.address),
+                Rejection::new(403, why),
+            );
+        }
         return Ok(Authenticated {
             member: None,
             certificate: None,

@@ -23,6 +23,8 @@ const FORGET_AFTER: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum RejectionReason {
     NoCertificate,
+    /// Somebody from another machine, where nobody has an identity.
+    NotThisMachine(IpAddr),
     UnknownCertificate(Fingerprint),
     /// Somebody else than the proxy said which certificate he has.
     NotTheProxy(IpAddr),
@@ -47,6 +49,7 @@ impl RejectionReason {
         matches!(
             self,
             RejectionReason::UnknownCertificate(_)
+                | RejectionReason::NotThisMachine(_)
                 | RejectionReason::NotTheProxy(_)
                 | RejectionReason::NotVouchedFor(..)
                 | RejectionReason::Ambiguous(..)
@@ -58,6 +61,12 @@ impl fmt::Display for RejectionReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RejectionReason::NoCertificate => f.write_str("a sender showed no certificate"),
+            RejectionReason::NotThisMachine(address) => {
+                write!(
+                    f,
+                    "{address} is not of this machine, which alone may send without [tls] and [peers]"
+                )
+            }
             RejectionReason::UnknownCertificate(pin) => {
                 write!(f, "a sender showed a certificate of no peer, {pin}")
             }

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use axum::{Router, routing::MethodRouter};
 
-use super::hooks::Hooks;
+use super::{hooks::Hooks, settings::AppSettings};
 use crate::{
     api::{peer::Frestq, registry::Registry, states::States},
     config::Config,
@@ -13,11 +13,13 @@ use crate::{
     store::{OpenMode, Store},
 };
 
-/// A peer that is being put together: the handlers that are linked in, and what the application adds.
+/// A peer that is being put together: the handlers that are linked in, and what the application
+/// adds.
 ///
-/// [`run`](Self::run) makes the whole binary of it, and [`frestq::main!`](crate::main) is short for
-/// that. An application that has its own runtime, listener and signals embeds the peer instead: with
-/// [`serve`](Self::serve) on a listener, or with [`start`](Self::start) in its own axum router.
+/// [`run`](Self::run) makes the whole binary of it, and [`frestq::main!`](crate::main) is short
+/// for that. An application that has its own runtime, listener and signals embeds the peer
+/// instead: with [`serve`](Self::serve) on a listener, or with [`start`](Self::start) in its own
+/// axum router.
 ///
 /// ```no_run
 /// use frestq::{App, prelude::*};
@@ -34,6 +36,7 @@ pub struct App {
     pub(crate) schema: Vec<&'static str>,
     pub(crate) clock: Clock,
     pub(super) hooks: Hooks,
+    pub(super) settings: Option<AppSettings>,
     /// The queues whose handlers it has; all if empty.
     only: Vec<String>,
     /// Reads the configuration again while the peer serves.
@@ -53,6 +56,7 @@ impl App {
             schema: Vec::new(),
             clock: Clock::default(),
             hooks: Hooks::default(),
+            settings: None,
             only: Vec::new(),
             reread: None,
         }
@@ -76,8 +80,9 @@ impl App {
         self
     }
 
-    /// Adds a statement that creates tables of the application's own. `--createdb` runs it after it
-    /// has made the tables of frestq. It must be safe to repeat: `CREATE TABLE IF NOT EXISTS ...`.
+    /// Adds a statement that creates tables of the application's own. `--createdb` runs it after
+    /// it has made the tables of frestq. It must be safe to repeat:
+    /// `CREATE TABLE IF NOT EXISTS ...`.
     pub fn schema(mut self, statement: &'static str) -> Self {
         self.schema.push(statement);
         self
@@ -85,7 +90,8 @@ impl App {
 
     /// Narrows the handlers to those of this queue. Repeat it for several queues.
     ///
-    /// So one binary, such as a test's, can be several peers. Directors stay in any case.
+    /// So one binary, such as a test's, can be several peers. Directors stay in any case. A queue
+    /// that no handler of the binary serves is a fault at the start.
     ///
     /// ```
     /// use frestq::App;
@@ -99,9 +105,11 @@ impl App {
 
     /// Runs a loop of the application's own beside the peer.
     ///
-    /// It starts once the peer accepts messages. When the peer stops, the loop is cancelled at its next
-    /// `await`. After an error or a panic, which are logged, it starts again: after 1 s at first, then
-    /// ever later, up to once a minute. `Ok` ends it for good.
+    /// It starts once the peer accepts messages, on the threads of the handlers. When the peer
+    /// stops, the loop is cancelled at its next `await`; one that blocks its thread is given up
+    /// after 5 s. After an error or a panic, which are logged, it starts again: after 1 s at
+    /// first, then after twice as long each time, up to a minute, and after 1 s again once it has
+    /// run for over a minute. `Ok` ends it for good.
     ///
     /// ```
     /// use frestq::{App, Frestq};
@@ -129,7 +137,11 @@ impl App {
 
     /// Runs once at the start: the database is open, and no message is accepted yet.
     ///
-    /// Several run in the order in which they were added. An error stops the start.
+    /// Several run in the order in which they were added. An error or a panic stops the start, and
+    /// the database is closed. It may send tasks, but no handler runs and nothing is delivered
+    /// until all hooks have ended, so don't wait for their output. `serve` gives up a hook that is
+    /// awaiting something when its shutdown comes, and SIGTERM ends a binary that is still
+    /// starting.
     ///
     /// ```
     /// use frestq::App;
@@ -149,7 +161,18 @@ impl App {
 
     /// Runs once at the end: the last handler has ended, and the database is still open.
     ///
-    /// Several run in the order in which they were added. Together they have 10 s. An error is logged.
+    /// Several run in the order in which they were added, on the threads of the handlers. Together
+    /// they have 10 s; after that the peer stops without them. An error or a panic is logged. What
+    /// they send is on disk, and may be delivered only after the next start.
+    ///
+    /// ```
+    /// use frestq::App;
+    ///
+    /// let app = App::new().on_shutdown(async |peer| {
+    ///     println!("{} has no handlers left that run", peer.url());
+    ///     Ok(())
+    /// });
+    /// ```
     pub fn on_shutdown<F>(mut self, run: impl FnOnce(Frestq) -> F + Send + 'static) -> Self
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,

@@ -1,17 +1,14 @@
 //! The application's own code around the life of its peer.
 
-use std::{future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use tokio::task::JoinSet;
+use tokio::{runtime::Handle, task::JoinSet, time::timeout};
 
 use crate::{
     api::peer::Frestq,
     model::error::{Error, Result},
 };
-
-/// How long all hooks of the shutdown may take together.
-const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// The first wait before a background loop starts again, and the longest.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -67,64 +64,135 @@ impl Hooks {
     /// Runs the hooks of the start.
     pub(super) async fn start(&mut self, peer: &Frestq) -> Result<()> {
         for hook in std::mem::take(&mut self.on_start) {
-            hook(peer.clone())
+            contained(async { hook(peer.clone()).await })
                 .await
                 .map_err(|error| Error::Hook(error.into()))?;
         }
         Ok(())
     }
 
-    /// Starts the background loops; dropping the set cancels them.
-    pub(super) fn spawn_background(&mut self, peer: &Frestq) -> JoinSet<()> {
+    /// Starts the background loops on the threads of the handlers, where one that blocks its
+    /// thread holds up nothing of ours. Dropping the set cancels them.
+    pub(super) fn spawn_background(&mut self, peer: &Frestq, threads: &Handle) -> JoinSet<()> {
         let mut loops = JoinSet::new();
         for background in std::mem::take(&mut self.background) {
-            loops.spawn(keep_running(background, peer.clone()));
+            loops.spawn_on(keep_running(background, peer.clone()), threads);
         }
         loops
     }
 
-    /// Runs the hooks of the shutdown.
-    pub(super) async fn shut_down(self, peer: &Frestq) {
-        let all = async {
+    /// Runs the hooks of the shutdown, on the threads of the handlers too: a hook that blocks its
+    /// thread can't keep us from giving it up.
+    pub(super) async fn shut_down(self, peer: &Frestq, threads: &Handle, longest: Duration) {
+        if self.on_shutdown.is_empty() {
+            return;
+        }
+        let peer = peer.clone();
+        let mut all = threads.spawn(async move {
             for hook in self.on_shutdown {
-                let run = AssertUnwindSafe(hook(peer.clone())).catch_unwind();
-                match run.await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::error!("a shutdown hook failed: {error:#}"),
-                    Err(_) => tracing::error!("a shutdown hook panicked"),
+                let peer = peer.clone();
+                if let Err(error) = contained(async { hook(peer).await }).await {
+                    tracing::error!("a shutdown hook failed: {error:#}");
                 }
             }
-        };
-        if tokio::time::timeout(SHUTDOWN, all).await.is_err() {
+        });
+        if timeout(longest, &mut all).await.is_err() {
+            all.abort();
             tracing::error!(
-                "the shutdown hooks took longer than {SHUTDOWN:?}; stopping without them"
+                "the shutdown hooks took longer than {longest:?}; stopping without them"
             );
         }
     }
 }
 
+/// Cancels the background loops, and waits for them to notice.
+pub(super) async fn stop_background(mut loops: JoinSet<()>, longest: Duration) {
+    if timeout(longest, loops.shutdown()).await.is_err() {
+        tracing::error!("a background loop blocks its thread; stopping without it");
+    }
+}
+
+/// Runs the application's code; a panic is an error like any other.
+async fn contained(run: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    match AssertUnwindSafe(run).catch_unwind().await {
+        Ok(outcome) => outcome,
+        Err(panic) => Err(anyhow::anyhow!("it panicked: {}", words_of(&*panic))),
+    }
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("without a text")
+}
+
 /// Runs a loop until it ends well.
-async fn keep_running(background: Background, peer: Frestq) {
-    let Background { name, run } = background;
-    let mut wait = FIRST_WAIT;
+async fn keep_running(Background { name, run }: Background, peer: Frestq) {
+    let clock = peer.services.clock.clone();
+    let mut wait = None;
     loop {
-        let begun = tokio::time::Instant::now();
+        let began = clock.now();
         // The call itself may panic, before there is a future.
-        let ended = AssertUnwindSafe(async { run(peer.clone()).await }).catch_unwind();
-        match ended.await {
-            Ok(Ok(())) => {
-                tracing::info!("background loop {name} has ended");
-                return;
-            }
-            Ok(Err(error)) => tracing::error!("background loop {name} failed: {error:#}"),
-            Err(_) => tracing::error!("background loop {name} panicked"),
+        let Err(error) = contained(async { run(peer.clone()).await }).await else {
+            tracing::info!("background loop {name} has ended");
+            return;
+        };
+        let ended = clock.now();
+        let ran = Duration::try_from(ended.duration_since(began)).unwrap_or_default();
+        let next = wait_after(wait, ran);
+        tracing::error!("background loop {name} failed, and starts again in {next:?}: {error:#}");
+        clock.sleep_until(ended + next).await;
+        wait = Some(next);
+    }
+}
+
+/// How long a loop that has failed waits before it starts again: twice as long as the last time,
+/// unless it ran well for a while, so that this is a new fault.
+fn wait_after(last: Option<Duration>, ran: Duration) -> Duration {
+    match last {
+        Some(last) if ran <= LONGEST_WAIT => (last * 2).min(LONGEST_WAIT),
+        _ => FIRST_WAIT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_loop_that_keeps_failing_waits_ever_longer_up_to_a_minute() {
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            waits.push(wait_after(waits.last().copied(), Duration::ZERO));
         }
-        if begun.elapsed() > LONGEST_WAIT {
-            // It ran well for a while, so this is a new fault.
-            wait = FIRST_WAIT;
-        }
-        tracing::info!("background loop {name} starts again in {wait:?}");
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(LONGEST_WAIT);
+        let seconds: Vec<_> = waits.iter().map(Duration::as_secs).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    }
+
+    #[test]
+    fn a_loop_that_ran_for_more_than_a_minute_has_a_new_fault() {
+        let longer = LONGEST_WAIT + Duration::from_secs(1);
+        assert_eq!(wait_after(Some(LONGEST_WAIT), longer), FIRST_WAIT);
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_blocks_its_thread_does_not_block_the_stop() {
+        let threads = tokio::runtime::Runtime::new().unwrap();
+        let (release, blocked) = mpsc::channel::<()>();
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let mut loops = JoinSet::new();
+        loops.spawn_on(
+            async move {
+                let _ = begun.send(());
+                let _ = blocked.recv();
+            },
+            threads.handle(),
+        );
+        has_begun.await.unwrap();
+        stop_background(loops, Duration::from_millis(1)).await;
+        drop(release);
+        threads.shutdown_background();
     }
 }

@@ -3,9 +3,12 @@
 //! May import everything but `cli`.
 
 mod app;
+mod configure;
+mod foundation;
 mod hooks;
 mod reload;
 mod running;
+mod settings;
 mod start;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::hooks::Hooks;
+use super::hooks::{Hooks, stop_background};
 use crate::{
     api::peer::Frestq, maintenance::orphans, model::NodeId, outbox::Deliveries, worker::Worker,
 };
@@ -20,11 +20,17 @@ const LAST_DELIVERIES: Duration = Duration::from_secs(5);
 /// How long a stop waits for a database that may be away. The next start does what is left.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
+/// How long background loops may take to reach their next `await`.
+const LAST_STEPS: Duration = Duration::from_secs(5);
+
+/// How long all hooks of the shutdown may take together.
+const SHUTDOWN_HOOKS: Duration = Duration::from_secs(10);
+
 /// A peer that runs: it claims and runs tasks, and delivers messages, until it is stopped.
 ///
 /// [`App::start`](crate::App::start) makes one that listens nowhere itself. Dropping it without
-/// [`stop`](Self::stop) is like a crash: nothing acknowledged is lost, and the next start takes up what
-/// was running.
+/// [`stop`](Self::stop) is like a crash: nothing acknowledged is lost, and the next start takes up
+/// what was running.
 pub struct RunningPeer {
     pub(super) peer: Frestq,
     pub(super) router: Router,
@@ -45,20 +51,50 @@ impl RunningPeer {
         &self.peer
     }
 
-    /// The routes of RESTQP and the application's views, to serve or to nest in a router that is there
-    /// already.
+    /// The routes of RESTQP and the application's views, to serve or to nest in a router that is
+    /// there already.
     ///
-    /// Serve it with connection info, as in
-    /// `axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())`: the peer
-    /// must know where a message comes from. Nested under a path, `root_url` has to include that path.
-    /// Without `[tls]`, messages are accepted from the loopback only. With it, the caller's server has no
-    /// certificates to show, so senders are those that the configured proxy vouches for.
+    /// Serve it with connection info, since the peer must know where a message comes from; without
+    /// it, every message is answered with 500 and a line in the log. Nested under a path,
+    /// `root_url` has to include that path.
+    ///
+    /// Without `[tls]` and `[peers]`, a message from an address that is not of the loopback is
+    /// answered with 403. With them, the caller's server has no certificates to show, so senders
+    /// are those that the configured proxy vouches for, in a header of one line. The limits of
+    /// connections are those of the caller's server; `limits.connections` and the like do not hold
+    /// there.
+    ///
+    /// ```no_run
+    /// use std::net::SocketAddr;
+    ///
+    /// use frestq::App;
+    ///
+    /// # async fn example() -> anyhow::Result<()> {
+    /// let app = App::new().configure(|c| {
+    ///     c.root_url = Some("http://127.0.0.1:8000/office/api/queues".into());
+    ///     c.database = Some("sqlite:office.sqlite".into());
+    /// });
+    /// app.create_database().await?;
+    /// let office = app.start().await?;
+    /// let router = axum::Router::new().nest("/office", office.router());
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:8000").await?;
+    /// axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await?;
+    /// office.stop().await;
+    /// # Ok(()) }
+    /// ```
     pub fn router(&self) -> Router {
         self.router.clone()
     }
 
-    /// Stops in order: accepts nothing more, lets running handlers end, releases the rest, closes the
-    /// database.
+    /// Stops in order: ends the background loops, lets running handlers end, releases the rest,
+    /// runs the hooks of the shutdown, sends what is left to send, closes the database.
+    ///
+    /// A listener of its own accepts nothing more from the first moment on. A router that another
+    /// server serves goes on answering, in the end with 503; stop that server after its peers, so
+    /// that they can report to each other.
+    ///
+    /// It ends in any case: handlers have `shutdown_timeout`, background loops 5 s to reach an
+    /// `await`, all hooks together 10 s, the last deliveries and the database 5 s each.
     pub async fn stop(self) {
         let Self {
             peer,
@@ -67,7 +103,7 @@ impl RunningPeer {
             mut worker,
             deliveries,
             mut upkeep,
-            mut background,
+            background,
             hooks,
             server,
         } = self;
@@ -75,14 +111,15 @@ impl RunningPeer {
             // The server is gone only if it failed before.
             let _ = stop.send(true);
         }
-        background.shutdown().await;
+        stop_background(background, LAST_STEPS).await;
         let services = &peer.services;
         let asked = timeout(LAST_WRITES, services.commits.stop_claiming());
         if asked.await.is_err() {
             tracing::warn!("the database is busy or away; stopping without it");
         }
         drain(&peer, node, &mut worker, &mut upkeep).await;
-        hooks.shut_down(&peer).await;
+        let threads = worker.threads();
+        hooks.shut_down(&peer, threads, SHUTDOWN_HOOKS).await;
         deliveries.drain(LAST_DELIVERIES).await;
         if let Some((server, _)) = server {
             server.abort();
@@ -123,7 +160,7 @@ async fn drain(peer: &Frestq, node: NodeId, worker: &mut Worker, upkeep: &mut Jo
 }
 
 /// Ends the writer and signs this process off.
-async fn close(peer: &Frestq, node: NodeId) {
+pub(super) async fn close(peer: &Frestq, node: NodeId) {
     let services = &peer.services;
     let closed = timeout(LAST_WRITES, async {
         services.commits.close().await;

@@ -1,45 +1,40 @@
 //! From an application to a running peer.
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{future::Future, net::SocketAddr, pin::pin, sync::Arc};
 
 use axum::Router;
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::watch,
     task::{JoinHandle, JoinSet},
 };
 
 use super::{
     app::App,
+    foundation::Foundation,
     reload::{reload_at_each_hangup, stop_signal},
-    running::RunningPeer,
+    running::{RunningPeer, close},
 };
 use crate::{
     api::peer::Frestq,
-    commit::{
-        ClaimedTask, Committer, UncertainCommit, admission::Admission, audit_chain::AuditChain,
-        slots::Slots, task_cache::TaskCache,
-    },
+    commit::admission::Admission,
     config::Config,
     http::{
-        client::Client,
         connection::ConnectionLimits,
         listen::{PlainListener, TlsListener},
         proxy::ProxyListener,
-        quota::Quota,
         server::{IDLE, ServerLimits, serve},
     },
     inbox,
     maintenance::{orphans, tending},
     model::{
         Grant, NodeId,
-        catalog::Catalog,
         error::{Error, Result},
     },
     operator::commands,
-    outbox::{Deliveries, Outbox},
+    outbox::Deliveries,
     peers::registry::PeerRegistry,
-    runtime::{clock::Clock, notify::Notifier, supervisor::vital},
+    runtime::{notify::Notifier, supervisor::vital},
     security::Trust,
     services::Services,
     store::{OpenMode, Store},
@@ -59,8 +54,11 @@ impl App {
     /// Starts the peer without a listener: the caller serves or nests
     /// [its router](RunningPeer::router), and stops it with [`RunningPeer::stop`].
     ///
-    /// The configuration is what [`configure`](Self::configure) sets; no file, environment variable or
-    /// flag is read. Set at least `database` and `root_url`.
+    /// The configuration is what [`configure`](Self::configure) and
+    /// [`settings_value`](Self::settings_value) set; file and environment are read only by
+    /// [`load_config`](Self::load_config). Set at least `database` and `root_url`. Nothing but the
+    /// registered handlers is shared with other peers of the process, and no log is written unless
+    /// the application has set up `tracing`.
     ///
     /// ```no_run
     /// use frestq::App;
@@ -80,19 +78,20 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] and [`Error::Handlers`] with every fault that was found, [`Error::Schema`] if
-    /// the database has not the tables of this version, [`Error::Hook`] from `on_start`; those of the
-    /// database.
+    /// [`Error::Config`] and [`Error::Handlers`] with every fault that was found,
+    /// [`Error::Schema`] if the database has not the tables of this version, [`Error::Hook`] from
+    /// `on_start`; those of the database.
     pub async fn start(self) -> Result<RunningPeer> {
         self.start_on(Listen::Nowhere).await
     }
 
-    /// Serves on a listener of the caller's until `shutdown` completes, and then stops in order, as
-    /// `axum::serve` does with a graceful shutdown.
+    /// Serves on a listener of the caller's until `shutdown` completes, and then stops in order,
+    /// as `axum::serve` does with a graceful shutdown.
     ///
-    /// Where `root_url` is not set, it is made from the address of the listener. The configuration is
-    /// what [`configure`](Self::configure) sets; no file, environment variable or flag is read. No
-    /// signal is handled.
+    /// Where `root_url` is not set, it is made from the address of the listener. The configuration
+    /// is what [`configure`](Self::configure) and [`settings_value`](Self::settings_value) set;
+    /// file and environment are read only by [`load_config`](Self::load_config). No signal is
+    /// handled.
     ///
     /// ```no_run
     /// use frestq::App;
@@ -107,14 +106,20 @@ impl App {
     ///
     /// # Errors
     ///
-    /// Those of [`start`](Self::start), and [`Error::Config`] if the listener is not on the loopback and
-    /// there is no `[tls]`.
+    /// Those of [`start`](Self::start), and [`Error::Config`] if the listener is not on the
+    /// loopback and there is no `[tls]`.
     pub async fn serve(
         self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<()> {
-        let running = self.start_on(Listen::On(listener)).await?;
+        let mut shutdown = pin!(shutdown);
+        let running = tokio::select! {
+            running = self.start_on(Listen::On(listener)) => running?,
+            // A hook of the start may take for ever. To end here is like a crash, which loses
+            // nothing.
+            () = &mut shutdown => return Ok(()),
+        };
         shutdown.await;
         running.stop().await;
         Ok(())
@@ -130,7 +135,8 @@ impl App {
                 Some(reread) if services.trust.snapshot().is_some() => {
                     reload_at_each_hangup(&services, &reread).await
                 }
-                // With nothing to read again, a closed terminal ends the peer as it ends other programs.
+                // With nothing to read again, a closed terminal ends the peer as it ends other
+                // programs.
                 _ => std::future::pending().await,
             }
         };
@@ -188,7 +194,11 @@ impl App {
         let services = Arc::new(foundation.services(config, catalog, commits)?);
         let peer = Frestq::new(services.clone(), states);
         report_handlers(&services);
-        hooks.start(&peer).await?;
+        if let Err(error) = hooks.start(&peer).await {
+            // Another start in this process must find the database free.
+            close(&peer, node).await;
+            return Err(error);
+        }
         orphans::take_over(&services).await?;
         let worker = Worker::start(
             peer.clone(),
@@ -202,11 +212,11 @@ impl App {
             .merge(inbox::routes(&services));
         Ok(RunningPeer {
             node,
-            worker,
             deliveries,
             upkeep: start_upkeep(&services, node),
             server: listener.map(|listener| start_server(listener, &services, router.clone())),
-            background: hooks.spawn_background(&peer),
+            background: hooks.spawn_background(&peer, worker.threads()),
+            worker,
             hooks,
             router,
             peer,
@@ -244,94 +254,6 @@ impl Listen {
                 })
             }
         }
-    }
-}
-
-/// What the committer, the outbox and the other services are built from.
-struct Foundation {
-    store: Arc<Store>,
-    registry: PeerRegistry,
-    notifier: Arc<Notifier>,
-    admission: Arc<Admission>,
-    clock: Clock,
-    node: NodeId,
-}
-
-impl Foundation {
-    async fn start_committer(
-        &self,
-        config: &Config,
-        catalog: &Catalog,
-    ) -> Result<(
-        crate::commit::queue::CommitQueue,
-        mpsc::UnboundedReceiver<ClaimedTask>,
-    )> {
-        let (claims, claimed) = mpsc::unbounded_channel();
-        let slots = catalog
-            .queues()
-            .map(|queue| (queue, config.concurrency(queue)));
-        let committer = Committer {
-            store: self.store.clone(),
-            writer: self.store.writer().await?,
-            node: self.node,
-            url: self.registry.own_url.clone(),
-            clock: self.clock.clone(),
-            peers: self.registry.peers.clone(),
-            signals: self.notifier.clone(),
-            admission: self.admission.clone(),
-            slots: Slots::new(slots),
-            claimed: claims,
-            reservation_timeout: config.reservation_timeout,
-            give_up_after: config.delivery.give_up_after,
-            log_payloads: config.log_payloads,
-            doubt: UncertainCommit::default(),
-            aside: None,
-            audit: config.audits().then(|| AuditChain::new(config.node_name())),
-            look_at_held: false,
-            recent: TaskCache::new(self.store.is_exclusive()),
-        };
-        Ok((committer.start(), claimed))
-    }
-
-    fn outbox(
-        &self,
-        config: &Config,
-        commits: &crate::commit::queue::CommitQueue,
-    ) -> Result<Outbox> {
-        Ok(Outbox {
-            store: self.store.clone(),
-            peers: self.registry.peers.clone(),
-            commits: commits.clone(),
-            client: Client::new(&config.delivery, self.registry.trust.clone())?,
-            config: config.delivery.clone(),
-            clock: self.clock.clone(),
-            own_url: self.registry.own_url.clone(),
-            node: self.node,
-            batch_bytes: config.body_limit / 2,
-        })
-    }
-
-    fn services(
-        self,
-        config: Config,
-        catalog: Catalog,
-        commits: crate::commit::queue::CommitQueue,
-    ) -> Result<Services> {
-        Ok(Services {
-            url: self.registry.own_url.clone(),
-            proxy: config.proxy().map_err(Error::Config)?,
-            requests: Quota::new(config.limits.requests_per_peer),
-            config,
-            catalog,
-            store: self.store,
-            peers: self.registry.peers.clone(),
-            trust: self.registry.trust.clone(),
-            registry: Arc::new(self.registry),
-            commits,
-            notifier: self.notifier,
-            admission: self.admission,
-            clock: self.clock,
-        })
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    runtime::Runtime,
+    runtime::{Handle, Runtime},
     sync::{mpsc, watch},
     task::JoinHandle,
 };
@@ -19,6 +19,7 @@ use crate::{
 /// The handlers that run.
 pub(crate) struct Worker {
     runtime: Option<Runtime>,
+    threads: Handle,
     running: Arc<watch::Sender<usize>>,
     /// Ends with the last claim.
     starting: JoinHandle<()>,
@@ -53,6 +54,7 @@ impl Worker {
             }
         });
         Ok(Self {
+            threads: runtime.handle().clone(),
             runtime: Some(runtime),
             running,
             starting,
@@ -69,6 +71,11 @@ impl Worker {
             let _ = running.wait_for(|running| *running == 0).await;
         };
         tokio::time::timeout(longest, drained).await.is_ok()
+    }
+
+    /// The threads, for other code of the application.
+    pub(crate) fn threads(&self) -> &Handle {
+        &self.threads
     }
 
     /// How many handlers run now.
