@@ -35,6 +35,7 @@ case $PWD/ in
         [[ $folder == "$(realpath "$DOCS_VIEW")" ]] && folder=$DOCS_CLONE
         case $1 in
             build | check | run | test | tree) set -- "$1" --manifest-path "$folder/Cargo.toml" "${@:2}" ;;
+            *) echo "cargo $1 would change the clone" >&2; exit 1 ;;
         esac
         ;;
 esac
@@ -65,8 +66,12 @@ impl Place {
         }
         for entry in fs::read_dir(clone).unwrap() {
             let entry = entry.unwrap();
-            if entry.file_name() != "target" {
-                std::os::unix::fs::symlink(entry.path(), view.join(entry.file_name())).unwrap();
+            let seen = view.join(entry.file_name());
+            if entry.file_type().unwrap().is_file() {
+                // What a page writes to is a copy.
+                fs::copy(entry.path(), seen).unwrap();
+            } else if entry.file_name() != "target" {
+                std::os::unix::fs::symlink(entry.path(), seen).unwrap();
             }
         }
         std::os::unix::fs::symlink(target, view.join("target")).unwrap();
