@@ -1,5 +1,6 @@
-//! A task of three steps. The first one fails and recovers. The second one fails, and its error goes
-//! on to the task itself, so the third one never runs. `POST /say/hello/{username}` starts the task.
+//! A task of three steps. The first one fails and recovers. The second one fails, and its error
+//! goes on to the task itself, so the third one never runs. `POST /say/hello/{username}` starts
+//! the task.
 
 use frestq::prelude::*;
 
