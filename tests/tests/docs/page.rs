@@ -121,8 +121,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Looks at what was left running in a session: it may have ended as a command must. What has not
-    /// ended is stopped with Ctrl-C, if the session is needed.
+    /// Checks the command that was left running in a session. If it has ended, its exit status counts.
+    /// If not, `stop` presses Ctrl-C, since the session is needed.
     fn look_after(&mut self, name: &str, stop: bool) {
         let Some((command, terminal)) = self.running.remove(name) else {
             return;
@@ -140,7 +140,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Types a command, and again while it only lists and does not show yet what it shall.
+    /// Types a command. One that only lists is repeated until it shows what the page shows.
     fn carry_out(
         &mut self,
         name: &str,
