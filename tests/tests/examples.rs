@@ -1,4 +1,4 @@
-//! The examples, each run to its end by real processes, and one of them through crashes.
+//! The examples, each run to its end by real processes, some of them through crashes.
 
 use serde_json::{Value, json};
 
@@ -116,7 +116,7 @@ on_each_store! {
         let mut a = Peer::example(&store, "a", SYNCHRONIZED_A).await;
         let mut b = Peer::example(&store, "b", SYNCHRONIZED_B).await;
         for peer in [&mut a, &mut b] {
-            // Rounds that a crash has spoilt are over soon.
+            // A round that a crash has interrupted ends soon.
             peer.set("FRESTQ_RESERVATION_TIMEOUT", "4s");
         }
         a.set("PEER_B", &b.url);
@@ -205,7 +205,7 @@ on_each_store! {
 
         let approval = text(&waiting, "id");
         let approve = format!("/approve/{approval}");
-        // It is not A's to approve, and the task around it is no external one.
+        // A does not have this task, and the root is no external task.
         assert_eq!(a.press(&approve).await.status, 404);
         assert_eq!(b.press(&format!("/approve/{id}")).await.status, 400);
         assert_eq!(a.task(&id).await["status"], "executing");
@@ -230,7 +230,7 @@ on_each_store! {
         assert_eq!(recovered["status"], "finished");
         assert_eq!(recovered["input_data"], json!({"hello": "world"}));
         assert_eq!(recovered["output_data"], "recovered: no hello world today");
-        let failed = peer.task_of("hello_fail");
+        let failed = peer.task_of("hello_propagated_failure");
         assert_eq!((&failed["status"], &failed["output_data"]), (&json!("error"), &error));
         let never = peer.task_of("never_land");
         assert_eq!((&never["status"], &never["attempt"]), (&json!("cancelled"), &json!(0)));

@@ -12,6 +12,7 @@ mod bad_input;
 mod crash;
 mod dedupe;
 mod delivery;
+mod docs;
 mod embedding;
 mod examples;
 mod expiry;

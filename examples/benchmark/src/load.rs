@@ -1,4 +1,4 @@
-//! The load: as little work as can be, since the driver shares the machine with the peers.
+//! The load. It does as little work as possible, because it shares the machine with the peers.
 
 use std::{
     net::SocketAddr,
@@ -27,7 +27,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// With TLS, if that is said; the driver needs no certificate, and takes whatever A shows.
+    /// Connects, with TLS if asked to. The driver shows no certificate and accepts any from A.
     pub(crate) async fn open(address: SocketAddr, tls: bool) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
@@ -41,11 +41,11 @@ impl Connection {
         })
     }
 
-    /// Posts, and gives the body of the answer, which must be 200.
+    /// Posts, and returns the body of the response. Any status but 200 is an error.
     pub(crate) async fn post(&mut self, path: &str) -> anyhow::Result<String> {
         let request = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
         self.stream.write_all(request.as_bytes()).await?;
-        // TLS may keep the end of it back.
+        // TLS may hold back the end.
         self.stream.flush().await?;
         self.read.clear();
         loop {
@@ -71,7 +71,7 @@ impl Connection {
     }
 }
 
-/// Lets so many tasks be in flight.
+/// Limits how many tasks are in flight.
 #[derive(Clone)]
 pub(crate) struct Window {
     free: Arc<Semaphore>,
@@ -89,14 +89,15 @@ impl Window {
         }
     }
 
-    /// Waits for a place, and takes up to `most` if there are more; 0: there will be none any more.
+    /// Waits for a free place, and takes up to `most` of them. Returns 0 when the window is
+    /// closed.
     pub(crate) async fn enter(&self, most: u64) -> u64 {
         let Ok(permit) = self.free.acquire().await else {
             return 0;
         };
         permit.forget();
         let more = self.free.available_permits().min(most as usize - 1);
-        // Somebody else may have taken them meanwhile.
+        // Another poster may have taken them meanwhile.
         let more = self.free.try_acquire_many(more as u32).map(|permits| {
             let taken = permits.num_permits() as u64;
             permits.forget();
@@ -107,7 +108,7 @@ impl Window {
         taken
     }
 
-    /// So many have come back in all.
+    /// Frees the places of tasks that have come back; `count` is the total so far.
     pub(crate) fn finished(&self, count: u64) {
         let before = self.finished.swap(count, Ordering::Relaxed);
         self.free.add_permits((count - before) as usize);

@@ -1,5 +1,6 @@
-//! `cargo run --release -p benchmark`: round trips between two peers, as ratios to what this machine
-//! does raw, all in one run. Load driver, A and B are three processes; SQLite syncs at every commit.
+//! `cargo run --release -p benchmark`: measures round trips between two peers, and gives them as
+//! ratios to the raw figures of this machine from the same run. The load driver, A and B are
+//! three processes. SQLite syncs at every commit.
 
 mod load;
 mod peers;
@@ -11,13 +12,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use peers::{Mode, Peers};
 
-/// Tasks that are kept in flight.
+/// How many tasks are kept in flight.
 const IN_FLIGHT: u64 = 10_000;
 
-/// Connections that post them.
+/// How many connections post them.
 const POSTERS: usize = 256;
 
-/// The most tasks in one post: results come back faster than so many connections can post one by one.
+/// The most tasks in one post. Results come back faster than the connections could post one by
+/// one.
 const AT_ONCE: u64 = 64;
 
 #[tokio::main]
@@ -44,7 +46,8 @@ async fn main() -> anyhow::Result<()> {
             println!("  HTTP requests      {requests:>9.0} /s   ({POSTERS} connections)");
             let [request, _] = idle(&peers, |_| "/nothing".into()).await?;
             println!("  idle HTTP request  {request:>9.3} ms");
-            // Four commits one after the other, and three requests, of which half is to the point.
+            // Four commits one after the other, and three requests. Half of each request is on
+            // the path.
             let least = 4.0 * 1000.0 / commits + 1.5 * request;
             println!(
                 "  least round trip   {least:>9.2} ms   = {:.1} single commits",
@@ -73,10 +76,10 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One request at a time: p50 and p99, in milliseconds.
+/// Sends one request at a time. Returns p50 and p99 in milliseconds.
 async fn idle(peers: &Peers, path: impl Fn(u64) -> String) -> anyhow::Result<[f64; 2]> {
     let mut latencies = Vec::new();
-    // By one thread, since a change of threads would count as the peers' own time.
+    // On one thread: switching threads would count as time of the peers.
     tokio::task::block_in_place(|| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -86,7 +89,8 @@ async fn idle(peers: &Peers, path: impl Fn(u64) -> String) -> anyhow::Result<[f6
             for number in 0..1_600u64 {
                 let start = Instant::now();
                 connection.post(&path(number)).await?;
-                // The first ones warm up connections and caches, and let the log reach its size.
+                // The first requests warm up connections and caches, and let the log reach its
+                // size.
                 if number >= 600 {
                     latencies.push(start.elapsed());
                 }
@@ -121,12 +125,12 @@ async fn http_requests(peers: &Peers, duration: Duration) -> anyhow::Result<f64>
     Ok(done as f64 / start.elapsed().as_secs_f64())
 }
 
-/// Keeps tasks in flight and counts those that come back.
+/// Keeps tasks in flight, and returns how many come back per second.
 async fn round_trips(peers: &Peers, duration: Duration) -> anyhow::Result<f64> {
     let mut counter = peers.connect().await?;
     let mut finished =
         async || -> anyhow::Result<u64> { Ok(counter.post("/finished").await?.parse()?) };
-    // Before the first post, or what comes back at once is left out.
+    // Read before the first post, so that no early result is left out.
     let before = finished().await?;
     let window = load::Window::new(IN_FLIGHT);
     let mut posters = tokio::task::JoinSet::new();
@@ -145,7 +149,7 @@ async fn round_trips(peers: &Peers, duration: Duration) -> anyhow::Result<f64> {
             }
         });
     }
-    // The window fills, and the peers settle.
+    // First the window fills and the peers settle.
     let warm = Instant::now() + duration / 5;
     let end = warm + duration;
     let mut from = None;

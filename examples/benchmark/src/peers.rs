@@ -12,7 +12,7 @@ use anyhow::{Context, ensure};
 
 use crate::load::Connection;
 
-/// How the peers talk.
+/// How the peers send messages to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Batch,
@@ -43,8 +43,8 @@ impl fmt::Display for Mode {
         f.write_str(match self {
             Mode::Batch => "with batch",
             Mode::Tls => "with batch and mutual TLS",
-            Mode::OneByOneTls => "one message a request, with mutual TLS",
-            Mode::OneByOne => "one message a request, as with an original peer",
+            Mode::OneByOneTls => "one message per request, with mutual TLS",
+            Mode::OneByOne => "one message per request, as with an original peer",
         })
     }
 }
@@ -61,7 +61,7 @@ pub(crate) fn build() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A folder for databases, on the disk that the build is on and not in memory.
+/// A folder for the databases, next to the build: it is on a disk, not in memory.
 pub(crate) fn scratch() -> anyhow::Result<PathBuf> {
     let target = std::env::current_exe()?;
     let folder = target
@@ -82,7 +82,7 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Gone already, if it was stopped in order.
+        // After an orderly stop the process has gone already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -168,14 +168,14 @@ impl Peers {
         Connection::open(self.a, self.tls).await
     }
 
-    /// Stops both, and gives the most memory that each had, in MiB.
+    /// Stops both. Returns the peak memory of each, in MiB.
     pub(crate) async fn stop(mut self) -> anyhow::Result<(f64, f64)> {
         let [a, b] = &mut self.processes;
         Ok((stop(&mut a.0)?, stop(&mut b.0)?))
     }
 }
 
-/// A peer's binary, to be run in its folder.
+/// A command that runs a peer's binary in its folder.
 fn binary(name: &str, folder: &Path) -> anyhow::Result<Command> {
     let path = std::env::current_exe()?.with_file_name(format!("benchmark_{name}"));
     let mut command = Command::new(path);

@@ -1,4 +1,4 @@
-//! What the machine does without us.
+//! The raw figures of the machine, without frestq.
 
 use std::{
     path::Path,
@@ -26,7 +26,7 @@ async fn open(folder: &Path, name: &str) -> anyhow::Result<SqliteConnection> {
     Ok(connection)
 }
 
-/// One small row a transaction, each synced.
+/// Commits per second, each of one small row and synced.
 pub(crate) async fn single_commits(folder: &Path) -> anyhow::Result<f64> {
     let mut connection = open(folder, "single.sqlite").await?;
     let start = Instant::now();
@@ -43,7 +43,7 @@ pub(crate) async fn single_commits(folder: &Path) -> anyhow::Result<f64> {
     Ok(done as f64 / start.elapsed().as_secs_f64())
 }
 
-/// 1,024 small rows a transaction, in one statement.
+/// Rows per second, in transactions of 1,024 small rows and one statement.
 pub(crate) async fn batched_rows(folder: &Path) -> anyhow::Result<f64> {
     const ROWS: usize = 1024;
     let mut connection = open(folder, "batched.sqlite").await?;

@@ -1,4 +1,4 @@
-//! The driver's side of TLS with A: whom it has reached, it does not ask.
+//! The driver's side of TLS with A. It does not verify A's certificate.
 
 use std::sync::{Arc, LazyLock};
 

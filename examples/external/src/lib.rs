@@ -1,8 +1,8 @@
-//! What both peers know: the action, and the view by which a person approves.
+//! What both peers share: the action, and the view with which a person approves.
 
 use frestq::{TaskId, prelude::*};
 
-/// Asks for a greeting that somebody has to approve.
+/// A greeting that a person has to approve.
 #[derive(Serialize, Deserialize, Action)]
 #[action(queue = "say_queue", action = "hello_world", output = ())]
 pub struct Hello {
@@ -10,17 +10,17 @@ pub struct Hello {
     pub username: String,
 }
 
-/// What the person says, whoever it is.
+/// The output of an approved task.
 #[derive(Serialize)]
 struct Approval {
     yeah: &'static str,
 }
 
-/// `POST /approve/{task_id}`: ends the external task of this id.
+/// `POST /approve/{task_id}`: finishes the external task with this id.
 ///
 /// # Errors
 ///
-/// If this peer has no such task, or it does not wait.
+/// Fails if this peer has no such task, or if the task is not waiting.
 pub async fn approve(State(peer): State<Frestq>, Path(id): Path<TaskId>) -> frestq::Result<()> {
     let approval = Approval { yeah: "whatever" };
     peer.external(id).finish(&approval).await

@@ -1,5 +1,6 @@
-//! The demonstration: `cargo run -p helloworld` starts peers A and B, each a process with a database of its
-//! own, has A hand a task to B, and shows every step until A holds B's answer. Then both stop.
+//! The demonstration: `cargo run -p helloworld` starts peers A and B, two processes with a
+//! database each. A sends a task to B. Every step is shown until A has B's answer. Then both
+//! stop.
 
 use std::{
     io::{IsTerminal, stdout},
@@ -19,13 +20,13 @@ use tokio::{
     time::timeout,
 };
 
-/// What A is to hold in the end.
+/// The output that A must have in the end.
 const ANSWER: &str = "hello richard.stallman!";
 
-/// How long everything may take beside the work of B's handler.
+/// How long everything else may take, apart from B's handler.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Whose line it is: a name, and a colour of the terminal.
+/// Who writes a line: a name, and its colour on a terminal.
 #[derive(Clone, Copy)]
 struct Voice(&'static str, u8);
 
@@ -41,7 +42,7 @@ impl Voice {
         }
     }
 
-    /// Says each line as it comes.
+    /// Prints each line as it arrives.
     async fn repeat<R>(self, mut lines: Lines<BufReader<R>>) -> std::io::Result<()>
     where
         R: AsyncRead + Unpin,
@@ -55,7 +56,7 @@ impl Voice {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // Whichever way this ends, the processes that still run are killed and their folder is removed.
+    // However this ends, dropping the other future kills the processes and removes their folder.
     let outcome = tokio::select! {
         outcome = demonstrate() => outcome,
         outcome = stop_signal() => outcome,
@@ -77,36 +78,36 @@ async fn demonstrate() -> anyhow::Result<()> {
     let b = Peer::new(Voice("B", 33), 5001, &programs, &folder);
     timeout(work()? + PATIENCE, hello(&a, &b))
         .await
-        .context("the answer has not come in time; the lines above say how far it went")?
+        .context("the answer did not arrive in time; the lines above show how far it went")?
 }
 
 async fn hello(a: &Peer, b: &Peer) -> anyhow::Result<()> {
-    DEMO.say("two peers, two databases: each makes its own");
+    DEMO.say("two peers, two databases: each peer creates its own");
     a.run(&["--createdb"]).await?;
     b.run(&["--createdb"]).await?;
-    DEMO.say("both start, as two processes: A on port 5000, B on port 5001");
+    DEMO.say("starting both, as two processes: A on port 5000, B on port 5001");
     let b_serves = b.serve().await?;
     let a_serves = a.serve().await?;
 
-    DEMO.say("someone asks A to have B say hello:");
+    DEMO.say("a client asks A to have B say hello:");
     DEMO.say("  curl -X POST http://127.0.0.1:5000/say/hello/richard.stallman");
     let task = post(a.port, "/say/hello/richard.stallman").await?;
-    DEMO.say(&format!("A has stored task {task} and hands it to B;"));
+    DEMO.say(&format!("A has stored task {task} and sends it to B;"));
     DEMO.say(&format!("following it: helloworld_a --watch {task}"));
     a.run(&["--watch", &task]).await?;
 
     let output = a.output_of(&task).await?;
-    ensure!(output == ANSWER, "A holds {output:?}, not {ANSWER:?}");
+    ensure!(output == ANSWER, "A has {output:?}, not {ANSWER:?}");
     DEMO.say("the task has ended on A too; stopping both");
     a_serves.stop().await?;
     b_serves.stop().await?;
     DEMO.say(&format!(
-        "DONE: A asked, B did the work, and the answer in A's database is: {output}"
+        "DONE: A asked, B did the work, and A's database has the answer: {output}"
     ));
     Ok(())
 }
 
-/// Builds the two peers, which `cargo run` alone does not; gives the folder they are in.
+/// Builds the two peers, which `cargo run` alone does not. Returns their folder.
 async fn build() -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe()?;
     let programs = this.parent().context("this program is in no folder")?;
@@ -147,8 +148,7 @@ impl Peer {
         }
     }
 
-    /// Its program, in the folder of the demonstration, and on the defaults whatever the
-    /// environment says.
+    /// Its program, run in the folder of the demonstration. The environment changes no settings.
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command
@@ -165,7 +165,7 @@ impl Peer {
         command
     }
 
-    /// Runs it with flags, to the end, and shows what it writes.
+    /// Runs it with flags until it exits, and shows its output.
     async fn run(&self, flags: &[&str]) -> anyhow::Result<()> {
         let mut process = self.start(self.command().args(flags))?;
         let output = process.stdout.take().context("no standard output")?;
@@ -176,7 +176,7 @@ impl Peer {
         Ok(())
     }
 
-    /// The output of a task, as its database has it.
+    /// The output of a task, from its database.
     async fn output_of(&self, task: &str) -> anyhow::Result<String> {
         let shown = self
             .command()
@@ -187,13 +187,11 @@ impl Peer {
         Ok(output.context("the task has no output")?.to_owned())
     }
 
-    /// Starts it, and returns once its log says that it serves.
+    /// Starts it. Returns when its log says that it is serving.
     async fn serve(&self) -> anyhow::Result<Serving> {
         let (name, port) = (self.voice.0, self.port);
         TcpListener::bind(("127.0.0.1", port)).with_context(|| {
-            format!(
-                "port {port}, which peer {name} needs, can't be used: does something listen there?"
-            )
+            format!("port {port} of peer {name} is not free: does another process listen there?")
         })?;
         let mut process = self.start(self.command().stderr(Stdio::piped()))?;
         let log = process.stderr.take().context("no standard error")?;
@@ -218,7 +216,7 @@ impl Peer {
     }
 }
 
-/// A peer that serves.
+/// A running peer.
 struct Serving {
     name: &'static str,
     process: Child,
@@ -226,9 +224,9 @@ struct Serving {
 }
 
 impl Serving {
-    /// Asks it to stop, and waits until it has.
+    /// Asks it to stop, and waits until it has stopped.
     async fn stop(mut self) -> anyhow::Result<()> {
-        let pid = self.process.id().context("a peer stopped by itself")?;
+        let pid = self.process.id().context("a peer has stopped by itself")?;
         // The shell's own `kill`, since not every system has the program.
         let kill = Command::new("sh")
             .args(["-c", &format!("kill -TERM {pid}")])
@@ -241,7 +239,7 @@ impl Serving {
     }
 }
 
-/// What `curl -X POST` would do; gives the body of the answer.
+/// Does what `curl -X POST` does. Returns the body of the response.
 async fn post(port: u16, path: &str) -> anyhow::Result<String> {
     let mut connection = TcpStream::connect(("127.0.0.1", port)).await?;
     let request = format!(
@@ -256,17 +254,17 @@ async fn post(port: u16, path: &str) -> anyhow::Result<String> {
     }
 }
 
-/// How long B's handler takes.
+/// How long B's handler works.
 fn work() -> anyhow::Result<Duration> {
     let seconds = std::env::var("DEMO_SLEEP_SECONDS").unwrap_or_else(|_| "5".into());
     let work = seconds.parse().ok().map(Duration::try_from_secs_f64);
     match work {
         Some(Ok(work)) => Ok(work),
-        _ => bail!("DEMO_SLEEP_SECONDS is {seconds:?}, which is no number of seconds"),
+        _ => bail!("DEMO_SLEEP_SECONDS is {seconds:?}, not a number of seconds"),
     }
 }
 
-/// A folder of its own for the databases, removed in the end.
+/// A temporary folder for the databases. It is removed when this value is dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -280,7 +278,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left is only clutter.
+        // A leftover folder does no harm.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

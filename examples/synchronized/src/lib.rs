@@ -1,4 +1,5 @@
-//! What both peers know: how to reserve a port, and how to say goodbye from it.
+//! What both peers share: the actions, and the handler that reserves a port and says goodbye from
+//! it.
 
 use std::{
     collections::BTreeSet,
@@ -8,7 +9,7 @@ use std::{
 
 use frestq::prelude::*;
 
-/// Asks for the whole tree.
+/// Starts the whole tree.
 #[derive(Serialize, Deserialize, Action)]
 #[action(queue = "hello_world", action = "testing.hello_world", output = String)]
 pub struct Hello {
@@ -16,25 +17,25 @@ pub struct Hello {
     pub username: String,
 }
 
-/// Asks for one goodbye.
+/// Says goodbye once, from a reserved port.
 #[derive(Serialize, Deserialize, Action)]
 #[action(queue = "goodbye_world", action = "testing.goodbye_cruel_world", output = String)]
 pub struct Goodbye {
     /// Who is leaving.
     pub username: String,
-    /// What every performer of the group has reserved, by the id of its task.
+    /// The reservations of all subtasks of the group, by the id of the subtask.
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     pub reservation_data: serde_json::Map<String, serde_json::Value>,
 }
 
-/// What a performer reserves.
+/// The reservation of one subtask.
 #[derive(Serialize, Deserialize)]
 pub struct Port {
-    /// Its number.
+    /// The number of the port.
     pub port: u16,
 }
 
-/// The ports that this peer may give out, each to one task at a time.
+/// The free ports of this peer. Each is reserved by at most one task.
 static PORTS: LazyLock<Mutex<BTreeSet<u16>>> = LazyLock::new(|| {
     let text = std::env::var("PORTS").unwrap_or_else(|_| "6000-6019".into());
     let (first, last) = text.split_once('-').unwrap_or((&text, &text));
@@ -51,7 +52,7 @@ fn ports() -> std::sync::MutexGuard<'static, BTreeSet<u16>> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Limits the ports to the peer's own, unless the environment does.
+/// Sets the ports of this peer, unless `PORTS` is set.
 pub fn own_ports(range: RangeInclusive<u16>) {
     if std::env::var_os("PORTS").is_none() {
         *ports() = range.collect();

@@ -1,8 +1,8 @@
-//! What both peers know: the actions, and how to say goodbye, which either does when asked.
+//! What both peers share: the actions, and the handler that says goodbye.
 
 use frestq::prelude::*;
 
-/// Asks for the whole tree.
+/// Starts the whole tree.
 #[derive(Serialize, Deserialize, Action)]
 #[action(queue = "hello_world", action = "testing.hello_world", output = String)]
 pub struct Hello {
@@ -10,7 +10,7 @@ pub struct Hello {
     pub username: String,
 }
 
-/// Asks for one goodbye.
+/// Says goodbye once.
 #[derive(Serialize, Deserialize, Action)]
 #[action(queue = "hello_world", action = "testing.goodbye_cruel_world", output = String)]
 pub struct Goodbye {

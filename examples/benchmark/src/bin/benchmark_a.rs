@@ -1,4 +1,4 @@
-//! Peer A: hands tasks to B, and counts those that have come back.
+//! Peer A: sends tasks to B, and counts those that have come back.
 
 use std::sync::{
     Arc,
@@ -18,7 +18,7 @@ fn peer_b() -> String {
     std::env::var("BENCHMARK_PEER_B").unwrap_or_else(|_| "http://127.0.0.1:5001/api/queues".into())
 }
 
-/// Answers once so many tasks are on A's disk.
+/// Sends `count` tasks. Responds when they are on A's disk.
 async fn send(
     State(peer): State<Frestq>,
     Path((first, count)): Path<(u64, u64)>,
@@ -37,7 +37,7 @@ async fn send(
     futures_util::future::try_join_all(tasks).await.map(drop)
 }
 
-/// Answers once the task has come back.
+/// Sends one task. Responds when its output is back.
 async fn round_trip(State(peer): State<Frestq>, Path(number): Path<u64>) -> frestq::Result<String> {
     Ok(peer
         .send(Echo(number).to(peer_b()))
@@ -55,7 +55,7 @@ async fn finished(State(peer): State<Frestq>) -> String {
         .to_string()
 }
 
-/// Does nothing: what an HTTP request costs by itself.
+/// Does nothing: shows what an HTTP request costs by itself.
 async fn nothing() {}
 
 frestq::main!(|app| app

@@ -1,4 +1,4 @@
-//! Peer B: gives back what it gets.
+//! Peer B: returns its input.
 
 #[frestq::task(queue = "benchmark", action = "echo")]
 async fn echo(number: u64) -> anyhow::Result<u64> {

@@ -1,16 +1,17 @@
-//! A task of three steps. The first one fails and recovers, the second one fails for good, and so the
-//! third one never runs. `POST /say/hello/{username}` starts it.
+//! A task of three steps. The first one fails and recovers. The second one fails, and its error
+//! goes on to the task itself, so the third one never runs. `POST /say/hello/{username}` starts
+//! the task.
 
 use frestq::prelude::*;
 
-/// Asks for all three.
+/// Asks for all three steps.
 #[derive(Serialize, Deserialize, Action)]
 #[action(queue = "fail_queue", action = "hello_world", output = String)]
 struct Hello {
     username: String,
 }
 
-/// What the steps are given.
+/// The input of each step.
 #[derive(Serialize, Deserialize)]
 struct Step {
     hello: String,
@@ -18,7 +19,12 @@ struct Step {
 
 #[frestq::task]
 async fn hello_world(input: Hello, task: Task) -> anyhow::Result<String> {
-    for action in ["hello_recoverable_fail", "hello_fail", "never_land"] {
+    let steps = [
+        "hello_recoverable_fail",
+        "hello_propagated_failure",
+        "never_land",
+    ];
+    for action in steps {
         let step = Step {
             hello: "world".into(),
         };
@@ -28,10 +34,10 @@ async fn hello_world(input: Hello, task: Task) -> anyhow::Result<String> {
 }
 
 #[derive(Default)]
-struct RecoverableFail;
+struct HelloRecoverableFail;
 
 #[frestq::task(queue = "fail_queue", action = "hello_recoverable_fail")]
-impl Handler for RecoverableFail {
+impl Handler for HelloRecoverableFail {
     type Input = Step;
     type Output = String;
 
@@ -44,8 +50,8 @@ impl Handler for RecoverableFail {
     }
 }
 
-#[frestq::task(queue = "fail_queue", action = "hello_fail")]
-async fn hello_fail(step: Step) -> Result<(), TaskError> {
+#[frestq::task(queue = "fail_queue", action = "hello_propagated_failure")]
+async fn hello_propagated_failure(step: Step) -> Result<(), TaskError> {
     Err(TaskError::new("no_hello", "no hello at all").with_data(&step))
 }
 

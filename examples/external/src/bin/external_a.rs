@@ -1,4 +1,4 @@
-//! Peer A: `POST /say/hello/{username}` asks peer B for a greeting that somebody has to approve.
+//! Peer A: `POST /say/hello/{username}` asks peer B for a greeting that a person has to approve.
 
 use external::{Hello, approve};
 use frestq::prelude::*;

@@ -1,4 +1,5 @@
-//! Peer B: lets a person decide. `POST /approve/{task_id}` with the id of the external task ends it.
+//! Peer B: lets a person decide. `POST /approve/{task_id}` finishes the external task with that
+//! id.
 
 use external::{Hello, approve};
 use frestq::prelude::*;

@@ -1,9 +1,9 @@
-//! Peer A: `POST /say/hello/{username}` asks peer B to say hello, over TLS. A takes nothing from B but
-//! what B reports on A's own tasks.
+//! Peer A: `POST /say/hello/{username}` sends a task to peer B over mutual TLS. A grants B
+//! nothing, so B can only report on A's tasks.
 
 use frestq::prelude::*;
 
-/// Where B is, unless the environment says otherwise.
+/// B's URL, unless `PEER_B` is set.
 const B: &str = "https://127.0.0.1:5001/api/queues";
 
 #[derive(Serialize, Deserialize, Action)]

@@ -1,4 +1,4 @@
-//! Peer B: says hello to whom A names, and takes that from nobody but A.
+//! Peer B: says hello. It accepts this task from peer A only.
 
 use frestq::prelude::*;
 

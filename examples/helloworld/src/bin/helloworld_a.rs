@@ -1,8 +1,9 @@
-//! Peer A: `POST /say/hello/{username}` asks peer B to say hello, and A learns the answer.
+//! Peer A: `POST /say/hello/{username}` sends a task to peer B, which says hello.
 
 use frestq::prelude::*;
 
-/// What peer B takes. Both peers could share this type from one crate; here each has its own.
+/// The action that peer B serves. Both peers could share this type from one crate. Here each peer
+/// has its own.
 #[derive(Serialize, Deserialize, Action)]
 #[action(queue = "say_queue", action = "hello_world", output = String)]
 struct Hello {

@@ -15,7 +15,7 @@ async fn hello_world(input: Hello) -> anyhow::Result<String> {
     Ok(format!("hello {}!", input.username))
 }
 
-/// The work takes 5 s, as in the original; `DEMO_SLEEP_SECONDS` says otherwise.
+/// How long the handler works: 5 s, as in the original, unless `DEMO_SLEEP_SECONDS` is set.
 fn pace() -> anyhow::Result<Duration> {
     match std::env::var("DEMO_SLEEP_SECONDS") {
         Ok(seconds) => Ok(Duration::try_from_secs_f64(seconds.parse()?)?),

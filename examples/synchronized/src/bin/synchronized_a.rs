@@ -1,5 +1,5 @@
-//! Peer A: `POST /say/hello/{username}` hands a task to peer B, which makes two synchronized groups of
-//! it. One task of each comes back to A, which has eleven slots and ten ports for them.
+//! Peer A: `POST /say/hello/{username}` sends a task to peer B, which adds two synchronized
+//! groups. One subtask of each group runs on A, which has eleven slots and ten ports.
 
 use frestq::prelude::*;
 use synchronized::{Hello, own_ports};

@@ -1,16 +1,16 @@
-//! Peer B: two groups at the same time, in each of which two goodbyes here and one of A start
-//! together. There are three slots and three ports here, so the groups compete for them.
+//! Peer B: runs two synchronized groups at the same time. In each, two goodbyes here and one on A
+//! start together. B has three slots and three ports, so the groups compete for them.
 
 use frestq::prelude::*;
 use serde_json::Map;
 use synchronized::{Goodbye, Hello, own_ports};
 
-/// Asks for the list of the first group's goodbyes.
+/// Collects the goodbyes of the first group.
 #[derive(Serialize, Deserialize, Action)]
 #[action(queue = "end_of_the_world", action = "testing.all_goodbyes_together", output = Vec<String>)]
 struct AllGoodbyesTogether;
 
-/// Tells every performer what all of them have reserved.
+/// Passes the reservations of all subtasks to each subtask.
 #[derive(Default)]
 struct SynchronizedGoodbye;
 

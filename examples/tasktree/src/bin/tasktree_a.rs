@@ -1,5 +1,5 @@
-//! Peer A: `POST /say/hello/{username}` hands a task to peer B, which makes a tree of it. One of the
-//! tree's tasks comes back to A.
+//! Peer A: `POST /say/hello/{username}` sends a task to peer B, which makes a tree of it. One
+//! subtask of the tree runs on A.
 
 use frestq::prelude::*;
 use tasktree::Hello;

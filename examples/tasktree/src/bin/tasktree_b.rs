@@ -1,9 +1,9 @@
-//! Peer B: has goodbyes said here and by A at the same time, then collects both.
+//! Peer B: adds two goodbyes that run in parallel, one here and one on A. Then it collects both.
 
 use frestq::prelude::*;
 use tasktree::{Goodbye, Hello};
 
-/// Asks for the list of the goodbyes that were said before.
+/// Collects the goodbyes of the group before it.
 #[derive(Serialize, Deserialize, Action)]
 #[action(queue = "hello_world", action = "testing.all_goodbyes_together", output = Vec<String>)]
 struct AllGoodbyesTogether;
