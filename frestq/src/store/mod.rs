@@ -9,6 +9,7 @@
 
 mod audit;
 mod filter;
+mod migrations;
 mod postgres;
 mod pruning;
 mod read;
@@ -437,13 +438,6 @@ pub(crate) fn was_there(error: &Error) -> bool {
 fn printable(text: &str) -> String {
     text.replace('\0', "\u{FFFD}")
 }
-
-/// The table in which applied migrations are written down: not sqlx's usual one, which belongs to the
-/// application, whose tables may be in the same database.
-const MIGRATIONS_TABLE: &str = "_frestq_migrations";
-
-/// Which migrations a database has.
-const APPLIED: &str = "SELECT version FROM _frestq_migrations WHERE success";
 
 /// Whether the database has just the migrations of this version; if not, what to do. To create is to
 /// add what is missing.

@@ -27,13 +27,9 @@ use crate::model::{
     error::{Error, Result},
     statements::Param,
 };
-use crate::store::{OpenMode, rows::Row};
+use crate::store::{OpenMode, migrations, rows::Row};
 
-static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
-    let mut migrations = sqlx::migrate!("migrations/postgres");
-    migrations.dangerous_set_table_name(super::MIGRATIONS_TABLE);
-    migrations
-});
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::postgres);
 
 /// How long to wait for a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -170,7 +166,7 @@ async fn prepare(connection: &mut PgConnection, purpose: OpenMode) -> Result<(),
             "its encoding is {encoding}; make one with ENCODING 'UTF8', since payloads may hold any character"
         ));
     }
-    let applied: Vec<(i64,)> = match sqlx::query_as(super::APPLIED)
+    let applied: Vec<(i64,)> = match sqlx::query_as(migrations::APPLIED)
         .fetch_all(&mut *connection)
         .await
     {

@@ -28,13 +28,9 @@ use crate::model::{
     error::{Error, Result},
     statements::Param,
 };
-use crate::store::{OpenMode, rows::Row};
+use crate::store::{OpenMode, migrations, rows::Row};
 
-static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
-    let mut migrations = sqlx::migrate!("migrations/sqlite");
-    migrations.dangerous_set_table_name(super::MIGRATIONS_TABLE);
-    migrations
-});
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(migrations::sqlite);
 
 /// How long to wait for the lock of the one serving process.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -118,8 +114,9 @@ impl Sqlite {
 
     /// Refuses a database without tables, or with those of another version.
     async fn check_version(&self, purpose: OpenMode) -> Result<()> {
-        let applied: Result<Vec<(i64,)>, _> =
-            sqlx::query_as(super::APPLIED).fetch_all(&self.pool).await;
+        let applied: Result<Vec<(i64,)>, _> = sqlx::query_as(migrations::APPLIED)
+            .fetch_all(&self.pool)
+            .await;
         let applied = applied.unwrap_or_default();
         super::check_migrations(&MIGRATIONS, &applied, purpose)
             .map_err(|why| schema(&self.path, &why))
