@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Words for a level, the original's among them, and what each is here. There is nothing above
 /// `error` in `tracing`, so CRITICAL is as quiet as it gets short of `off`.
@@ -66,12 +66,12 @@ impl FromStr for LogLevel {
             return Ok(Self::of_level(level));
         }
         // A lone word would be taken for the name of a crate, and a misspelt level would go unnoticed.
-        if !text.contains(['=', ',', '[']) {
+        if !text.contains(['=', ',']) {
             return Err(format!(
                 "{text:?} is no level; levels are TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL and OFF, and directives look like frestq=debug,sqlx=info"
             ));
         }
-        match EnvFilter::try_new(text) {
+        match text.parse::<Targets>() {
             Ok(_) => Ok(Self(text.to_owned())),
             Err(error) => Err(format!("{text:?} can't be read as log directives: {error}")),
         }
@@ -86,10 +86,14 @@ impl fmt::Display for LogLevel {
 
 /// Starts the log. A process that has one already, as under a test, keeps it.
 pub(crate) fn start(level: &LogLevel) {
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&level.0))
+    // It was parsed before, or is made of our own words.
+    let targets: Targets = level.0.parse().unwrap_or_default();
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(|| Indented(io::stderr()))
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(io::stderr().is_terminal());
+    let _ = tracing_subscriber::registry()
+        .with(lines)
+        .with(targets)
         .try_init();
 }
 
