@@ -1,45 +1,44 @@
-//! The item under an attribute.
+//! Parses the item that an attribute is on.
 
 use proc_macro2::TokenStream;
+use quote::ToTokens;
 use syn::{
     Attribute, FnArg, Generics, Ident, ImplItem, ItemImpl, PatType, ReturnType, Signature, Token,
     Type, Visibility,
     parse::{ParseStream, Parser},
 };
 
-use crate::attr::Owner;
+use crate::owner::Owner;
 
-/// A handler, in either form.
+/// A handler in one of its two forms.
 pub(crate) enum Handler {
     Function(Box<Function>),
     Implementation(Box<Implementation>),
 }
 
-/// A function, of which only the signature is read. What stands in its body is between the user and
-/// rustc.
+/// A function. Only its signature is parsed; rustc checks the body.
 pub(crate) struct Function {
-    /// Its `#[cfg]`s, which the registration shares.
-    pub(crate) conditions: Vec<Attribute>,
+    /// The `#[cfg]` attributes, which the registration repeats.
+    pub(crate) cfgs: Vec<Attribute>,
     pub(crate) signature: Signature,
 }
 
-/// An implementation of the trait `Handler`. Whether it is a right one is between the user and
-/// rustc.
+/// An implementation of `Handler` or `Director`. rustc checks it against the trait.
 pub(crate) struct Implementation {
-    /// As of a function.
-    pub(crate) conditions: Vec<Attribute>,
+    /// The `#[cfg]` attributes, which the registration repeats.
+    pub(crate) cfgs: Vec<Attribute>,
     pub(crate) generics: Generics,
-    /// The type that implements it.
+    /// The type that implements the trait.
     pub(crate) ty: Type,
-    /// What it names as its input and output, for errors to point at.
+    /// The associated types as written, so that errors can point at them.
     pub(crate) input: Option<Type>,
     pub(crate) output: Option<Type>,
-    /// What it writes itself, so that it is worth asking.
+    /// Which optional methods the block writes. frestq calls only those.
     pub(crate) handles_errors: bool,
     pub(crate) reserves: bool,
     pub(crate) cancels_reservations: bool,
-    /// It says what it reserves.
-    pub(crate) names_reservation: bool,
+    /// Whether the block has a `type Reservation`.
+    pub(crate) declares_reservation: bool,
 }
 
 impl Handler {
@@ -49,16 +48,15 @@ impl Handler {
     }
 
     fn parse_item(owner: Owner, input: ParseStream<'_>) -> syn::Result<Self> {
-        let mut conditions = input.call(Attribute::parse_outer)?;
-        conditions.retain(|attribute| attribute.path().is_ident("cfg"));
-        // The second place is that of an `unsafe impl`.
+        let cfgs = parse_cfgs(input)?;
+        // The second token of an `unsafe impl` is `impl`.
         let implementation = input.peek(Token![impl]) || input.peek2(Token![impl]);
         if owner == Owner::Task && implementation {
-            Implementation::new(owner, conditions, input.parse()?)
+            Implementation::new(owner, cfgs, input.parse()?)
                 .map(Box::new)
                 .map(Handler::Implementation)
         } else {
-            Function::parse(owner, conditions, input)
+            Function::parse(owner, cfgs, input)
                 .map(Box::new)
                 .map(Handler::Function)
         }
@@ -66,24 +64,17 @@ impl Handler {
 }
 
 impl Function {
-    fn parse(
-        owner: Owner,
-        conditions: Vec<Attribute>,
-        input: ParseStream<'_>,
-    ) -> syn::Result<Self> {
+    fn parse(owner: Owner, cfgs: Vec<Attribute>, input: ParseStream<'_>) -> syn::Result<Self> {
         input.parse::<Visibility>()?;
         let start = input.cursor();
         let signature = input
             .parse::<Signature>()
-            .map_err(|_| syn::Error::new(start.span(), owner.belongs()))?;
+            .map_err(|_| syn::Error::new(start.span(), owner.misplaced()))?;
         input.parse::<TokenStream>()?;
-        Ok(Self {
-            conditions,
-            signature,
-        })
+        Ok(Self { cfgs, signature })
     }
 
-    /// The arguments of the function, without a receiver.
+    /// The arguments, without a receiver.
     pub(crate) fn arguments(&self) -> impl Iterator<Item = &PatType> {
         self.signature
             .inputs
@@ -94,13 +85,13 @@ impl Function {
             })
     }
 
-    /// The type of its first argument, where the input or the message stands.
-    pub(crate) fn first(&self) -> Option<&Type> {
+    /// The type of the first argument, which is the input or the message.
+    pub(crate) fn first_type(&self) -> Option<&Type> {
         self.arguments().next().map(|argument| &*argument.ty)
     }
 
-    /// The type it returns, if it says one.
-    pub(crate) fn returns(&self) -> Option<&Type> {
+    /// The return type, if one is written.
+    pub(crate) fn return_type(&self) -> Option<&Type> {
         match &self.signature.output {
             ReturnType::Default => None,
             ReturnType::Type(_, ty) => Some(ty),
@@ -109,60 +100,80 @@ impl Function {
 }
 
 impl Implementation {
-    /// Of the trait that the attribute is for.
-    pub(crate) fn of_director(item: TokenStream) -> syn::Result<Self> {
+    /// Parses an implementation of `Director`.
+    pub(crate) fn parse_director(item: TokenStream) -> syn::Result<Self> {
         let parser = |input: ParseStream<'_>| {
-            let mut conditions = input.call(Attribute::parse_outer)?;
-            conditions.retain(|attribute| attribute.path().is_ident("cfg"));
+            let cfgs = parse_cfgs(input)?;
             let start = input.cursor();
             let block = input
                 .parse()
-                .map_err(|_| syn::Error::new(start.span(), Owner::Director.belongs()))?;
-            Self::new(Owner::Director, conditions, block)
+                .map_err(|_| syn::Error::new(start.span(), Owner::Director.misplaced()))?;
+            Self::new(Owner::Director, cfgs, block)
         };
         parser.parse2(item)
     }
 
-    fn new(owner: Owner, conditions: Vec<Attribute>, block: ItemImpl) -> syn::Result<Self> {
-        let wanted = match owner {
+    fn new(owner: Owner, cfgs: Vec<Attribute>, block: ItemImpl) -> syn::Result<Self> {
+        let expected = match owner {
             Owner::Director => "Director",
             _ => "Handler",
         };
-        let named = |path: &syn::Path| path.segments.last().is_some_and(|s| s.ident == wanted);
+        let matches = |path: &syn::Path| path.segments.last().is_some_and(|s| s.ident == expected);
         match &block.trait_ {
-            Some((None, path, _)) if named(path) => {}
+            Some((None, path, _)) if matches(path) => {}
             Some((_, path, _)) => {
-                return Err(syn::Error::new_spanned(path, owner.belongs()));
+                return Err(syn::Error::new_spanned(path, owner.misplaced()));
             }
             None => {
-                return Err(syn::Error::new_spanned(block.impl_token, owner.belongs()));
+                return Err(syn::Error::new_spanned(block.impl_token, owner.misplaced()));
             }
         }
-        let ty = |name: &str| {
+        let associated_type = |name: &str| {
             block.items.iter().find_map(|item| match item {
                 ImplItem::Type(item) if item.ident == name => Some(item.ty.clone()),
                 _ => None,
             })
         };
-        let writes = |name: &str| {
-            let is = |ident: &Ident| ident == name;
+        let has_method = |name: &str| {
+            let matches = |ident: &Ident| ident == name;
             block
                 .items
                 .iter()
-                .any(|item| matches!(item, ImplItem::Fn(item) if is(&item.sig.ident)))
+                .any(|item| matches!(item, ImplItem::Fn(item) if matches(&item.sig.ident)))
         };
         Ok(Self {
-            conditions,
-            input: ty("Input"),
-            output: ty("Output"),
-            handles_errors: writes("handle_error"),
-            reserves: writes("reserve"),
-            cancels_reservations: writes("cancel_reservation"),
-            names_reservation: ty("Reservation").is_some(),
+            cfgs,
+            input: associated_type("Input"),
+            output: associated_type("Output"),
+            handles_errors: has_method("handle_error"),
+            reserves: has_method("reserve"),
+            cancels_reservations: has_method("cancel_reservation"),
+            declares_reservation: associated_type("Reservation").is_some(),
             generics: block.generics,
             ty: *block.self_ty,
         })
     }
+}
+
+/// Parses the outer attributes and keeps each `#[cfg]`.
+fn parse_cfgs(input: ParseStream<'_>) -> syn::Result<Vec<Attribute>> {
+    let mut attributes = input.call(Attribute::parse_outer)?;
+    attributes.retain(|attribute| attribute.path().is_ident("cfg"));
+    Ok(attributes)
+}
+
+/// A type close to how a user writes it: the spaces between its tokens are mostly removed.
+pub(crate) fn type_text(ty: &Type) -> String {
+    let text = ty.to_token_stream().to_string();
+    [
+        (" :: ", "::"),
+        (" < ", "<"),
+        (" >", ">"),
+        (" ,", ","),
+        ("& ", "&"),
+    ]
+    .into_iter()
+    .fold(text, |text, (from, to)| text.replace(from, to))
 }
 
 #[cfg(test)]
@@ -179,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_block_writes_counts_as_handling_errors() {
+    fn a_block_handles_errors_only_if_it_has_the_method() {
         let without = implementation(quote!(
             #[cfg(unix)]
             #[allow(unused)]
@@ -191,7 +202,7 @@ mod tests {
         .unwrap();
         assert!(!without.handles_errors);
         assert!(without.input.is_some() && without.output.is_none());
-        assert_eq!(without.conditions.len(), 1);
+        assert_eq!(without.cfgs.len(), 1);
         let with = implementation(quote!(
             impl Handler for Mixer {
                 async fn handle_error(&self) {}
@@ -201,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn implementations_of_anything_else_are_refused() {
+    fn implementations_of_other_traits_are_rejected() {
         for item in [
             quote!(impl Mixer {}),
             quote!(impl Clone for Mixer {}),
@@ -220,11 +231,15 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_handled_by_functions_only() {
+    fn only_a_function_can_handle_a_message() {
         let item = quote!(
             impl Handler for Mixer {}
         );
         let error = Handler::parse(Owner::Message, item).err().unwrap();
-        assert!(error.to_string().contains("goes on an async function: "));
+        assert!(
+            error
+                .to_string()
+                .contains("goes on an async function, because ")
+        );
     }
 }

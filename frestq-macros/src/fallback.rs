@@ -1,20 +1,21 @@
-//! What is emitted beside errors: the user's own code, so that other places still find it and a
+//! The code emitted next to errors: the user's item, so that other code still finds it and one
 //! mistake gives one error.
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quote::quote;
 
-use crate::{ast::Handler, attr::Owner, valid::Faults};
+use crate::{ast::Handler, faults::Faults, owner::Owner};
 
-/// The user's item. Not if it is a function that takes `self`, which rustc would report a second
-/// time.
+/// The user's item. A function that takes `self` is left out, because rustc would report it a
+/// second time.
 pub(crate) fn item(handler: &Handler, item: TokenStream) -> TokenStream {
     match handler {
         Handler::Function(function) if function.signature.receiver().is_some() => {
             TokenStream::new()
         }
-        // Associated types have no defaults yet. Another trait of that name has no input.
-        Handler::Implementation(block) if !block.names_reservation && block.input.is_some() => {
+        // Associated types have no defaults in stable Rust, so the missing one is added. A block
+        // without `Input` implements another trait of the same name and is left alone.
+        Handler::Implementation(block) if !block.declares_reservation && block.input.is_some() => {
             with_member(
                 item,
                 quote!(
@@ -26,15 +27,15 @@ pub(crate) fn item(handler: &Handler, item: TokenStream) -> TokenStream {
     }
 }
 
-/// An item that the attribute can't go on, with what another one would have added to it.
-pub(crate) fn foreign(item: TokenStream) -> TokenStream {
+/// An item that the attribute doesn't support, with the additions of the attribute that would.
+pub(crate) fn unsupported_item(item: TokenStream) -> TokenStream {
     match Handler::parse(Owner::Task, item.clone()) {
         Ok(handler) => self::item(&handler, item),
         Err(_) => item,
     }
 }
 
-/// Adds a member to a block, whose other tokens stay where they are.
+/// Adds a member to a block. The other tokens keep their spans.
 fn with_member(item: TokenStream, member: TokenStream) -> TokenStream {
     let mut tokens: Vec<TokenTree> = item.into_iter().collect();
     if let Some(TokenTree::Group(block)) = tokens.last()
@@ -49,7 +50,7 @@ fn with_member(item: TokenStream, member: TokenStream) -> TokenStream {
     tokens.into_iter().collect()
 }
 
-/// The faults, after whatever can stand.
+/// Appends the faults to the emitted code.
 pub(crate) fn with_faults(emitted: TokenStream, faults: Faults) -> TokenStream {
     let errors = faults.into_compile_errors();
     quote!(#emitted #errors)

@@ -1,1 +1,1 @@
-//! Nothing but tests: `tests/ui.rs`.
+//! Empty: the tests are in `tests/ui.rs`.

@@ -1,24 +1,24 @@
-//! Builds each file of `pass` and `fail`: what the macros accept, and the very words of what they
-//! say to what they don't, one case a rule.
+//! Compiles each file of `pass`, which the macros accept, and of `fail`, which they reject with the
+//! errors in the `.stderr` file next to it. Each file tests one rule.
 //!
-//! The `.stderr` files are pinned to rustc 1.95: other compilers word and draw their part of a message
-//! differently, so with them the `fail` cases don't run. After a change of messages, or of the pinned
-//! compiler, write them anew with `TRYBUILD=overwrite cargo test -p ui-tests` and read the diff.
+//! The `.stderr` files are pinned to rustc 1.95. Other compilers format their part of an error
+//! differently, so the `fail` cases don't run with them. After a change of the errors or of the
+//! pinned compiler, run `TRYBUILD=overwrite cargo test -p ui-tests` and review the diff.
 
 use std::{io::Write, process::Command};
 
-/// The compiler that the expected messages are of.
+/// The compiler that wrote the expected errors.
 const PINNED: &str = "rustc 1.95.";
 
 #[test]
-fn what_is_right_builds_and_what_is_wrong_is_explained() {
+fn the_macros_accept_valid_code_and_explain_errors() {
     let cases = trybuild::TestCases::new();
     cases.pass("tests/pass/*.rs");
     let compiler = compiler();
     if compiler.starts_with(PINNED) {
         cases.compile_fail("tests/fail/*.rs");
     } else {
-        // Straight to stderr: the harness would swallow what `eprintln!` writes.
+        // Written to stderr directly, because the test harness captures `eprintln!`.
         let notice = format!(
             "\nSKIPPED: tests/fail is pinned to {PINNED}x, and this is {compiler}; \
              no error message was checked\n\n"

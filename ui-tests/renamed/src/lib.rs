@@ -1,1 +1,1 @@
-//! Nothing but tests: `tests/renamed.rs`.
+//! Empty: the tests are in `tests/renamed.rs`.

@@ -1,4 +1,4 @@
-//! Here `Cargo.toml` names frestq `queues`, so nothing may expand to `::frestq`.
+//! This `Cargo.toml` renames frestq to `queues`, so no expansion may contain `::frestq`.
 
 use queues::{Action, FromTask, Handler, Recovery, Task, TaskError};
 use serde::{Deserialize, Serialize};
