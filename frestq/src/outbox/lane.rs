@@ -435,11 +435,7 @@ async fn note_health(
         }
         // The peer answered, or a proxy in its place, and takes no batches now, or none of this size.
         // What else it reads, its answer to a single message shows.
-        Exchange::NoBatch { .. } => {
-            peers
-                .update(store, peer, |health| reachability::reached(health))
-                .await
-        }
+        Exchange::NoBatch { .. } => peers.update(store, peer, reachability::reached).await,
         // This concerns the messages and not the peer, whose other messages must not wait for them.
         Exchange::NotPinned { .. } => Ok(()),
         Exchange::Failed { why, .. } => {

@@ -14,7 +14,7 @@ type ModulePath = Vec<String>;
 
 /// The modules of a crate, without those that only tests have.
 #[derive(Default)]
-pub struct Sources {
+pub(super) struct Sources {
     modules: BTreeMap<ModulePath, Module>,
 }
 
@@ -32,7 +32,7 @@ struct Module {
 
 impl Sources {
     /// Reads a crate from the folder of its `lib.rs`.
-    pub fn read(folder: &Path) -> Self {
+    pub(super) fn read(folder: &Path) -> Self {
         let mut sources = Self::default();
         sources.read_file(folder, Path::new("lib.rs"), Vec::new());
         sources
@@ -110,7 +110,7 @@ impl Sources {
     }
 
     /// Every import: the file that imports, and the file that defines what it imports.
-    pub fn imports(&self) -> BTreeSet<(PathBuf, PathBuf)> {
+    pub(super) fn imports(&self) -> BTreeSet<(PathBuf, PathBuf)> {
         let mut imports = BTreeSet::new();
         for module in self.modules.values() {
             for target in &module.named {
@@ -126,7 +126,7 @@ impl Sources {
     }
 
     /// Every file that was read.
-    pub fn files(&self) -> BTreeSet<PathBuf> {
+    pub(super) fn files(&self) -> BTreeSet<PathBuf> {
         self.modules.values().map(|m| m.file.clone()).collect()
     }
 

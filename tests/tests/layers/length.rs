@@ -8,7 +8,7 @@ use syn::{Block, spanned::Spanned, visit::Visit};
 const MOST_LINES: usize = 80;
 
 /// The functions of the library and its macros that are longer, and give no reason.
-pub fn long_functions(root: &Path) -> Vec<String> {
+pub(super) fn long_functions(root: &Path) -> Vec<String> {
     let mut long = Vec::new();
     for folder in ["frestq/src", "frestq-macros/src"] {
         look(root, &root.join(folder), &mut long);
