@@ -77,6 +77,24 @@ macro_rules! carries {
                 self
             }
 
+            /// Text that goes with the task and with all that is below it, to whatever peer: the id of a
+            /// request, by which logs of several peers are searched. A subtask may have one of its own.
+            /// Handlers read it with [`Task::trace`](crate::Task::trace).
+            ///
+            /// At most 512 bytes, without the character U+0000; anything else is an error of `send`.
+            /// Peers that don't read our extensions never see it.
+            ///
+            /// ```
+            /// use frestq::SimpleTask;
+            ///
+            /// let task = SimpleTask::new("http://127.0.0.1:5001/api/queues", "say_queue", "hello_world")
+            ///     .trace("request 4711");
+            /// ```
+            pub fn trace(mut self, trace: impl Into<String>) -> Self {
+                self.draft.trace = Some(trace.into());
+                self
+            }
+
             /// Sent only if no task of this key is open on this peer; else
             /// [`Frestq::send`](crate::Frestq::send) gives the open one. For what is sent, not for what is
             /// added to a task.

@@ -30,6 +30,7 @@ struct Running {
     action: Arc<str>,
     sender: Sender,
     attempt: i64,
+    trace: Option<Arc<str>>,
     epoch: i64,
     input: Json,
     parent: Option<TaskId>,
@@ -88,6 +89,7 @@ pub(crate) struct Start {
     pub(crate) action: Arc<str>,
     pub(crate) sender: Sender,
     pub(crate) attempt: i64,
+    pub(crate) trace: Option<Arc<str>>,
     pub(crate) epoch: i64,
     pub(crate) input: Json,
     pub(crate) parent: Option<TaskId>,
@@ -105,6 +107,7 @@ impl Task {
             action: start.action,
             sender: start.sender,
             attempt: start.attempt,
+            trace: start.trace,
             epoch: start.epoch,
             input: start.input,
             parent: start.parent,
@@ -154,6 +157,21 @@ impl Task {
     /// the action declares `retries`.
     pub fn attempt(&self) -> u32 {
         u32::try_from(self.0.attempt).unwrap_or(u32::MAX)
+    }
+
+    /// The text that its sender gave it with `trace`, at most 512 bytes; its subtasks have it too, unless
+    /// they have their own. None if it has none, or comes from a peer that sends none.
+    ///
+    /// ```no_run
+    /// # use frestq::prelude::*;
+    /// #[frestq::task(queue = "ballots", action = "count")]
+    /// async fn count(votes: i64, task: Task) -> anyhow::Result<()> {
+    ///     tracing::info!(trace = task.trace(), votes, "counting");
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn trace(&self) -> Option<&str> {
+        self.0.trace.as_deref()
     }
 
     /// The key under which an effect outside of this peer's database is done once: sender and task
@@ -215,6 +233,8 @@ impl Task {
     /// The statements run after the handler has returned `Ok`, in order, in the transaction that
     /// sets the task `finished`. If one of them fails, none has
     /// happened, and the run has failed like one whose handler returned `Err`.
+    /// All of them together have `transaction_timeout` (5 s by default), since they hold up the commits of
+    /// all other tasks; past that they fail.
     /// They run in this peer's own database, where [`App::schema`](crate::App::schema) makes your tables.
     pub fn transaction(&self, add: impl FnOnce(&mut Transaction)) {
         add(&mut self.added().transaction);

@@ -4,7 +4,11 @@
 //! in, loads the rows they need, lets the engine decide, hands free slots to waiting tasks, writes
 //! everything in one transaction, and only then answers and signals.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -55,6 +59,11 @@ pub(crate) struct Committer {
     /// How long a message without an expiration date is tried.
     pub(crate) give_up_after: Duration,
     pub(crate) reservation_timeout: Duration,
+    /// How long the statements of one handler may take.
+    pub(crate) transaction_timeout: Duration,
+    /// Runs whose statements took a whole transaction with them, and why: they failed, and are not tried
+    /// again when it is repeated.
+    pub(crate) undone: HashMap<(TaskId, i64), String>,
     pub(crate) log_payloads: bool,
     pub(crate) doubt: UncertainCommit,
     /// What has a transaction of its own after this batch.
@@ -183,6 +192,7 @@ impl Committer {
     /// Commits a batch; if it fails, each submission alone, so that one bad event spoils no other.
     async fn commit_all(&mut self, batch: Vec<Submission>) {
         self.commit_or_split(batch).await;
+        self.undone.clear();
         if self.doubt.open
             && let Err(error) = self.resolve_doubt().await
         {
@@ -251,12 +261,18 @@ impl Committer {
     async fn commit(&mut self, batch: &[Submission]) -> Result<Done> {
         let mut expect_new = self.recent.expects_new();
         for race in 1.. {
+            let undone = self.undone.len();
             match self.transaction(batch, expect_new).await {
                 Ok(done) => return Ok(done),
                 Err(error) if expect_new && crate::store::was_there(&error) => {
                     self.writer.rollback().await?;
                     expect_new = false;
                     self.recent.be_careful();
+                }
+                Err(_) if self.undone.len() > undone => {
+                    self.recent.forget();
+                    self.forget_head();
+                    self.writer.rollback().await?;
                 }
                 Err(error) => {
                     self.recent.forget();

@@ -51,29 +51,37 @@ impl Committer {
                 Some(new) => Some((
                     changes.inputs.get(task).unwrap_or(&new.input),
                     new.info.as_deref(),
+                    new.state.trace.as_deref(),
                     new.pingback_at,
                 )),
                 None => stored.get(task).map(|row| {
                     let input = changes.inputs.get(task).unwrap_or(&row.input);
-                    (input, row.info.as_deref(), row.pingback_at)
+                    (
+                        input,
+                        row.info.as_deref(),
+                        row.trace.as_deref(),
+                        row.pingback_at,
+                    )
                 }),
             };
             let nothing = crate::model::null();
             let payload = match &message.data {
                 Data::Nothing => Payload::Data(&nothing),
                 Data::Input => match content {
-                    Some((input, info, pingback_at)) => Payload::Task {
+                    Some((input, info, trace, pingback_at)) => Payload::Task {
                         input,
                         info,
+                        trace,
                         pingback_at,
                     },
                     None => return Err(Error::UnknownTask(task.clone())),
                 },
                 Data::Synchronize { queue, action } => match content {
-                    Some((input, _, pingback_at)) => Payload::Synchronize {
+                    Some((input, _, trace, pingback_at)) => Payload::Synchronize {
                         queue,
                         action,
                         input,
+                        trace,
                         pingback_at,
                     },
                     None => return Err(Error::UnknownTask(task.clone())),

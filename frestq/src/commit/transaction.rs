@@ -22,10 +22,10 @@ use crate::{
     },
     model::{
         InboxKey, Json, MessageId, OutboxRow, TaskId, TaskState,
-        error::{Result, TaskError},
+        error::{Error, Result, TaskError},
         null,
     },
-    store::{Loaded, Lookup, NewPayload, OutboxState, Settled, Writes},
+    store::{Loaded, Lookup, NewPayload, OutboxState, Ran, Settled, Writes},
 };
 
 /// A batch while it is decided: its events, and what has come of them so far.
@@ -247,6 +247,8 @@ impl Committer {
         let Event::Completed {
             outcome: Ok(_),
             transaction,
+            id,
+            epoch,
             ..
         } = event
         else {
@@ -255,9 +257,21 @@ impl Committer {
         if transaction.statements.is_empty() || *answer != Answer::Accepted {
             return Ok(None);
         }
-        let failed = match transaction.meddling() {
-            Some(sql) => Some(format!("a handler can't begin or end transactions: {sql}")),
-            None => self.writer.run(transaction).await?.err(),
+        let run = (id.clone(), *epoch);
+        let failed = match (transaction.meddling(), self.undone.get(&run)) {
+            (Some(sql), _) => Some(format!("a handler can't begin or end transactions: {sql}")),
+            (None, Some(why)) => Some(why.clone()),
+            (None, None) => {
+                let longest = self.transaction_timeout;
+                match self.writer.run(transaction, longest).await? {
+                    Ran::Done => None,
+                    Ran::Failed(why) => Some(why),
+                    Ran::Undone(why) => {
+                        self.undone.insert(run, why.clone());
+                        return Err(Error::Storage(why));
+                    }
+                }
+            }
         };
         Ok(failed.map(|why| {
             let mut failed = event.clone();

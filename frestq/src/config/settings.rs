@@ -56,6 +56,10 @@ pub struct Config {
     /// How long a stopping peer waits for running handlers; 30 s by default.
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
+    /// How long the statements of one handler's [`transaction`](crate::Task::transaction) may take together;
+    /// 5 s by default. Meanwhile nothing else is committed. Past it they fail, and with them the run.
+    #[serde(with = "humantime_serde")]
+    pub transaction_timeout: Duration,
     /// Options by queue; each must be one that a handler serves.
     pub queues: BTreeMap<String, QueueConfig>,
     /// How much may wait here.
@@ -144,6 +148,7 @@ impl Default for Config {
             retention: None,
             reservation_timeout: Duration::from_secs(60),
             shutdown_timeout: Duration::from_secs(30),
+            transaction_timeout: Duration::from_secs(5),
             queues: BTreeMap::new(),
             limits: Limits::default(),
             delivery: DeliveryConfig::default(),
@@ -287,6 +292,9 @@ impl Config {
         }
         if self.reservation_timeout < Duration::from_secs(1) {
             faults.push("reservation_timeout must be at least 1s".to_owned());
+        }
+        if self.transaction_timeout < Duration::from_millis(1) {
+            faults.push("transaction_timeout must be at least 1ms".to_owned());
         }
         for (queue, options) in &self.queues {
             if options.concurrency == 0 {

@@ -90,6 +90,7 @@ pub(super) fn decode(
         task.state.at_most_once = handler.options.at_most_once;
         task.state.expires_at = envelope.expiration_date;
         task.info = envelope.info.map(Into::into);
+        task.state.trace = envelope.trace.map(Into::into);
         task.pingback_at = envelope.pingback_date;
         task.state.report_at = envelope.pingback_date;
         task.state.wake_at = envelope.pingback_date;
@@ -108,6 +109,7 @@ pub(super) fn decode(
         task.state.round = RoundMark::from_code(envelope.round.unwrap_or(i64::from(extensions)));
         task.state.expires_at = asked.expiration_date.or(envelope.expiration_date);
         task.info = envelope.info.map(Into::into);
+        task.state.trace = envelope.trace.map(Into::into);
         task.pingback_at = asked.pingback_date.or(envelope.pingback_date);
         task.state.report_at = task.pingback_at;
         MessageKind::Synchronize(Box::new(task))

@@ -182,7 +182,7 @@ async fn listen(services: &Services) {
                 // If it runs here, another process has called it off: its result counts no more.
                 services.notifier.runs.cancel(&task);
             }
-            Wake::PeerSet => look_at_members(services).await,
+            Wake::RegisteredPeers => look_at_members(services).await,
             Wake::Everything => look_everywhere(services).await,
         }
     }

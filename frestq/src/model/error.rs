@@ -35,6 +35,11 @@ pub enum Error {
     /// The database could not take a change.
     #[error("database: {0}; what was asked has not happened")]
     Storage(String),
+    /// The database holds something that no version known here has written.
+    #[error(
+        "the database is damaged, or was written by a newer version: {0}; restore it from a backup, or report this"
+    )]
+    Corrupt(String),
     /// A payload could not be written as JSON, or read as the type asked for.
     #[error("JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -250,6 +255,11 @@ impl axum::response::IntoResponse for Error {
             }
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
+        if let Error::Corrupt(_) = self {
+            // Whoever asks learns nothing about our database.
+            tracing::error!(error = %self, "a view could not read the database");
+            return (status, "this peer can't read its database; see its log\n").into_response();
+        }
         (status, format!("{self}\n")).into_response()
     }
 }

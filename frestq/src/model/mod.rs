@@ -6,6 +6,7 @@
 pub(crate) mod audit;
 pub(crate) mod backoff;
 pub(crate) mod catalog;
+mod codes;
 pub(crate) mod draft;
 pub(crate) mod error;
 mod fingerprint;
@@ -20,6 +21,7 @@ pub(crate) mod statements;
 mod status;
 mod task;
 
+pub(crate) use codes::codes;
 pub(crate) use fingerprint::Fingerprint;
 pub(crate) use grant::Grant;
 pub use ids::{InvalidPeerUrl, MessageId, PeerUrl, TaskId};
@@ -31,5 +33,7 @@ pub use message::{Direction, MessageRecord};
 pub use options::ActionOptions;
 pub(crate) use peer_registration::{PeerChange, PeerRegistration};
 pub use status::{Status, TaskKind};
-pub(crate) use task::{GroupPhase, NewTask, OnFailure, RoundMark, RunPhase, TaskState};
+pub(crate) use task::{
+    GroupPhase, NewTask, OnFailure, RoundMark, RunPhase, TaskState, check_trace,
+};
 pub use task::{Role, TaskRecord};

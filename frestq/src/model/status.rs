@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use super::codes::codes;
+
 /// How far a task is.
 ///
 /// The last five are terminal: they never change. All of them but `finished` are failures, for
@@ -60,6 +62,8 @@ pub enum TaskKind {
 
 macro_rules! words {
     ($type:ident { $($variant:ident = $code:literal $word:literal),+ $(,)? }) => {
+        codes!($type { $($variant = $code),+ });
+
         impl $type {
             /// Every value, in the order of the declaration.
             pub const ALL: &'static [$type] = &[$($type::$variant),+];
@@ -67,16 +71,6 @@ macro_rules! words {
             /// The word that stands for it in listings and in JSON.
             pub const fn as_str(self) -> &'static str {
                 match self { $($type::$variant => $word),+ }
-            }
-
-            /// The number that stands for it in the database.
-            pub(crate) const fn code(self) -> i64 {
-                match self { $($type::$variant => $code),+ }
-            }
-
-            /// Reads the number back.
-            pub(crate) const fn from_code(code: i64) -> Option<Self> {
-                match code { $($code => Some($type::$variant),)+ _ => None }
             }
         }
 
@@ -123,9 +117,12 @@ words!(TaskKind {
 });
 
 impl Status {
+    /// The code from which on a status is terminal.
+    pub(crate) const FIRST_TERMINAL: i64 = Status::Finished.code();
+
     /// Whether the task has ended: from here on neither status nor output changes.
     pub const fn is_terminal(self) -> bool {
-        self.code() >= 10
+        self.code() >= Self::FIRST_TERMINAL
     }
 
     /// The word that an original peer understands.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
-use super::{Fingerprint, Json, NodeId, PeerId, PeerUrl, Status, TaskId, TaskKind};
+use super::{Fingerprint, Json, NodeId, PeerId, PeerUrl, Status, TaskId, TaskKind, codes::codes};
 
 /// Which side of a task this peer is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,24 +20,11 @@ pub enum Role {
     Local,
 }
 
-impl Role {
-    pub(crate) const fn code(self) -> i64 {
-        match self {
-            Role::Sent => 0,
-            Role::Received => 1,
-            Role::Local => 2,
-        }
-    }
-
-    pub(crate) const fn from_code(code: i64) -> Option<Self> {
-        match code {
-            0 => Some(Role::Sent),
-            1 => Some(Role::Received),
-            2 => Some(Role::Local),
-            _ => None,
-        }
-    }
-}
+codes!(Role {
+    Sent = 0,
+    Received = 1,
+    Local = 2,
+});
 
 /// What a task's handler is wanted for. The task waits for a slot while it has a moment and no
 /// owner.
@@ -57,32 +44,18 @@ pub(crate) enum RunPhase {
     EndRound,
 }
 
-impl RunPhase {
-    /// 0 stands for none.
-    pub(crate) const fn code(moment: Option<Self>) -> i64 {
-        match moment {
-            None => 0,
-            Some(RunPhase::Execute) => 1,
-            Some(RunPhase::HandleError) => 2,
-            Some(RunPhase::Reserve) => 3,
-            Some(RunPhase::CancelReservation) => 4,
-            Some(RunPhase::PreExecute) => 5,
-            Some(RunPhase::EndRound) => 6,
-        }
-    }
+codes!(RunPhase {
+    Execute = 1,
+    HandleError = 2,
+    Reserve = 3,
+    CancelReservation = 4,
+    PreExecute = 5,
+    EndRound = 6,
+});
 
-    pub(crate) const fn from_code(code: i64) -> Option<Option<Self>> {
-        match code {
-            0 => Some(None),
-            1 => Some(Some(RunPhase::Execute)),
-            2 => Some(Some(RunPhase::HandleError)),
-            3 => Some(Some(RunPhase::Reserve)),
-            4 => Some(Some(RunPhase::CancelReservation)),
-            5 => Some(Some(RunPhase::PreExecute)),
-            6 => Some(Some(RunPhase::EndRound)),
-            _ => None,
-        }
-    }
+impl RunPhase {
+    /// The code of no moment at all.
+    pub(crate) const NONE: i64 = 0;
 }
 
 /// What a failing child means for a task.
@@ -97,24 +70,11 @@ pub(crate) enum OnFailure {
     AskHandler,
 }
 
-impl OnFailure {
-    pub(crate) const fn code(self) -> i64 {
-        match self {
-            OnFailure::End => 0,
-            OnFailure::WaitForAll => 1,
-            OnFailure::AskHandler => 2,
-        }
-    }
-
-    pub(crate) const fn from_code(code: i64) -> Option<Self> {
-        match code {
-            0 => Some(OnFailure::End),
-            1 => Some(OnFailure::WaitForAll),
-            2 => Some(OnFailure::AskHandler),
-            _ => None,
-        }
-    }
-}
+codes!(OnFailure {
+    End = 0,
+    WaitForAll = 1,
+    AskHandler = 2,
+});
 
 /// The round of a synchronized group in which a task has reserved, or is asked to.
 ///
@@ -224,6 +184,8 @@ pub(crate) struct TaskState {
     pub(crate) certificate: Option<Fingerprint>,
     pub(crate) queue: Arc<str>,
     pub(crate) action: Arc<str>,
+    /// Text of its sender's that travels with it; see [`check_trace`].
+    pub(crate) trace: Option<Arc<str>>,
     pub(crate) status: Status,
     /// The task of whose tree it is a part.
     pub(crate) parent: Option<TaskId>,
@@ -280,6 +242,7 @@ impl TaskState {
             certificate: None,
             queue: "".into(),
             action: "".into(),
+            trace: None,
             status: Status::Created,
             parent: None,
             order: 0,
@@ -312,6 +275,23 @@ impl TaskState {
     pub(crate) fn pin(&self) -> Option<Fingerprint> {
         self.certificate.filter(|_| self.role == Role::Sent)
     }
+}
+
+/// The longest trace, in bytes.
+pub(crate) const LONGEST_TRACE: usize = 512;
+
+/// Whether a text can be the trace of a task; if not, says why.
+pub(crate) fn check_trace(text: &str) -> Result<(), String> {
+    if text.len() > LONGEST_TRACE {
+        return Err(format!(
+            "a trace of {} bytes; at most {LONGEST_TRACE} are allowed",
+            text.len()
+        ));
+    }
+    if text.contains('\0') {
+        return Err("a trace that holds the character U+0000".to_owned());
+    }
+    Ok(())
 }
 
 /// A task to store, with what never changes afterwards.
@@ -360,6 +340,7 @@ pub struct TaskRecord {
     pub pingback_date: Option<Timestamp>,
     pub expiration_date: Option<Timestamp>,
     pub info: Option<String>,
+    pub trace: Option<String>,
     pub attempt: i64,
     pub failures: i64,
     pub run_date: Option<Timestamp>,

@@ -242,6 +242,8 @@ pub(crate) async fn without_slots(
         slots: Slots::new(std::iter::empty()),
         claimed: mpsc::unbounded_channel().0,
         reservation_timeout: config.reservation_timeout,
+        transaction_timeout: config.transaction_timeout,
+        undone: Default::default(),
         give_up_after: config.delivery.give_up_after,
         log_payloads: config.log_payloads,
         doubt: UncertainCommit::default(),

@@ -177,6 +177,7 @@ mod tests {
                 certificate: None,
                 queue: queue.into(),
                 action: "act".into(),
+                trace: Some("request 7".into()),
                 status: Status::Error,
                 parent: parent.map(TaskId::from),
                 order,
@@ -229,6 +230,7 @@ mod tests {
         );
         assert_eq!((state.expires_at, copy.created_at), (Some(at(100)), at(60)));
         assert_eq!(state.on_failure, OnFailure::End);
+        assert_eq!(state.trace.as_deref(), Some("request 7"));
         assert_eq!((copy.label.as_deref(), &*state.queue), (Some("mine"), "q"));
     }
 

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::action::InternalAction;
-use crate::model::{Json, MessageId, Outgoing, PeerUrl, Status, TaskId, null, to_json};
+use crate::model::{
+    Json, MessageId, Outgoing, PeerUrl, Status, TaskId, check_trace, null, to_json,
+};
 
 /// A message may nest this deep, itself included.
 const DEEPEST: usize = 64;
@@ -49,6 +51,7 @@ pub(crate) struct Envelope {
     pub(crate) rev: Option<i64>,
     pub(crate) round: Option<i64>,
     pub(crate) destination: Option<PeerUrl>,
+    pub(crate) trace: Option<String>,
 }
 
 /// The members of an envelope as they came. Unknown ones are ignored.
@@ -81,10 +84,12 @@ struct PeerSet<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Ext {
+struct Ext<'a> {
     rev: Option<i64>,
     round: Option<i64>,
     destination: Option<String>,
+    #[serde(borrow)]
+    trace: Option<&'a RawValue>,
 }
 
 impl Envelope {
@@ -100,7 +105,7 @@ impl Envelope {
         }
         let members: PeerSet<'_> =
             serde_json::from_str(text).map_err(|e| format!("not a JSON object: {e}"))?;
-        let ext: Ext = match present(members.ext) {
+        let ext: Ext<'_> = match present(members.ext) {
             Some(ext) => {
                 serde_json::from_str(ext.get()).map_err(|e| format!("field `ext`: {e}"))?
             }
@@ -139,6 +144,7 @@ impl Envelope {
             },
             rev: ext.rev,
             round: ext.round,
+            trace: present(ext.trace).and_then(trace),
             destination: ext
                 .destination
                 .map(|url| url.parse())
@@ -146,6 +152,18 @@ impl Envelope {
                 .map_err(|e| format!("field `ext.destination`: {e}"))?,
         })
     }
+}
+
+/// The trace that travels with a task. One that can't be kept is ignored: it serves people who look for a
+/// cause, and a task must not be lost for it.
+fn trace(value: &RawValue) -> Option<String> {
+    let read = serde_json::from_str::<String>(value.get())
+        .map_err(|_| format!("a trace that is not a string but {}", kind(value)))
+        .and_then(|text| check_trace(&text).map(|()| text));
+    if let Err(why) = &read {
+        tracing::debug!("field `ext.trace` is ignored: {why}");
+    }
+    read.ok()
 }
 
 /// JSON `null` counts as absent.
@@ -404,6 +422,7 @@ pub(crate) enum Payload<'a> {
     Task {
         input: &'a RawValue,
         info: Option<&'a str>,
+        trace: Option<&'a str>,
         pingback_at: Option<Timestamp>,
     },
     Update {
@@ -414,6 +433,7 @@ pub(crate) enum Payload<'a> {
         queue: &'a str,
         action: &'a str,
         input: &'a RawValue,
+        trace: Option<&'a str>,
         pingback_at: Option<Timestamp>,
     },
     Confirm {
@@ -459,6 +479,8 @@ pub(crate) fn freeze(
         #[serde(skip_serializing_if = "Option::is_none")]
         round: Option<i64>,
         destination: &'a PeerUrl,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        trace: Option<&'a str>,
     }
     #[derive(Serialize)]
     struct Update<'a> {
@@ -487,11 +509,16 @@ pub(crate) fn freeze(
     }
     let written;
     let mut expires_at = message.expires_at;
+    let trace = match *payload {
+        Payload::Task { trace, .. } | Payload::Synchronize { trace, .. } => trace,
+        _ => None,
+    };
     let (data, info, pingback_at) = match *payload {
         Payload::Task {
             input,
             info,
             pingback_at,
+            ..
         } => (input, info, pingback_at),
         Payload::Update { status, output } => {
             written = to_json(&Update {
@@ -505,6 +532,7 @@ pub(crate) fn freeze(
             action,
             input,
             pingback_at,
+            ..
         } => {
             // It stands within, as the original has it.
             let expires_at = expires_at.take();
@@ -557,6 +585,7 @@ pub(crate) fn freeze(
             rev: message.rev,
             round: message.round,
             destination: receiver.url,
+            trace,
         }),
     })
 }
@@ -617,6 +646,18 @@ mod tests {
             envelope(&format!(r#","data":{text}"#)).unwrap().data.get(),
             text
         );
+    }
+
+    #[test]
+    fn a_trace_that_can_not_be_kept_costs_no_message() {
+        let read = |trace: &str| envelope(&format!(r#","ext":{{"trace":{trace}}}"#));
+        let kept = "é".repeat(256);
+        let trace = read(&format!("\"{kept}\"")).unwrap().trace;
+        assert_eq!(trace.as_deref(), Some(kept.as_str()));
+        let long = format!("\"{}\"", "x".repeat(513));
+        for ignored in ["null", "7", "[]", r#""\u0000""#, &long] {
+            assert_eq!(read(ignored).unwrap().trace, None, "{ignored}");
+        }
     }
 
     #[test]

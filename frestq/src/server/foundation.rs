@@ -58,6 +58,8 @@ impl Foundation {
             give_up_after: config.delivery.give_up_after,
             log_payloads: config.log_payloads,
             doubt: UncertainCommit::default(),
+            transaction_timeout: config.transaction_timeout,
+            undone: std::collections::HashMap::new(),
             aside: None,
             audit: config.audits().then(|| AuditChain::new(config.node_name())),
             look_at_held: false,

@@ -1,6 +1,9 @@
 //! Dates go by the clock that a peer was given, which here nobody moves but the test. And the
 //! hooks of an application, in the order of a peer's life.
 
+mod traces;
+mod transactions;
+
 use std::{
     sync::{
         Arc, Mutex,

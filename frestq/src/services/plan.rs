@@ -1,6 +1,6 @@
 //! From trees as values to rows: every draft is checked, given an id and its place.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -8,6 +8,7 @@ use crate::{
     model::{
         Fingerprint, Json, NewTask, OnFailure, PeerId, PeerUrl, Role, TaskId, TaskKind, TaskState,
         catalog::DIRECTORS,
+        check_trace,
         draft::{Draft, Target, When},
         error::{Error, Result},
     },
@@ -36,6 +37,7 @@ pub(crate) async fn plan(
             parent,
             order,
             expires_at,
+            trace,
         } = next;
         let children = std::mem::take(&mut draft.children);
         if parent.is_some() && draft.unique.is_some() {
@@ -48,9 +50,11 @@ pub(crate) async fn plan(
         row.state.order = order;
         row.state.open_children = i64::try_from(children.len()).unwrap_or(i64::MAX);
         row.state.expires_at = earlier(row.state.expires_at, expires_at);
+        row.state.trace = row.state.trace.or(trace);
         let parent = Parent {
             id: &row.state.id,
             expires_at: row.state.expires_at,
+            trace: row.state.trace.as_ref(),
         };
         queue(&mut open, children, Some(parent));
         rows.push(row);
@@ -63,6 +67,8 @@ pub(crate) async fn plan(
 pub(crate) struct Parent<'a> {
     pub(crate) id: &'a TaskId,
     pub(crate) expires_at: Option<Timestamp>,
+    /// What its subtasks have that say nothing else.
+    pub(crate) trace: Option<&'a Arc<str>>,
 }
 
 /// A draft that waits for its row.
@@ -72,6 +78,8 @@ struct Open {
     order: i64,
     /// When what it is a part of expires.
     expires_at: Option<Timestamp>,
+    /// The trace of what it is a part of.
+    trace: Option<Arc<str>>,
 }
 
 fn queue(open: &mut VecDeque<Open>, family: Vec<Draft>, parent: Option<Parent<'_>>) {
@@ -81,6 +89,7 @@ fn queue(open: &mut VecDeque<Open>, family: Vec<Draft>, parent: Option<Parent<'_
             parent: parent.map(|parent| parent.id.clone()),
             order,
             expires_at: parent.and_then(|parent| parent.expires_at),
+            trace: parent.and_then(|parent| parent.trace.cloned()),
         });
     }
 }
@@ -104,6 +113,9 @@ async fn row(services: &Services, draft: Draft, now: Timestamp) -> Result<NewTas
     let input: Json = draft.data?;
     if let Some(info) = &draft.info {
         check_length("an info", info, 0)?;
+    }
+    if let Some(trace) = &draft.trace {
+        check_trace(trace).map_err(Error::Invalid)?;
     }
     let group = |kind, on_failure| Place {
         kind,
@@ -155,6 +167,7 @@ async fn row(services: &Services, draft: Draft, now: Timestamp) -> Result<NewTas
             action: place.action.into(),
             on_failure: place.on_failure,
             at_most_once: place.at_most_once,
+            trace: draft.trace.map(Into::into),
             run_at: at(draft.delay.map(When::In))?,
             expires_at: at(draft.expires)?,
             ..TaskState::new(now)

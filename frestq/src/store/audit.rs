@@ -1,6 +1,11 @@
 //! The audit's rows, read the same way from both databases.
 
-use super::{Filter, Filters, Store, read::values, rows};
+use super::{
+    database::Store,
+    fields::{Fields, Row},
+    filter::{Filter, Filters},
+    read::values,
+};
 use crate::model::{
     audit::{Digest, Entry, Head, Link},
     error::Result,
@@ -73,49 +78,49 @@ impl Store {
     }
 }
 
-fn chained(row: &rows::Row) -> Result<Chained> {
-    let seq: Option<i64> = row.get(1)?;
+/// `chain, head's seq, head's hash, last`
+fn chained(row: &Row) -> Result<Chained> {
+    let row = &mut Fields::of("audit_heads", row);
+    let name = row.get()?;
+    let (seq, hash) = (row.get::<Option<i64>>()?, row.get::<Option<Vec<u8>>>()?);
     Ok(Chained {
-        name: row.get(0)?,
-        head: match seq {
-            Some(seq) => Head {
+        name,
+        head: match (seq, hash) {
+            (Some(seq), hash) => Head {
                 seq,
-                hash: digest(row.get(2)?),
+                hash: digest(hash.unwrap_or_default()),
             },
-            None => Head::EMPTY,
+            (None, _) => Head::EMPTY,
         },
-        last: row.get::<Option<i64>>(3)?.unwrap_or_default(),
+        last: row.get::<Option<i64>>()?.unwrap_or_default(),
     })
 }
 
 /// `seq, hash`
-pub(super) fn head(row: &rows::Row) -> Result<Head> {
+pub(super) fn head(row: &Row) -> Result<Head> {
+    let row = &mut Fields::of("audit_heads", row);
     Ok(Head {
-        seq: row.get(0)?,
-        hash: digest(row.get(1)?),
+        seq: row.get()?,
+        hash: digest(row.get()?),
     })
 }
 
 /// A row as it is. What no row of ours can hold becomes something else that its hash is not of.
-fn link(row: &rows::Row) -> Result<Link> {
-    let optional = |index| -> Result<Option<Box<str>>> {
-        Ok(row.get::<Option<String>>(index)?.map(Into::into))
-    };
-    let text = |index| -> Result<Box<str>> { Ok(row.get::<String>(index)?.into()) };
-    let at = jiff::Timestamp::from_microsecond(row.get(2)?);
+fn link(row: &Row) -> Result<Link> {
+    let row = &mut Fields::of("audit", row);
     Ok(Link {
-        seq: row.get(0)?,
-        hash: digest(row.get(1)?),
+        seq: row.get()?,
+        hash: digest(row.get()?),
         entry: Entry {
-            at: at.unwrap_or(jiff::Timestamp::MIN),
-            peer: text(3)?,
-            certificate: optional(4)?,
-            queue: text(5)?.into(),
-            action: text(6)?.into(),
-            message: optional(7)?,
-            task: optional(8)?,
-            body: digest(row.get(9)?),
-            answer: text(10)?,
+            at: jiff::Timestamp::from_microsecond(row.get()?).unwrap_or(jiff::Timestamp::MIN),
+            peer: row.text()?,
+            certificate: row.text_if_any()?,
+            queue: row.text()?,
+            action: row.text()?,
+            message: row.text_if_any()?,
+            task: row.text_if_any()?,
+            body: digest(row.get()?),
+            answer: row.text()?,
         },
     })
 }

@@ -1,12 +1,13 @@
 //! `--filters key=value`: names of fields turned into SQL, values into parameters.
 
+use super::sql::{LOCAL, RECEIVED, SENT, sql};
 use crate::model::{
     Status, TaskKind,
     error::{Error, Result},
 };
 
 /// A field that can be filtered by: its name, its SQL expression, how its value is read.
-pub(crate) type Field = (&'static str, &'static str, Value);
+pub(crate) type Field = (&'static str, fn() -> &'static str, Value);
 
 /// How the value of a filter is read.
 #[derive(Clone, Copy, Debug)]
@@ -20,65 +21,65 @@ pub(crate) enum Value {
 
 /// What a task can be filtered by. The expressions hold on both stores.
 pub(crate) const TASK_FIELDS: &[Field] = &[
-    ("id", "t.id", Value::Text),
-    ("task_type", "t.kind", Value::Kind),
-    ("status", "t.status", Value::Status),
-    ("queue_name", "t.queue", Value::Text),
-    ("action", "t.action", Value::Text),
-    ("label", "t.label", Value::Text),
+    ("id", || "t.id", Value::Text),
+    ("task_type", || "t.kind", Value::Kind),
+    ("status", || "t.status", Value::Status),
+    ("queue_name", || "t.queue", Value::Text),
+    ("action", || "t.action", Value::Text),
+    ("label", || "t.label", Value::Text),
     (
         "sender_url",
-        "CASE WHEN t.role = 1 THEN p.url ELSE s.url END",
+        || sql!("CASE WHEN t.role = {RECEIVED} THEN p.url ELSE s.url END"),
         Value::Text,
     ),
     (
         "receiver_url",
-        "CASE WHEN t.role = 0 THEN p.url ELSE s.url END",
+        || sql!("CASE WHEN t.role = {SENT} THEN p.url ELSE s.url END"),
         Value::Text,
     ),
     (
         "is_received",
-        "CASE WHEN t.role = 1 THEN 1 ELSE 0 END",
+        || sql!("CASE WHEN t.role = {RECEIVED} THEN 1 ELSE 0 END"),
         Value::Flag,
     ),
     (
         "is_local",
-        "CASE WHEN t.role = 2 THEN 1 ELSE 0 END",
+        || sql!("CASE WHEN t.role = {LOCAL} THEN 1 ELSE 0 END"),
         Value::Flag,
     ),
-    ("attempt", "t.attempt", Value::Number),
+    ("attempt", || "t.attempt", Value::Number),
 ];
 
 /// What a message can be filtered by.
 pub(crate) const MESSAGE_FIELDS: &[Field] = &[
-    ("id", "m.message", Value::Text),
-    ("action", "m.action", Value::Text),
-    ("queue_name", "m.queue", Value::Text),
-    ("task_id", "m.task", Value::Text),
-    ("is_received", "m.is_received", Value::Flag),
+    ("id", || "m.message", Value::Text),
+    ("action", || "m.action", Value::Text),
+    ("queue_name", || "m.queue", Value::Text),
+    ("task_id", || "m.task", Value::Text),
+    ("is_received", || "m.is_received", Value::Flag),
     (
         "sender_url",
-        "CASE WHEN m.is_received = 1 THEN p.url ELSE s.url END",
+        || "CASE WHEN m.is_received = 1 THEN p.url ELSE s.url END",
         Value::Text,
     ),
     (
         "receiver_url",
-        "CASE WHEN m.is_received = 1 THEN s.url ELSE p.url END",
+        || "CASE WHEN m.is_received = 1 THEN s.url ELSE p.url END",
         Value::Text,
     ),
-    ("output_status", "m.answer", Value::Number),
+    ("output_status", || "m.answer", Value::Number),
 ];
 
 /// What a row of the audit can be filtered by.
 pub(crate) const AUDIT_FIELDS: &[Field] = &[
-    ("chain", "a.chain", Value::Text),
-    ("peer", "a.peer", Value::Text),
-    ("certificate", "a.certificate", Value::Text),
-    ("queue_name", "a.queue", Value::Text),
-    ("action", "a.action", Value::Text),
-    ("message_id", "a.message", Value::Text),
-    ("task_id", "a.task", Value::Text),
-    ("answer", "a.answer", Value::Text),
+    ("chain", || "a.chain", Value::Text),
+    ("peer", || "a.peer", Value::Text),
+    ("certificate", || "a.certificate", Value::Text),
+    ("queue_name", || "a.queue", Value::Text),
+    ("action", || "a.action", Value::Text),
+    ("message_id", || "a.message", Value::Text),
+    ("task_id", || "a.task", Value::Text),
+    ("answer", || "a.answer", Value::Text),
 ];
 
 /// One condition.
@@ -150,6 +151,7 @@ impl Filters {
                             known()
                         ))
                     })?;
+            let sql = sql();
             let wrong = |why: String| Error::Invalid(format!("filter {key}={value}: {why}"));
             filters.push(match kind {
                 Value::Text => match value.strip_suffix('*') {

@@ -4,8 +4,16 @@ use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, SqlSafeStr};
 
 use super::{
-    Contact, Due, Filter, Filters, PeerHealth, PeerRow, Store, TASK_FIELDS, Waiting,
-    rows::{self, peer_columns, select_state},
+    database::Store,
+    due::Due,
+    fields::{Fields, Row},
+    filter::{Filter, Filters, TASK_FIELDS},
+    loads::Waiting,
+    peer_rows::{Contact, PeerHealth, PeerRow},
+    rows::{self, OUTBOX, PEER},
+    sql::{ACCEPTED, ENDED, LOCAL, NO_MOMENT, OURSELVES, PENDING, RECEIVED, SEQUENTIAL, sql},
+    task_columns::{NEW, STATE},
+    text::printable,
 };
 use crate::model::{
     InboxKey, MessageRecord, NewTask, NodeId, OutboxRow, PeerId, PeerUrl, TaskId, TaskRecord,
@@ -18,7 +26,7 @@ impl Store {
         &self,
         sql: impl SqlSafeStr,
         values: Vec<Param>,
-        read: fn(&rows::Row) -> Result<T>,
+        read: fn(&Row) -> Result<T>,
     ) -> Result<Vec<T>> {
         let sql = sql.into_sql_str();
         let rows = match self {
@@ -35,18 +43,17 @@ impl Store {
 
     /// Every known peer.
     pub(crate) async fn peers(&self) -> Result<Vec<PeerRow>> {
-        const SQL: &str = concat!("SELECT ", peer_columns!(), " FROM peers ORDER BY id");
-        self.fetch(SQL, Vec::new(), rows::peer).await
+        let sql = sql!("SELECT {PEER} FROM peers ORDER BY id");
+        self.fetch(sql, Vec::new(), rows::peer).await
     }
 
     /// The row of the peer with this address, made if there is none.
     pub(crate) async fn add_peer(&self, url: &PeerUrl) -> Result<PeerRow> {
-        const SQL: &str = concat!(
-            "INSERT INTO peers (url) VALUES ($1) ON CONFLICT (url) DO UPDATE SET url = excluded.url RETURNING ",
-            peer_columns!()
+        let sql = sql!(
+            "INSERT INTO peers (url) VALUES ($1) ON CONFLICT (url) DO UPDATE SET url = excluded.url RETURNING {PEER}"
         );
         let mut rows = self
-            .fetch(SQL, vec![url.as_str().into()], rows::peer)
+            .fetch(sql, vec![url.as_str().into()], rows::peer)
             .await?;
         Ok(rows.pop().ok_or(sqlx::Error::RowNotFound)?)
     }
@@ -81,7 +88,7 @@ impl Store {
             health.extensions.into(),
             health.failures.into(),
             health.probe_at.map(|at| at.as_microsecond()).into(),
-            health.last_error.as_deref().map(super::printable).into(),
+            health.last_error.as_deref().map(printable).into(),
         ];
         self.fetch(SQL, values, |_| Ok(())).await?;
         Ok(())
@@ -107,28 +114,34 @@ impl Store {
 
     /// What is due by now, and when to look again.
     pub(crate) async fn due(&self, now: Timestamp, limit: i64) -> Result<Due> {
-        const EXPIRED: &str = "SELECT id FROM tasks WHERE status < 10 AND expires_at <= $1 ORDER BY expires_at LIMIT $2";
-        const READY: &str = "SELECT DISTINCT queue FROM tasks WHERE moment <> 0 AND owner IS NULL AND run_at <= $1 ORDER BY queue";
-        const WAKING: &str = "SELECT id FROM tasks WHERE wake_at <= $1 ORDER BY wake_at LIMIT $2";
-        const NEXT: &str = "SELECT min(n.at) FROM (\
-             SELECT min(expires_at) AS at FROM tasks WHERE status < 10 AND expires_at > $1 UNION ALL \
+        let expired = sql!(
+            "SELECT id FROM tasks WHERE status < {ENDED} AND expires_at <= $1 ORDER BY expires_at LIMIT $2"
+        );
+        let ready = sql!(
+            "SELECT DISTINCT queue FROM tasks WHERE moment <> {NO_MOMENT} AND owner IS NULL AND run_at <= $1 ORDER BY queue"
+        );
+        let waking = sql!("SELECT id FROM tasks WHERE wake_at <= $1 ORDER BY wake_at LIMIT $2");
+        let next = sql!(
+            "SELECT min(n.at) FROM (\
+             SELECT min(expires_at) AS at FROM tasks WHERE status < {ENDED} AND expires_at > $1 UNION ALL \
              SELECT min(wake_at) FROM tasks WHERE wake_at > $1 UNION ALL \
-             SELECT min(run_at) FROM tasks WHERE moment <> 0 AND owner IS NULL AND run_at > $1) n";
+             SELECT min(run_at) FROM tasks WHERE moment <> {NO_MOMENT} AND owner IS NULL AND run_at > $1) n"
+        );
         let at = now.as_microsecond();
         Ok(Due {
             expired: self
-                .fetch(EXPIRED, vec![at.into(), limit.into()], |row| {
+                .fetch(expired, vec![at.into(), limit.into()], |row| {
                     Ok(TaskId::from(row.get::<String>(0)?))
                 })
                 .await?,
             waking: self
-                .fetch(WAKING, vec![at.into(), limit.into()], |row| {
+                .fetch(waking, vec![at.into(), limit.into()], |row| {
                     Ok(TaskId::from(row.get::<String>(0)?))
                 })
                 .await?,
-            ready: self.fetch(READY, vec![at.into()], |row| row.get(0)).await?,
+            ready: self.fetch(ready, vec![at.into()], |row| row.get(0)).await?,
             next: self
-                .fetch(NEXT, vec![at.into()], rows::next)
+                .fetch(next, vec![at.into()], rows::next)
                 .await?
                 .pop()
                 .flatten(),
@@ -137,25 +150,27 @@ impl Store {
 
     /// What a node runs as the rows say.
     pub(crate) async fn owned(&self, node: NodeId) -> Result<Vec<Waiting>> {
-        const SQL: &str = select_state!(
-            ", t.input, t.output, t.reservation FROM tasks t WHERE t.owner = $1 ORDER BY t.seq"
+        let sql = sql!(
+            "SELECT {STATE}, t.input, t.output, t.reservation FROM tasks t WHERE t.owner = $1 ORDER BY t.seq"
         );
-        self.fetch(SQL, vec![node.0.into()], rows::waiting).await
+        self.fetch(sql, vec![node.0.into()], rows::waiting).await
     }
 
     /// The children of a task, in order, with what the engine and their handlers know of them.
     pub(crate) async fn family(&self, parent: &TaskId) -> Result<Vec<Waiting>> {
-        const SQL: &str = select_state!(
-            ", t.input, t.output, t.reservation FROM tasks t WHERE t.parent = $1 ORDER BY t.ord"
+        let sql = sql!(
+            "SELECT {STATE}, t.input, t.output, t.reservation FROM tasks t WHERE t.parent = $1 ORDER BY t.ord"
         );
-        self.fetch(SQL, vec![parent.as_str().into()], rows::waiting)
+        self.fetch(sql, vec![parent.as_str().into()], rows::waiting)
             .await
     }
 
     /// How many received tasks have not ended, by peer.
     pub(crate) async fn open_tasks(&self) -> Result<Vec<(PeerId, i64)>> {
-        const SQL: &str = "SELECT peer, count(*) FROM tasks WHERE status < 10 AND role = 1 GROUP BY peer ORDER BY peer";
-        self.fetch(SQL, Vec::new(), rows::count).await
+        let sql = sql!(
+            "SELECT peer, count(*) FROM tasks WHERE status < {ENDED} AND role = {RECEIVED} GROUP BY peer ORDER BY peer"
+        );
+        self.fetch(sql, Vec::new(), rows::count).await
     }
 
     /// Messages for `peer` that are due, in order, after a place in the outbox.
@@ -169,39 +184,46 @@ impl Store {
         now: Timestamp,
         limit: i64,
     ) -> Result<Vec<OutboxRow>> {
-        const SQL: &str = "SELECT o.seq, o.peer, o.message, o.queue, o.action, o.task, o.carries_task, o.body, o.expires_at, \
-             o.attempts, o.due_at, o.created_at, o.carries_task AND coalesce(t.status >= 10, false), o.pin \
+        let sql = sql!(
+            "SELECT {OUTBOX}, o.carries_task AND coalesce(t.status >= {ENDED}, false) \
              FROM outbox o LEFT JOIN tasks t ON t.id = o.task \
-             WHERE o.peer = $1 AND o.state = 0 AND o.seq > $2 AND o.due_at <= $3 ORDER BY o.seq LIMIT $4";
+             WHERE o.peer = $1 AND o.state = {PENDING} AND o.seq > $2 AND o.due_at <= $3 ORDER BY o.seq LIMIT $4"
+        );
         let values = vec![
             peer.0.into(),
             after.into(),
             now.as_microsecond().into(),
             limit.into(),
         ];
-        self.fetch(SQL, values, rows::outbox).await
+        self.fetch(sql, values, rows::outbox).await
     }
 
     /// The hash of a message, if it was accepted.
     pub(crate) async fn accepted(&self, key: &InboxKey) -> Result<Option<[u8; 16]>> {
         const SQL: &str = "SELECT peer, message, hash FROM inbox WHERE peer = $1 AND message = $2";
         let values = vec![key.peer.0.into(), key.message.as_str().into()];
-        let found = self.fetch(SQL, values, rows::accepted).await?;
+        let found = self
+            .fetch(SQL, values, |row| {
+                rows::accepted(&mut Fields::of("inbox", row))
+            })
+            .await?;
         Ok(found.into_iter().next().map(|(_, hash)| hash))
     }
 
     /// Peers with pending messages, each with the moment its first one is due.
     pub(crate) async fn backlog(&self) -> Result<Vec<(PeerId, Timestamp)>> {
-        const SQL: &str =
-            "SELECT peer, min(due_at) FROM outbox WHERE state = 0 GROUP BY peer ORDER BY peer";
-        self.fetch(SQL, Vec::new(), rows::backlog).await
+        let sql = sql!(
+            "SELECT peer, min(due_at) FROM outbox WHERE state = {PENDING} GROUP BY peer ORDER BY peer"
+        );
+        self.fetch(sql, Vec::new(), rows::backlog).await
     }
 
     /// How many messages wait for each peer that any wait for.
     pub(crate) async fn waiting_messages(&self) -> Result<Vec<(PeerId, i64)>> {
-        const SQL: &str =
-            "SELECT peer, count(*) FROM outbox WHERE state = 0 GROUP BY peer ORDER BY peer";
-        self.fetch(SQL, Vec::new(), rows::count).await
+        let sql = sql!(
+            "SELECT peer, count(*) FROM outbox WHERE state = {PENDING} GROUP BY peer ORDER BY peer"
+        );
+        self.fetch(sql, Vec::new(), rows::count).await
     }
 
     /// When the next message for `peer` is due after `now`.
@@ -210,10 +232,11 @@ impl Store {
         peer: PeerId,
         now: Timestamp,
     ) -> Result<Option<Timestamp>> {
-        const SQL: &str =
-            "SELECT min(due_at) FROM outbox WHERE peer = $1 AND state = 0 AND due_at > $2";
+        let sql = sql!(
+            "SELECT min(due_at) FROM outbox WHERE peer = $1 AND state = {PENDING} AND due_at > $2"
+        );
         let values = vec![peer.0.into(), now.as_microsecond().into()];
-        Ok(self.fetch(SQL, values, rows::next).await?.pop().flatten())
+        Ok(self.fetch(sql, values, rows::next).await?.pop().flatten())
     }
 
     /// The task of this id.
@@ -225,9 +248,8 @@ impl Store {
     /// The tasks that match, newest first.
     pub(crate) async fn tasks(&self, filters: &Filters, limit: i64) -> Result<Vec<TaskRecord>> {
         let sql = format!(
-            "SELECT t.id, t.kind, t.action, t.queue, t.status, t.label, t.role, p.url, s.url, t.created_at, t.modified_at, \
-             t.input, t.output, t.pingback_at, t.expires_at, t.info, t.attempt, t.failures, t.run_at, t.ord, t.parent, t.reservation, t.progress, t.pruned_at, t.certificate \
-             FROM tasks t JOIN peers p ON p.id = t.peer JOIN peers s ON s.id = 0{} ORDER BY t.seq DESC LIMIT $1",
+            "SELECT p.url, s.url, {STATE}, {NEW}, t.output, t.reservation, t.progress, t.pruned_at \
+             FROM tasks t JOIN peers p ON p.id = t.peer JOIN peers s ON s.id = {OURSELVES}{} ORDER BY t.seq DESC LIMIT $1",
             filters.to_sql(2)
         );
         self.fetch(AssertSqlSafe(sql), values(limit, filters), rows::task)
@@ -270,20 +292,19 @@ impl Store {
 
     /// The states of these tasks, in an SQLite database: on Postgres nobody takes them from memory.
     pub(crate) async fn states(&self, ids: &[TaskId]) -> Result<Vec<TaskState>> {
-        const SQL: &str =
-            select_state!(" FROM json_each($1) v CROSS JOIN tasks t ON t.id = v.value");
+        let sql = sql!("SELECT {STATE} FROM json_each($1) v CROSS JOIN tasks t ON t.id = v.value");
         let values = vec![serde_json::to_string(ids)?.into()];
-        self.fetch(SQL, values, rows::state).await
+        self.fetch(sql, values, rows::state).await
     }
 
     /// A task and all below it as they were stored, each before those below it.
     pub(crate) async fn stored(&self, root: &TaskId) -> Result<Vec<NewTask>> {
-        const SQL: &str = select_state!(
-            ", coalesce(t.first_input, t.input), t.label, t.info, t.pingback_at, t.created_at, t.priority, t.unique_key FROM tasks t WHERE t.id IN (\
+        let sql = sql!(
+            "SELECT {STATE}, {NEW}, t.first_input FROM tasks t WHERE t.id IN (\
              WITH RECURSIVE tree (id) AS (SELECT id FROM tasks WHERE id = $1 UNION \
              SELECT c.id FROM tree JOIN tasks c ON c.parent = tree.id) SELECT id FROM tree) ORDER BY t.seq"
         );
-        self.fetch(SQL, vec![root.as_str().into()], rows::stored)
+        self.fetch(sql, vec![root.as_str().into()], rows::stored)
             .await
     }
 
@@ -303,31 +324,33 @@ impl Store {
         // long history is not sorted.
         let side = |columns: &str| {
             format!(
-                "SELECT * FROM (SELECT m.message, m.is_received, m.action, m.queue, p.url AS peer_url, s.url AS own_url, \
-                 m.task, m.data, m.answer, m.at, m.state, m.attempts, m.due_at, m.last_error, m.seq FROM (SELECT {columns}) m \
-                 JOIN peers p ON p.id = m.peer JOIN peers s ON s.id = 0{} ORDER BY m.seq DESC LIMIT $1) side",
+                "SELECT * FROM (SELECT m.is_received, p.url AS peer_url, s.url AS own_url, m.data, m.message, m.action, m.queue, \
+                 m.task, m.answer, m.at, m.state, m.attempts, m.due_at, m.last_error, m.seq FROM (SELECT {columns}) m \
+                 JOIN peers p ON p.id = m.peer JOIN peers s ON s.id = {OURSELVES}{} ORDER BY m.seq DESC LIMIT $1) side",
                 filters.to_sql(2)
             )
         };
+        let received = side(&format!(
+            "message, CAST(1 AS BIGINT) AS is_received, action, queue, peer, task, \
+             coalesce(data, (SELECT input FROM tasks WHERE id = task)) AS data, CAST(200 AS BIGINT) AS answer, \
+             received_at AS at, CAST({ACCEPTED} AS BIGINT) AS state, CAST(0 AS BIGINT) AS attempts, \
+             CAST(NULL AS BIGINT) AS due_at, CAST(NULL AS TEXT) AS last_error, seq FROM inbox"
+        ));
+        let sent = side(&format!(
+            "message, CAST(0 AS BIGINT) AS is_received, action, queue, peer, task, body AS data, answer, \
+             created_at AS at, state, attempts, CASE WHEN state = {PENDING} THEN due_at END AS due_at, last_error, \
+             seq FROM outbox"
+        ));
+        // What the original posts to itself: a local task is its own message, once its turn has come.
+        let own = side(&format!(
+            "id AS message, CAST(1 AS BIGINT) AS is_received, action, queue, peer, id AS task, input AS data, \
+             CAST(200 AS BIGINT) AS answer, created_at AS at, CAST({ACCEPTED} AS BIGINT) AS state, \
+             CAST(0 AS BIGINT) AS attempts, CAST(NULL AS BIGINT) AS due_at, CAST(NULL AS TEXT) AS last_error, seq \
+             FROM tasks WHERE role = {LOCAL} AND kind = {SEQUENTIAL} AND queue <> '' \
+             AND (attempt > 0 OR moment <> {NO_MOMENT} OR round > 0)"
+        ));
         let sql = format!(
-            "{} UNION ALL {} UNION ALL {} ORDER BY at DESC, seq DESC LIMIT $1",
-            side(
-                "message, CAST(1 AS BIGINT) AS is_received, action, queue, peer, task, \
-                 coalesce(data, (SELECT input FROM tasks WHERE id = task)) AS data, CAST(200 AS BIGINT) AS answer, \
-                 received_at AS at, CAST(-1 AS BIGINT) AS state, CAST(0 AS BIGINT) AS attempts, \
-                 CAST(NULL AS BIGINT) AS due_at, CAST(NULL AS TEXT) AS last_error, seq FROM inbox"
-            ),
-            side(
-                "message, CAST(0 AS BIGINT) AS is_received, action, queue, peer, task, body AS data, answer, \
-                 created_at AS at, state, attempts, CASE WHEN state = 0 THEN due_at END AS due_at, last_error, seq FROM outbox"
-            ),
-            // What the original posts to itself: a local task is its own message, once its turn has come.
-            side(
-                "id AS message, CAST(1 AS BIGINT) AS is_received, action, queue, peer, id AS task, input AS data, \
-                 CAST(200 AS BIGINT) AS answer, created_at AS at, CAST(-1 AS BIGINT) AS state, \
-                 CAST(0 AS BIGINT) AS attempts, CAST(NULL AS BIGINT) AS due_at, CAST(NULL AS TEXT) AS last_error, \
-                 seq FROM tasks WHERE role = 2 AND kind = 1 AND queue <> '' AND (attempt > 0 OR moment <> 0 OR round > 0)"
-            ),
+            "{received} UNION ALL {sent} UNION ALL {own} ORDER BY at DESC, seq DESC LIMIT $1"
         );
         self.fetch(AssertSqlSafe(sql), values(limit, filters), rows::message)
             .await

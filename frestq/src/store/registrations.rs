@@ -1,6 +1,11 @@
 //! The peers that are registered in the database: the same statements on both.
 
-use super::{Store, Writer, rows};
+use super::{
+    database::Store,
+    fields::{Fields, Row},
+    postgres::query,
+    writer::Writer,
+};
 use crate::model::{PeerChange, PeerRegistration, PeerUrl, error::Result};
 
 impl Store {
@@ -47,19 +52,20 @@ impl Writer {
         };
         let changed = match self {
             Self::Sqlite(writer) => !writer.fetch(sql, values).await?.is_empty(),
-            Self::Postgres(writer) => !writer.fetch_params(sql, values).await?.is_empty(),
+            Self::Postgres(writer) => !writer.fetch(query(sql, values)).await?.is_empty(),
         };
         Ok(changed)
     }
 }
 
-fn registration(row: &rows::Row) -> Result<PeerRegistration> {
+fn registration(row: &Row) -> Result<PeerRegistration> {
+    let row = &mut Fields::of("registrations", row);
     Ok(PeerRegistration {
-        name: row.get(0)?,
-        url: PeerUrl::trusted(row.get(1)?),
-        certificates: serde_json::from_str(&row.get::<String>(2)?)?,
-        ca: row.get(3)?,
-        allow: serde_json::from_str(&row.get::<String>(4)?)?,
-        private: row.get::<i64>(5)? != 0,
+        name: row.get()?,
+        url: PeerUrl::trusted(row.get()?),
+        certificates: row.parsed()?,
+        ca: row.get()?,
+        allow: row.parsed()?,
+        private: row.flag()?,
     })
 }

@@ -3,9 +3,14 @@
 //! A request is worth something only while somebody waits for its answer. Its age goes by the
 //! database's clock, which asker and answerer share.
 
-use super::{Store, printable, rows};
+use super::{
+    database::Store,
+    fields::{Fields, Row},
+    sql::sql,
+    text::printable,
+};
 use crate::model::{
-    TaskId,
+    TaskId, codes,
     error::{Error, Result},
 };
 
@@ -25,6 +30,25 @@ pub(crate) struct Request {
     pub(crate) task: TaskId,
     pub(crate) argument: String,
 }
+
+/// The state of a request's row.
+#[derive(Clone, Copy)]
+enum State {
+    Pending,
+    Taken,
+    Done,
+    Refused,
+}
+
+codes!(State {
+    Pending = 0,
+    Taken = 1,
+    Done = 2,
+    Refused = 3,
+});
+
+const PENDING: i64 = State::Pending.code();
+const TAKEN: i64 = State::Taken.code();
 
 /// How far a request is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +86,10 @@ impl Store {
 
     /// Takes a request, so that no other process does it too.
     pub(crate) async fn take_request(&self) -> Result<Option<Request>> {
-        let worth = format!("state = 0 AND created_at > {} - {WORTH}", self.clock());
+        let worth = format!(
+            "state = {PENDING} AND created_at > {} - {WORTH}",
+            self.clock()
+        );
         // Looking costs no lock, so that it can be done often.
         let look = format!("SELECT seq FROM requests WHERE {worth} ORDER BY seq LIMIT 1");
         let found = self
@@ -74,7 +101,7 @@ impl Store {
             return Ok(None);
         };
         let take = format!(
-            "UPDATE requests SET state = 1 WHERE seq = $1 AND {worth} RETURNING seq, kind, task, argument"
+            "UPDATE requests SET state = {TAKEN} WHERE seq = $1 AND {worth} RETURNING seq, kind, task, argument"
         );
         let mut taken = self
             .fetch(sqlx::AssertSqlSafe(take), vec![(*seq).into()], request)
@@ -86,10 +113,10 @@ impl Store {
     pub(crate) async fn answer_request(&self, seq: i64, answer: &Result<String>) -> Result<()> {
         const SQL: &str = "UPDATE requests SET state = $2, answer = $3 WHERE seq = $1";
         let (state, text) = match answer {
-            Ok(said) => (2_i64, said.clone()),
-            Err(error) => (3, error.to_string()),
+            Ok(said) => (State::Done, said.clone()),
+            Err(error) => (State::Refused, error.to_string()),
         };
-        let values = vec![seq.into(), state.into(), printable(&text).into()];
+        let values = vec![seq.into(), state.code().into(), printable(&text).into()];
         self.fetch(SQL, values, |_| Ok(())).await?;
         Ok(())
     }
@@ -105,8 +132,8 @@ impl Store {
 
     /// Removes a request that nobody has taken yet; `false`: somebody has.
     pub(crate) async fn withdraw_request(&self, seq: i64) -> Result<bool> {
-        const SQL: &str = "DELETE FROM requests WHERE seq = $1 AND state = 0 RETURNING seq";
-        let gone = self.fetch(SQL, vec![seq.into()], |_| Ok(())).await?;
+        let sql = sql!("DELETE FROM requests WHERE seq = $1 AND state = {PENDING} RETURNING seq");
+        let gone = self.fetch(sql, vec![seq.into()], |_| Ok(())).await?;
         Ok(!gone.is_empty())
     }
 
@@ -114,7 +141,7 @@ impl Store {
     /// is being done may take long.
     pub(crate) async fn forget_request(&self, seq: i64) -> Result<()> {
         let sql = format!(
-            "DELETE FROM requests WHERE seq = $1 OR (state <> 1 AND created_at < {now} - 10 * {WORTH}) \
+            "DELETE FROM requests WHERE seq = $1 OR (state <> {TAKEN} AND created_at < {now} - 10 * {WORTH}) \
              OR created_at < {now} - {ABANDONED}",
             now = self.clock()
         );
@@ -124,21 +151,25 @@ impl Store {
     }
 }
 
-fn request(row: &rows::Row) -> Result<Request> {
+fn request(row: &Row) -> Result<Request> {
+    let row = &mut Fields::of("requests", row);
     Ok(Request {
-        seq: row.get(0)?,
-        kind: row.get(1)?,
-        task: TaskId::from(row.get::<String>(2)?),
-        argument: row.get(3)?,
+        seq: row.get()?,
+        kind: row.get()?,
+        task: row.text()?,
+        argument: row.get()?,
     })
 }
 
-fn stage(row: &rows::Row) -> Result<Stage> {
-    let answer = row.get::<Option<String>>(1)?.unwrap_or_default();
-    Ok(match row.get::<i64>(0)? {
-        0 => Stage::Pending,
-        1 => Stage::Taken,
-        2 => Stage::Done(answer),
-        _ => Stage::Refused(answer),
+/// `state, answer`
+fn stage(row: &Row) -> Result<Stage> {
+    let row = &mut Fields::of("requests", row);
+    let state = row.code(State::from_code)?;
+    let answer = row.get::<Option<String>>()?.unwrap_or_default();
+    Ok(match state {
+        State::Pending => Stage::Pending,
+        State::Taken => Stage::Taken,
+        State::Done => Stage::Done(answer),
+        State::Refused => Stage::Refused(answer),
     })
 }

@@ -1,302 +1,158 @@
-//! Rows, read the same way whichever database they come from.
+//! What rows hold, read the same way whichever database they come from.
 
 use jiff::Timestamp;
-use sqlx::{Decode, Postgres, Row as _, Sqlite, Type, postgres::PgRow, sqlite::SqliteRow};
 
-use super::{Contact, Content, OutboxState, PeerHealth, PeerRow, Waiting};
+use super::{
+    fields::{Fields, Row},
+    loads::{Content, Waiting},
+    peer_rows::{Contact, PeerHealth, PeerRow},
+    sql::ACCEPTED,
+    task_columns::{self, state as read_state},
+    writes::OutboxState,
+};
 use crate::model::{
-    Direction, Fingerprint, InboxKey, Json, MessageId, MessageRecord, NewTask, NodeId, OnFailure,
-    OutboxRow, PeerId, PeerUrl, Role, RoundMark, RunPhase, Status, TaskId, TaskKind, TaskRecord,
-    TaskState,
-    error::{Error, Result},
-    null,
+    Direction, InboxKey, Json, MessageId, MessageRecord, NewTask, NodeId, OutboxRow, PeerId,
+    PeerUrl, Role, TaskId, TaskRecord, TaskState, error::Result, null,
 };
 
-/// A row of either database.
-pub(super) enum Row {
-    Sqlite(SqliteRow),
-    Postgres(PgRow),
-}
-
-impl From<SqliteRow> for Row {
-    fn from(row: SqliteRow) -> Self {
-        Self::Sqlite(row)
-    }
-}
-
-impl From<PgRow> for Row {
-    fn from(row: PgRow) -> Self {
-        Self::Postgres(row)
-    }
-}
-
-/// What a column of either database can hold.
-pub(super) trait Column:
-    for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
-{
-}
-
-impl<T> Column for T where
-    T: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
-{
-}
-
-impl Row {
-    pub(super) fn get<T: Column>(&self, index: usize) -> Result<T> {
-        Ok(match self {
-            Self::Sqlite(row) => row.try_get(index)?,
-            Self::Postgres(row) => row.try_get(index)?,
-        })
-    }
-
-    /// How many columns it has.
-    pub(super) fn width(&self) -> usize {
-        match self {
-            Self::Sqlite(row) => row.len(),
-            Self::Postgres(row) => row.len(),
-        }
-    }
-
-    fn text(&self, index: usize) -> Result<String> {
-        self.get(index)
-    }
-
-    fn moment(&self, index: usize) -> Result<Timestamp> {
-        moment(self.get(index)?)
-    }
-
-    fn moment_if_any(&self, index: usize) -> Result<Option<Timestamp>> {
-        self.get::<Option<i64>>(index)?.map(moment).transpose()
-    }
-
-    /// JSON that we wrote; `null` where there is none.
-    pub(super) fn json(&self, index: usize) -> Result<Json> {
-        match self.get(index)? {
-            Some(text) => Ok(serde_json::value::RawValue::from_string(text)?),
-            None => Ok(null()),
-        }
-    }
-
-    fn certificate(&self, index: usize) -> Result<Option<Fingerprint>> {
-        let bytes: Option<Vec<u8>> = self.get(index)?;
-        let Some(bytes) = bytes else {
-            return Ok(None);
-        };
-        // A pin that can't be read must not become none.
-        Fingerprint::from_bytes(&bytes).map(Some).ok_or_else(|| {
-            Error::Invalid("the database holds a certificate's fingerprint that is none".into())
-        })
-    }
-
-    /// A code of ours.
-    fn code<T>(&self, index: usize, read: fn(i64) -> Option<T>, column: &str) -> Result<T> {
-        let code = self.get(index)?;
-        read(code).ok_or_else(|| {
-            Error::Invalid(format!(
-                "the database holds an unknown {column}: {code}; was it written by a newer version?"
-            ))
-        })
-    }
-}
-
-/// A moment as the databases keep it.
-fn moment(microseconds: i64) -> Result<Timestamp> {
-    Timestamp::from_microsecond(microseconds).map_err(|_| {
-        Error::Invalid(format!(
-            "the database holds a moment out of range: {microseconds}"
-        ))
-    })
-}
-
-/// The columns of a [`TaskState`], in the order in which [`state`] reads them; then the rest of the
-/// statement.
-macro_rules! select_state {
-    ($rest:literal) => {
-        concat!(
-            "SELECT t.seq, t.id, t.kind, t.role, t.peer, t.queue, t.action, t.status, t.attempt, ",
-            "t.failures, t.epoch, t.owner, t.rev, t.run_at, t.expires_at, t.modified_at, ",
-            "t.parent, t.ord, t.open_children, t.on_failure, t.moment, t.round, t.reserved, t.wake_at, t.pingback_at, ",
-            "t.certificate, t.place, t.interrupted, t.at_most_once",
-            $rest
-        )
-    };
-}
-pub(super) use select_state;
-
-/// How many columns [`select_state!`] has: the place of the next one.
-pub(super) const AFTER_STATE: usize = 29;
-
+/// `{STATE}`
 pub(super) fn state(row: &Row) -> Result<TaskState> {
-    let kind = row.code(2, TaskKind::from_code, "kind")?;
-    let (phase, holds_reservation) = TaskState::from_reserved_code(kind, row.get(22)?);
-    Ok(TaskState {
-        seq: row.get(0)?,
-        id: row.text(1)?.into(),
-        kind,
-        role: row.code(3, Role::from_code, "role")?,
-        peer: PeerId(row.get(4)?),
-        queue: row.text(5)?.into(),
-        action: row.text(6)?.into(),
-        status: row.code(7, Status::from_code, "status")?,
-        attempt: row.get(8)?,
-        failures: row.get(9)?,
-        epoch: row.get(10)?,
-        owner: row.get::<Option<i64>>(11)?.map(NodeId),
-        rev: row.get(12)?,
-        run_at: row.moment_if_any(13)?,
-        expires_at: row.moment_if_any(14)?,
-        modified_at: row.moment(15)?,
-        parent: row.get::<Option<String>>(16)?.map(TaskId::from),
-        order: row.get(17)?,
-        open_children: row.get(18)?,
-        on_failure: row.code(19, OnFailure::from_code, "on_failure")?,
-        moment: row.code(20, RunPhase::from_code, "moment")?,
-        round: RoundMark::from_code(row.get(21)?),
-        phase,
-        holds_reservation,
-        wake_at: row.moment_if_any(23)?,
-        report_at: row.moment_if_any(24)?,
-        certificate: row.certificate(25)?,
-        place: row.get(26)?,
-        interrupted: row.get(27)?,
-        at_most_once: row.get::<i64>(28)? != 0,
-    })
+    read_state(&mut Fields::of("tasks", row))
 }
 
-/// A task that waits for a slot, with its payloads behind the columns of its state.
+/// `{STATE}`, input, output and reservation.
 pub(super) fn waiting(row: &Row) -> Result<Waiting> {
+    let row = &mut Fields::of("tasks", row);
     Ok(Waiting {
-        state: state(row)?,
-        input: row.json(AFTER_STATE)?,
-        output: row.json(AFTER_STATE + 1)?,
-        reservation: row.json(AFTER_STATE + 2)?,
+        state: read_state(row)?,
+        input: row.json()?,
+        output: row.json()?,
+        reservation: row.json()?,
     })
 }
 
-/// A task as it was stored, with what never changes of it behind the columns of its state.
+/// `{STATE}`, `{NEW}`, and the input that the task was made with, where it was changed.
 pub(super) fn stored(row: &Row) -> Result<NewTask> {
-    Ok(NewTask {
-        state: state(row)?,
-        input: row.json(AFTER_STATE)?,
-        label: row.get::<Option<String>>(AFTER_STATE + 1)?.map(Into::into),
-        info: row.get::<Option<String>>(AFTER_STATE + 2)?.map(Into::into),
-        pingback_at: row.moment_if_any(AFTER_STATE + 3)?,
-        created_at: row.moment(AFTER_STATE + 4)?,
-        priority: row.get(AFTER_STATE + 5)?,
-        unique_key: row.get::<Option<String>>(AFTER_STATE + 6)?.map(Into::into),
-    })
+    let row = &mut Fields::of("tasks", row);
+    let state = read_state(row)?;
+    let mut task = task_columns::new(state, row)?;
+    if let Some(first) = row.json_if_any()? {
+        task.input = first;
+    }
+    Ok(task)
 }
 
-/// What never changes of a task that is to be sent now.
+/// The id, and `{CONTENT}`.
 pub(super) fn content(row: &Row) -> Result<(TaskId, Content)> {
-    let content = Content {
-        input: row.json(1)?,
-        info: row.get::<Option<String>>(2)?.map(Into::into),
-        pingback_at: row.moment_if_any(3)?,
-        output: row.json(4)?,
-        reservation: row.json(5)?,
-    };
-    Ok((row.text(0)?.into(), content))
+    let row = &mut Fields::of("tasks", row);
+    Ok((row.text()?, task_columns::content(row)?))
 }
 
 /// `peer, message, hash`
-pub(super) fn accepted(row: &Row) -> Result<(InboxKey, [u8; 16])> {
+pub(super) fn accepted(row: &mut Fields<'_>) -> Result<(InboxKey, [u8; 16])> {
     let key = InboxKey {
-        peer: PeerId(row.get(0)?),
-        message: row.text(1)?.into(),
+        peer: row.number(PeerId)?,
+        message: row.text()?,
     };
-    let hash: Vec<u8> = row.get(2)?;
+    let hash: Vec<u8> = row.get()?;
     // A hash of another length equals none of ours.
     Ok((key, hash.try_into().unwrap_or_default()))
 }
 
 /// `unique_key, id`
-pub(super) fn unique(row: &Row) -> Result<(Box<str>, TaskId)> {
-    Ok((row.text(0)?.into(), row.text(1)?.into()))
+pub(super) fn unique(row: &mut Fields<'_>) -> Result<(Box<str>, TaskId)> {
+    Ok((row.text()?, row.text()?))
 }
 
-/// The place in the outbox that a new message was given.
+/// `message, seq`: the place in the outbox that a new message was given.
 pub(super) fn place(row: &Row) -> Result<(MessageId, i64)> {
-    Ok((row.text(0)?.into(), row.get(1)?))
+    let row = &mut Fields::of("outbox", row);
+    Ok((row.text()?, row.get()?))
 }
 
-/// The columns of a [`PeerRow`], in the order in which [`peer`] reads them.
-macro_rules! peer_columns {
-    () => {
-        "id, url, extensions, failures, probe_at, last_error, name, heard_at, answered_at, former_url"
-    };
-}
-pub(super) use peer_columns;
+/// The columns that [`peer`] reads.
+pub(super) const PEER: &str =
+    "id, url, extensions, failures, probe_at, last_error, name, heard_at, answered_at, former_url";
 
+/// `{PEER}`
 pub(super) fn peer(row: &Row) -> Result<PeerRow> {
+    let row = &mut Fields::of("peers", row);
     Ok(PeerRow {
-        id: PeerId(row.get(0)?),
-        url: PeerUrl::trusted(row.get(1)?),
+        id: row.number(PeerId)?,
+        url: PeerUrl::trusted(row.get()?),
         health: PeerHealth {
-            extensions: row.get(2)?,
-            failures: row.get(3)?,
-            probe_at: row.moment_if_any(4)?,
-            last_error: row.get(5)?,
+            extensions: row.get()?,
+            failures: row.get()?,
+            probe_at: row.at_if_any()?,
+            last_error: row.get()?,
         },
-        name: row.get(6)?,
+        name: row.get()?,
         contact: Contact {
-            heard: row.moment_if_any(7)?,
-            answered: row.moment_if_any(8)?,
+            heard: row.at_if_any()?,
+            answered: row.at_if_any()?,
         },
-        former_url: row.get::<Option<String>>(9)?.map(PeerUrl::trusted),
+        former_url: row.get::<Option<String>>()?.map(PeerUrl::trusted),
     })
 }
 
 /// `peer, count`
 pub(super) fn count(row: &Row) -> Result<(PeerId, i64)> {
-    Ok((PeerId(row.get(0)?), row.get(1)?))
+    let row = &mut Fields::of("tasks", row);
+    Ok((row.number(PeerId)?, row.get()?))
 }
 
 /// `peer, moment`
 pub(super) fn backlog(row: &Row) -> Result<(PeerId, Timestamp)> {
-    Ok((PeerId(row.get(0)?), row.moment(1)?))
+    let row = &mut Fields::of("outbox", row);
+    Ok((row.number(PeerId)?, row.at()?))
 }
 
 /// The moment alone.
 pub(super) fn next(row: &Row) -> Result<Option<Timestamp>> {
-    row.moment_if_any(0)
+    Fields::of("tasks", row).at_if_any()
 }
 
 /// `id, owner, queue, action`
 pub(super) fn orphan(row: &Row) -> Result<(TaskId, NodeId, String, String)> {
-    Ok((
-        row.text(0)?.into(),
-        NodeId(row.get(1)?),
-        row.get(2)?,
-        row.get(3)?,
-    ))
+    let row = &mut Fields::of("tasks", row);
+    Ok((row.text()?, row.number(NodeId)?, row.get()?, row.get()?))
 }
 
+/// The columns that [`outbox`] reads of a message `o`, and of its task `t` whether it has ended.
+pub(super) const OUTBOX: &str = "o.seq, o.peer, o.message, o.queue, o.action, o.task, o.carries_task, o.body, \
+     o.expires_at, o.attempts, o.due_at, o.created_at, o.pin";
+
+/// `{OUTBOX}`, and whether the message is obsolete.
 pub(super) fn outbox(row: &Row) -> Result<OutboxRow> {
+    let row = &mut Fields::of("outbox", row);
     Ok(OutboxRow {
-        seq: row.get(0)?,
-        peer: PeerId(row.get(1)?),
-        message: row.text(2)?.into(),
-        queue: row.text(3)?.into(),
-        action: row.text(4)?.into(),
-        task: row.text(5)?.into(),
-        carries_task: row.get(6)?,
-        body: row.text(7)?.into(),
-        expires_at: row.moment_if_any(8)?,
-        attempts: row.get(9)?,
-        due_at: row.moment(10)?,
-        created_at: row.moment(11)?,
-        moot: row.get(12)?,
-        pin: row.certificate(13)?,
+        seq: row.get()?,
+        peer: row.number(PeerId)?,
+        message: row.text()?,
+        queue: row.text()?,
+        action: row.text()?,
+        task: row.text()?,
+        carries_task: row.get()?,
+        body: row.text()?,
+        expires_at: row.at_if_any()?,
+        attempts: row.get()?,
+        due_at: row.at()?,
+        created_at: row.at()?,
+        pin: row.fingerprint()?,
+        moot: row.get()?,
     })
 }
 
+/// The addresses of the other peer and our own, `{STATE}`, `{NEW}`, output, reservation, progress, and
+/// since when the task is pruned.
 pub(super) fn task(row: &Row) -> Result<TaskRecord> {
-    let role = row.code(6, Role::from_code, "role")?;
-    let (peer, here) = (PeerUrl::trusted(row.get(7)?), PeerUrl::trusted(row.get(8)?));
-    let certificate = row
-        .certificate(24)?
-        .map(|certificate| certificate.to_string());
+    let row = &mut Fields::of("tasks", row);
+    let (peer, here) = (PeerUrl::trusted(row.get()?), PeerUrl::trusted(row.get()?));
+    let state = read_state(row)?;
+    let new = task_columns::new(state, row)?;
+    let state = new.state;
+    let role = state.role;
+    let certificate = state.certificate.map(|pin| pin.to_string());
     let (sender_ssl_cert, receiver_ssl_cert) = match role {
         Role::Sent => (None, certificate),
         _ => (certificate, None),
@@ -307,64 +163,74 @@ pub(super) fn task(row: &Row) -> Result<TaskRecord> {
         Role::Local => (here.clone(), here),
     };
     Ok(TaskRecord {
-        id: row.text(0)?.into(),
-        task_type: row.code(1, TaskKind::from_code, "kind")?,
-        action: row.get(2)?,
-        queue_name: row.get(3)?,
-        status: row.code(4, Status::from_code, "status")?,
-        label: row.get(5)?,
-        order: row
-            .get::<Option<String>>(20)?
-            .is_some()
-            .then(|| row.get(19))
-            .transpose()?,
-        parent_id: row.get::<Option<String>>(20)?.map(TaskId::from),
+        id: state.id,
+        task_type: state.kind,
+        action: state.action.as_ref().to_owned(),
+        queue_name: state.queue.as_ref().to_owned(),
+        status: state.status,
+        label: new.label.map(Into::into),
+        order: state.parent.is_some().then_some(state.order),
+        parent_id: state.parent,
         sender_url,
         receiver_url,
         sender_ssl_cert,
         receiver_ssl_cert,
         is_received: role == Role::Received,
         is_local: role == Role::Local,
-        created_date: row.moment(9)?,
-        last_modified_date: row.moment(10)?,
-        input_data: row.json(11)?,
-        output_data: row.json(12)?,
-        reservation_data: row.json(21)?,
-        progress: row.json(22)?,
-        pingback_date: row.moment_if_any(13)?,
-        expiration_date: row.moment_if_any(14)?,
-        info: row.get(15)?,
-        attempt: row.get(16)?,
-        failures: row.get(17)?,
-        run_date: row.moment_if_any(18)?,
-        pruned_date: row.moment_if_any(23)?,
+        created_date: new.created_at,
+        last_modified_date: state.modified_at,
+        input_data: new.input,
+        pingback_date: new.pingback_at,
+        expiration_date: state.expires_at,
+        info: new.info.map(Into::into),
+        trace: state.trace.map(|trace| trace.as_ref().to_owned()),
+        attempt: state.attempt,
+        failures: state.failures,
+        run_date: state.run_at,
+        output_data: row.json()?,
+        reservation_data: row.json()?,
+        progress: row.json()?,
+        pruned_date: row.at_if_any()?,
     })
 }
 
+/// A message of either direction, as [`messages`](super::database::Store::messages) selects it.
 pub(super) fn message(row: &Row) -> Result<MessageRecord> {
-    let is_received = row.get::<i64>(1)? != 0;
-    let (peer, here) = (PeerUrl::trusted(row.get(4)?), PeerUrl::trusted(row.get(5)?));
-    let (direction, sender_url, receiver_url, input_data) = if is_received {
-        (Direction::In, peer, here, row.json(7)?)
-    } else {
-        (Direction::Out, here, peer, payload(&row.json(7)?))
+    let row = &mut Fields::of("messages", row);
+    let is_received = row.flag()?;
+    let (peer, here) = (PeerUrl::trusted(row.get()?), PeerUrl::trusted(row.get()?));
+    let data = row.json()?;
+    let (direction, sender_url, receiver_url, input_data) = match is_received {
+        true => (Direction::In, peer, here, data),
+        false => (Direction::Out, here, peer, payload(&data)),
     };
     Ok(MessageRecord {
-        id: MessageId::from(row.text(0)?),
         direction,
-        action: row.get(2)?,
-        queue_name: row.get(3)?,
         sender_url,
         receiver_url,
         is_received,
-        task_id: row.get::<Option<String>>(6)?.map(TaskId::from),
         input_data,
-        output_status: row.get(8)?,
-        created_date: row.moment(9)?,
-        state: OutboxState::word(row.get(10)?).to_owned(),
-        attempts: row.get(11)?,
-        next_attempt_date: row.moment_if_any(12)?,
-        last_error: row.get(13)?,
+        id: row.text()?,
+        action: row.get()?,
+        queue_name: row.get()?,
+        task_id: row.text_if_any()?,
+        output_status: row.get()?,
+        created_date: row.at()?,
+        state: row.code(message_state)?.to_owned(),
+        attempts: row.get()?,
+        next_attempt_date: row.at_if_any()?,
+        last_error: row.get()?,
+    })
+}
+
+fn message_state(code: i64) -> Option<&'static str> {
+    if code == ACCEPTED {
+        return Some("accepted");
+    }
+    Some(match OutboxState::from_code(code)? {
+        OutboxState::Pending => "pending",
+        OutboxState::Delivered => "delivered",
+        OutboxState::Failed => "failed",
     })
 }
 

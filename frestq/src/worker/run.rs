@@ -98,7 +98,7 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: ClaimedTask) -> 
         return Box::pin(oversee(peer, handler, direct, claimed.state)).await;
     }
     let phase = claimed.state.moment;
-    let expires_at = claimed.state.expires_at;
+    let (expires_at, trace) = (claimed.state.expires_at, claimed.state.trace.clone());
     let error = claimed.error.as_ref();
     let error = error.map(|error| TaskError::from_output(error));
     let task = task(peer, claimed);
@@ -112,6 +112,7 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: ClaimedTask) -> 
             let parent = Parent {
                 id: task.id(),
                 expires_at,
+                trace: trace.as_ref(),
             };
             let output = added.output.unwrap_or(Ok(output));
             done(peer, parent, output, added.children, added.parent_output).await
@@ -182,6 +183,7 @@ fn task(peer: &Frestq, claimed: ClaimedTask) -> Task {
         attempt: state.attempt,
         epoch: state.epoch,
         input,
+        trace: state.trace,
         parent: state.parent,
         order: state.order,
         reservation,

@@ -213,7 +213,10 @@ fn flatten(tree: &UseTree, before: &mut Vec<String>, leaves: &mut Vec<Leaf>) {
         }
         UseTree::Name(name) => {
             let name = name.ident.to_string();
-            leaves.push(([before.as_slice(), std::slice::from_ref(&name)].concat(), Some(name)));
+            leaves.push((
+                [before.as_slice(), std::slice::from_ref(&name)].concat(),
+                Some(name),
+            ));
         }
         UseTree::Rename(rename) => {
             let name = rename.ident.to_string();

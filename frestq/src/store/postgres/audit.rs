@@ -1,8 +1,8 @@
 //! Rows of the audit, written with what they tell of.
 
-use super::write::{PgWriter, column};
+use super::{query::column, write::PgWriter};
 use crate::model::{audit::Head, error::Result};
-use crate::store::{Recorded, audit};
+use crate::store::{audit, writes::Recorded};
 
 impl PgWriter {
     /// How far a chain goes. Its rows count if there are more of them than its head says, so that

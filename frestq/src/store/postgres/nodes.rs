@@ -4,11 +4,15 @@
 //! by anybody, and only that makes it dead: so everybody, the node itself included, sees the same.
 //! All of it goes by the database's clock, since those of two machines differ.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
-use super::Postgres;
+use super::database::Postgres;
 use crate::model::{NodeId, PeerId, error::Result};
-use crate::store::LEASE;
+
+/// How long a process counts as alive after its last heartbeat.
+const LEASE: Duration = Duration::from_secs(30);
 
 /// Now, as the database sees it.
 macro_rules! now {

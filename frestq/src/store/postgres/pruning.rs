@@ -1,20 +1,23 @@
 //! Removes what is old. Several processes may do so at once: each row is removed by one of them.
 
+use super::{query::PgQuery, write::PgWriter};
+use crate::model::error::Result;
+use crate::store::{
+    fields::{Fields, Row},
+    pruning::{Pruned, Step, stays},
+    sql::{LOCAL, MESSAGE, PENDING, sql},
+};
 use jiff::Timestamp;
-use sqlx::{Postgres, postgres::PgArguments, query::Query};
-
-use super::write::PgWriter;
-use crate::store::pruning::{Pruned, Step, stays};
-use crate::{model::error::Result, store::rows::Row};
 
 impl PgWriter {
     pub(crate) async fn prune(&mut self, step: &Step, now: Timestamp) -> Result<Pruned> {
         match step {
             Step::Tasks(tasks, before) => self.prune_tasks(tasks, *before, now).await,
             Step::Sent(messages) => {
-                const SQL: &str =
-                    "DELETE FROM outbox WHERE state <> 0 AND seq = ANY($1) RETURNING 1";
-                let gone = self.count(sqlx::query(SQL).bind(messages)).await?;
+                let sql = sql!(
+                    "DELETE FROM outbox WHERE state <> {PENDING} AND seq = ANY($1) RETURNING 1"
+                );
+                let gone = self.count(sqlx::query(sql).bind(messages)).await?;
                 Ok(Pruned {
                     messages: gone,
                     ..Pruned::default()
@@ -39,11 +42,10 @@ impl PgWriter {
         before: Timestamp,
         now: Timestamp,
     ) -> Result<Pruned> {
-        const FIND: &str = concat!(
-            "SELECT t.seq, t.id, t.role <> 2 AND t.kind <> 5 FROM tasks t WHERE t.seq = ANY($2) \
-             AND t.pruned_at IS NULL AND NOT ",
-            stays!("$1"),
-            " ORDER BY t.seq FOR UPDATE OF t"
+        let find = sql!(
+            "SELECT t.seq, t.id, t.role <> {LOCAL} AND t.kind <> {MESSAGE} FROM tasks t WHERE t.seq = ANY($2) \
+             AND t.pruned_at IS NULL AND NOT {} ORDER BY t.seq FOR UPDATE OF t",
+            stays("$1"),
         );
         // What stays though all above it goes is a root from now on.
         const FREED: &str = "UPDATE tasks SET parent = NULL WHERE parent = ANY($1)";
@@ -51,14 +53,15 @@ impl PgWriter {
         const BURIED: &str = "UPDATE tasks SET pruned_at = $2, input = 'null', first_input = NULL, output = NULL, reservation = NULL, progress = NULL, \
              label = NULL, info = NULL, unique_key = NULL, parent = NULL, open_children = 0, wake_at = NULL, run_at = NULL, \
              pingback_at = NULL WHERE seq = ANY($1)";
-        let find = sqlx::query(FIND).bind(before.as_microsecond()).bind(tasks);
+        let find = sqlx::query(find).bind(before.as_microsecond()).bind(tasks);
         let (mut known, mut own, mut ids) = (Vec::new(), Vec::new(), Vec::new());
         for row in self.fetch(find).await? {
             let row = Row::from(row);
-            let of_others: bool = row.get(2)?;
+            let row = &mut Fields::of("tasks", &row);
+            let (seq, id, of_others) = (row.get::<i64>()?, row.get::<String>()?, row.get()?);
             let list = if of_others { &mut known } else { &mut own };
-            list.push(row.get::<i64>(0)?);
-            ids.push(row.get::<String>(1)?);
+            list.push(seq);
+            ids.push(id);
         }
         self.fetch(sqlx::query(FREED).bind(&ids)).await?;
         self.fetch(sqlx::query(GONE).bind(&own)).await?;
@@ -72,7 +75,7 @@ impl PgWriter {
     }
 
     /// How many rows a statement has found.
-    async fn count(&mut self, query: Query<'_, Postgres, PgArguments>) -> Result<u64> {
+    async fn count(&mut self, query: PgQuery<'_>) -> Result<u64> {
         Ok(self.fetch(query).await?.len() as u64)
     }
 }

@@ -1,10 +1,8 @@
 //! Rows of the audit, written with what they tell of.
 
-use super::write::{Hex, SqliteWriter};
-use crate::store::{Recorded, audit};
-use serde::Serialize;
-
+use super::write::SqliteWriter;
 use crate::model::{audit::Head, error::Result};
+use crate::store::audit;
 
 impl SqliteWriter {
     /// How far a chain goes. Its rows count if there are more of them than its head says, so that
@@ -17,31 +15,4 @@ impl SqliteWriter {
         let rows = self.fetch(SQL, vec![chain.into(), chain.into()]).await?;
         rows.first().map_or(Ok(Head::EMPTY), audit::head)
     }
-}
-
-/// The rows of `audit` that `writes.sql` unfolds, and the one of `audit_heads`.
-pub(super) fn rows<'a>(
-    Recorded { chain, links }: &'a Recorded<'_>,
-) -> (Vec<impl Serialize + 'a>, Option<impl Serialize + 'a>) {
-    let rows = links.iter().map(move |link| {
-        let entry = &link.entry;
-        (
-            chain,
-            link.seq,
-            entry.at.as_microsecond(),
-            &entry.peer,
-            &entry.certificate,
-            &entry.queue,
-            &entry.action,
-            &entry.message,
-            &entry.task,
-            Hex(&entry.body.0),
-            &entry.answer,
-            Hex(&link.hash.0),
-        )
-    });
-    let head = links
-        .last()
-        .map(|link| (chain, link.seq, Hex(&link.hash.0)));
-    (rows.collect(), head)
 }

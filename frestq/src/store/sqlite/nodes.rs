@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::Sqlite;
+use super::database::Sqlite;
 use crate::model::{NodeId, error::Result};
 
 impl Sqlite {

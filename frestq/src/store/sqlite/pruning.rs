@@ -4,15 +4,21 @@ use jiff::Timestamp;
 
 use super::write::SqliteWriter;
 use crate::model::error::Result;
-use crate::store::pruning::{Pruned, Step, stays};
+use crate::store::{
+    fields::Fields,
+    pruning::{Pruned, Step, stays},
+    sql::{LOCAL, MESSAGE, PENDING, sql},
+};
 
 impl SqliteWriter {
     pub(crate) async fn prune(&mut self, step: &Step, now: Timestamp) -> Result<Pruned> {
         match step {
             Step::Tasks(tasks, before) => self.prune_tasks(tasks, *before, now).await,
             Step::Sent(messages) => {
-                const SQL: &str = "DELETE FROM outbox WHERE state <> 0 AND seq IN (SELECT value FROM json_each(?)) RETURNING seq";
-                let gone = self.count(SQL, messages).await?;
+                let sql = sql!(
+                    "DELETE FROM outbox WHERE state <> {PENDING} AND seq IN (SELECT value FROM json_each(?)) RETURNING seq"
+                );
+                let gone = self.count(sql, messages).await?;
                 Ok(Pruned {
                     messages: gone,
                     ..Pruned::default()
@@ -37,21 +43,22 @@ impl SqliteWriter {
         before: Timestamp,
         now: Timestamp,
     ) -> Result<Pruned> {
-        const FIND: &str = concat!(
-            "SELECT t.seq, t.id, t.role <> 2 AND t.kind <> 5 FROM json_each(?) v CROSS JOIN tasks t ON t.seq = v.value \
-             WHERE t.pruned_at IS NULL AND NOT ",
-            stays!("?")
+        let find = sql!(
+            "SELECT t.seq, t.id, t.role <> {LOCAL} AND t.kind <> {MESSAGE} FROM json_each(?) v \
+             CROSS JOIN tasks t ON t.seq = v.value WHERE t.pruned_at IS NULL AND NOT {}",
+            stays("?"),
         );
         let values = vec![
             serde_json::to_string(tasks)?.into(),
             before.as_microsecond().into(),
         ];
         let (mut known, mut own, mut ids) = (Vec::new(), Vec::new(), Vec::new());
-        for row in self.fetch(FIND, values).await? {
-            let of_others: bool = row.get(2)?;
+        for row in self.fetch(find, values).await? {
+            let row = &mut Fields::of("tasks", &row);
+            let (seq, id, of_others) = (row.get::<i64>()?, row.get::<String>()?, row.get()?);
             let list = if of_others { &mut known } else { &mut own };
-            list.push(row.get::<i64>(0)?);
-            ids.push(row.get::<String>(1)?);
+            list.push(seq);
+            ids.push(id);
         }
         // What stays though all above it goes is a root from now on.
         self.put_aside(

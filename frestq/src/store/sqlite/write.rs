@@ -6,29 +6,39 @@
 
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use serde::{Serialize, Serializer, ser::SerializeTuple};
+use serde::Serialize;
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, Either, Executor, SqliteConnection,
     sqlite::{SqliteArguments, SqliteConnectOptions},
 };
 
-use super::audit;
-use crate::model::{
-    Json, MessageId, NewTask, RunPhase, TaskId, TaskState,
-    error::Result,
-    statements::{Param, Transaction},
+use super::{
+    encode::{self, ChangedRow, Hex, NewRow},
+    limit::Limit,
+    query::query,
 };
+use crate::model::{MessageId, TaskId, error::Result, statements::Param};
 use crate::store::{
-    Content, Loaded, Lookup, Waiting, Writes,
-    rows::{self, Row, select_state},
+    fields::{Fields, Row},
+    loads::{Content, Loaded, Lookup, Waiting},
+    rows,
+    sql::{CANCEL_RESERVATION, ENDED, NO_MOMENT, sql},
+    task_columns::{CONTENT, STATE, state},
+    writes::Writes,
 };
+
+/// Tells the rows of one statement from those of another, in a stream of them.
+const TASK: i64 = 0;
+const ACCEPTED: i64 = 1;
+const KEY: i64 = 2;
 
 /// The connection of this process that writes.
 pub(crate) struct SqliteWriter {
-    connection: SqliteConnection,
+    pub(super) connection: SqliteConnection,
     options: SqliteConnectOptions,
+    pub(super) limit: Limit,
     /// Whether the database knows of the transaction.
-    open: bool,
+    pub(super) open: bool,
     aside: Aside,
     /// Places in the outbox that this transaction has given so far.
     places: Vec<(MessageId, i64)>,
@@ -39,13 +49,15 @@ pub(crate) struct SqliteWriter {
 
 impl SqliteWriter {
     pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<Self> {
-        let mut connection = connect(options).await?;
+        let limit = Limit::default();
+        let mut connection = connect(options, &limit).await?;
         let last_place = sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM outbox")
             .fetch_one(&mut connection)
             .await?;
         Ok(Self {
             connection,
             options: options.clone(),
+            limit,
             open: false,
             aside: Aside::default(),
             places: Vec::new(),
@@ -88,7 +100,7 @@ impl SqliteWriter {
             if undone.is_err() {
                 // The database may have rolled back by itself, or nothing was begun; a new connection
                 // is sure to be in order.
-                let fresh = connect(&self.options).await?;
+                let fresh = connect(&self.options, &self.limit).await?;
                 let _ = std::mem::replace(&mut self.connection, fresh).close().await;
             }
             self.open = false;
@@ -97,39 +109,46 @@ impl SqliteWriter {
     }
 
     pub(crate) async fn load(&mut self, lookup: &Lookup<'_>) -> Result<Loaded> {
-        const TASKS: &str =
-            select_state!(" FROM json_each(?) v CROSS JOIN tasks t ON t.id = v.value;");
-        const PLACES: &str = select_state!(
-            " FROM json_each(?) v CROSS JOIN tasks t ON t.parent = v.value->>0 AND t.ord = v.value->>1;"
+        let tasks = sql!(
+            "SELECT {TASK}, {STATE} FROM json_each(?) v CROSS JOIN tasks t ON t.id = v.value;"
         );
-        const FAMILIES: &str =
-            select_state!(" FROM json_each(?) v CROSS JOIN tasks t ON t.parent = v.value;");
-        const INBOX: &str = "SELECT i.peer, i.message, i.hash FROM json_each(?) v \
-             CROSS JOIN inbox i ON i.peer = v.value->>0 AND i.message = v.value->>1;";
-        const KEYS: &str = "SELECT t.unique_key, t.id, 0, 0 FROM json_each(?) v \
-             CROSS JOIN tasks t ON t.unique_key = v.value AND t.status < 10;";
+        let places = sql!(
+            "SELECT {TASK}, {STATE} FROM json_each(?) v \
+             CROSS JOIN tasks t ON t.parent = v.value->>0 AND t.ord = v.value->>1;"
+        );
+        let families = sql!(
+            "SELECT {TASK}, {STATE} FROM json_each(?) v CROSS JOIN tasks t ON t.parent = v.value;"
+        );
+        let inbox = sql!(
+            "SELECT {ACCEPTED}, i.peer, i.message, i.hash FROM json_each(?) v \
+             CROSS JOIN inbox i ON i.peer = v.value->>0 AND i.message = v.value->>1;"
+        );
+        let unique = sql!(
+            "SELECT {KEY}, t.unique_key, t.id FROM json_each(?) v \
+             CROSS JOIN tasks t ON t.unique_key = v.value AND t.status < {ENDED};"
+        );
         let keys = lookup.inbox.iter();
         let keys: Vec<_> = keys.map(|key| (key.peer.0, key.message.as_str())).collect();
         let (mut sql, mut values) = (String::new(), Vec::new());
         for (statement, wanted, json) in [
             (
-                TASKS,
+                tasks,
                 lookup.tasks.len(),
                 serde_json::to_string(&lookup.tasks)?,
             ),
             (
-                PLACES,
+                places,
                 lookup.places.len(),
                 serde_json::to_string(&lookup.places)?,
             ),
             (
-                FAMILIES,
+                families,
                 lookup.families.len(),
                 serde_json::to_string(&lookup.families)?,
             ),
-            (INBOX, keys.len(), serde_json::to_string(&keys)?),
+            (inbox, keys.len(), serde_json::to_string(&keys)?),
             (
-                KEYS,
+                unique,
                 lookup.keys.len(),
                 serde_json::to_string(&lookup.keys)?,
             ),
@@ -144,43 +163,24 @@ impl SqliteWriter {
             return Ok(loaded);
         }
         for row in self.fetch(&sql, values).await? {
-            // The rows of all statements come in one stream; they differ in their width.
-            match row.width() {
-                3 => loaded.inbox.push(rows::accepted(&row)?),
-                4 => loaded.keys.push(rows::unique(&row)?),
-                _ => loaded.tasks.push(rows::state(&row)?),
+            // The rows of all statements come in one stream.
+            let row = &mut Fields::of("tasks", &row);
+            match row.get::<i64>()? {
+                ACCEPTED => loaded.inbox.push(rows::accepted(row)?),
+                KEY => loaded.keys.push(rows::unique(row)?),
+                _ => loaded.tasks.push(state(row)?),
             }
         }
         Ok(loaded)
     }
 
     pub(crate) async fn contents(&mut self, ids: &[&TaskId]) -> Result<Vec<(TaskId, Content)>> {
-        const SQL: &str = "SELECT t.id, t.input, t.info, t.pingback_at, t.output, t.reservation FROM json_each(?) v \
-             CROSS JOIN tasks t ON t.id = v.value";
+        let sql =
+            sql!("SELECT t.id, {CONTENT} FROM json_each(?) v CROSS JOIN tasks t ON t.id = v.value");
         let rows = self
-            .fetch(SQL, vec![serde_json::to_string(ids)?.into()])
+            .fetch(sql, vec![serde_json::to_string(ids)?.into()])
             .await?;
         rows.iter().map(rows::content).collect()
-    }
-
-    pub(crate) async fn run(&mut self, transaction: &Transaction) -> Result<Result<(), String>> {
-        self.fetch("SAVEPOINT handler", vec![]).await?;
-        for (sql, params) in &transaction.statements {
-            let query = super::query(AssertSqlSafe(sql.as_str()), params.iter().cloned());
-            if let Err(error) = query.execute(&mut self.connection).await {
-                if !is_the_statements_own(&error) {
-                    return Err(error.into());
-                }
-                sqlx::raw_sql("ROLLBACK TO handler; RELEASE handler")
-                    .execute(&mut self.connection)
-                    .await?;
-                return Ok(Err(error.to_string()));
-            }
-        }
-        sqlx::query("RELEASE handler")
-            .execute(&mut self.connection)
-            .await?;
-        Ok(Ok(()))
     }
 
     /// Puts the writes aside for the commit, which is when they can fail.
@@ -210,11 +210,11 @@ impl SqliteWriter {
             ));
         }
         let recorded = writes.recorded.as_ref();
-        let (links, head) = recorded.map(audit::rows).unzip();
+        let (links, head) = recorded.map(encode::links).unzip();
         let lists = [
-            list(changed.map(|(state, output)| ChangedRow(state, *output)))?,
-            list(created.map(|(new, state, output)| NewRow(new, state, *output)))?,
-            list(payloads.map(|new| {
+            encode::rows(changed.map(|(state, output)| ChangedRow((state, *output))))?,
+            encode::rows(created.map(|(new, state, output)| NewRow((new, state, *output))))?,
+            encode::rows(payloads.map(|new| {
                 (
                     new.task,
                     new.input.map(|json| json.get()),
@@ -222,7 +222,7 @@ impl SqliteWriter {
                     new.progress.map(|json| json.get()),
                 )
             }))?,
-            list(accepted.map(|row| {
+            encode::rows(accepted.map(|row| {
                 (
                     row.key.peer.0,
                     row.key.message.as_str(),
@@ -234,18 +234,18 @@ impl SqliteWriter {
                     row.received_at.as_microsecond(),
                 )
             }))?,
-            list(outgoing)?,
-            list(settled.map(|s| {
+            encode::rows(outgoing)?,
+            encode::rows(settled.map(|s| {
                 (
                     s.seq,
-                    s.state as i64,
+                    s.state.code(),
                     s.answer,
                     s.due_at.map(|at| at.as_microsecond()),
                     s.error,
                 )
             }))?,
-            list(links.into_iter().flatten())?,
-            list(head.flatten())?,
+            encode::rows(links.into_iter().flatten())?,
+            encode::rows(head.flatten())?,
         ];
         if lists.iter().any(|list| !matches!(list, Param::Null)) {
             const SQL: &str = "INSERT INTO frestq_writes VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
@@ -260,14 +260,16 @@ impl SqliteWriter {
         limit: i64,
         now: Timestamp,
     ) -> Result<Vec<Waiting>> {
-        const SQL: &str = select_state!(
-            ", t.input, t.output, t.reservation FROM tasks t WHERE t.queue = ? AND t.moment <> 0 AND t.owner IS NULL \
-             AND (t.run_at IS NULL OR t.run_at <= ?) AND (t.expires_at IS NULL OR t.expires_at > ? OR t.moment = 4) \
+        let sql = sql!(
+            "SELECT {STATE}, t.input, t.output, t.reservation FROM tasks t \
+             WHERE t.queue = ? AND t.moment <> {NO_MOMENT} AND t.owner IS NULL \
+             AND (t.run_at IS NULL OR t.run_at <= ?) \
+             AND (t.expires_at IS NULL OR t.expires_at > ? OR t.moment = {CANCEL_RESERVATION}) \
              ORDER BY t.priority DESC, t.seq LIMIT ?"
         );
         let now = now.as_microsecond();
         let values = vec![queue.into(), now.into(), now.into(), limit.into()];
-        self.fetch(SQL, values)
+        self.fetch(sql, values)
             .await?
             .iter()
             .map(rows::waiting)
@@ -307,11 +309,12 @@ impl SqliteWriter {
     }
 }
 
-async fn connect(options: &SqliteConnectOptions) -> sqlx::Result<SqliteConnection> {
+async fn connect(options: &SqliteConnectOptions, limit: &Limit) -> sqlx::Result<SqliteConnection> {
     let mut connection = options.connect().await?;
-    sqlx::raw_sql(include_str!("writes.sql"))
+    sqlx::raw_sql(AssertSqlSafe(encode::triggers()))
         .execute(&mut connection)
         .await?;
+    limit.watch(&mut connection).await?;
     Ok(connection)
 }
 
@@ -332,128 +335,6 @@ impl Aside {
     }
 
     fn query(self) -> sqlx::query::Query<'static, sqlx::Sqlite, SqliteArguments> {
-        super::query(AssertSqlSafe(self.sql), self.values)
-    }
-}
-
-/// Rows as JSON, if there are any.
-fn list<T: Serialize>(rows: impl IntoIterator<Item = T>) -> Result<Param> {
-    let rows: Vec<_> = rows.into_iter().collect();
-    Ok(match rows.is_empty() {
-        true => Param::Null,
-        false => serde_json::to_string(&rows)?.into(),
-    })
-}
-
-/// Whether a statement failed by its own fault, and not for want of room, memory or a sound disk.
-fn is_the_statements_own(error: &sqlx::Error) -> bool {
-    const TROUBLES: [i32; 8] = [
-        5,  // busy
-        6,  // locked
-        7,  // out of memory
-        10, // the disk failed
-        11, // the file is damaged
-        13, // the disk is full
-        14, // a file can't be opened
-        26, // not a database
-    ];
-    match error {
-        sqlx::Error::Database(error) => {
-            let code = error.code().and_then(|code| code.parse::<i32>().ok());
-            code.is_none_or(|code| !TROUBLES.contains(&(code & 0xff)))
-        }
-        sqlx::Error::Encode(_) => true,
-        _ => false,
-    }
-}
-
-/// A new task as the array that the `INSERT` unfolds.
-struct NewRow<'a>(&'a NewTask, &'a TaskState, Option<&'a Json>);
-
-impl Serialize for NewRow<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(new, state, output) = self;
-        let mut row = serializer.serialize_tuple(35)?;
-        row.serialize_element(&state.id)?;
-        row.serialize_element(&state.kind.code())?;
-        row.serialize_element(&state.role.code())?;
-        row.serialize_element(&state.peer.0)?;
-        row.serialize_element(&state.queue)?;
-        row.serialize_element(&state.action)?;
-        row.serialize_element(&state.status.code())?;
-        row.serialize_element(&state.attempt)?;
-        row.serialize_element(&state.failures)?;
-        row.serialize_element(&state.epoch)?;
-        row.serialize_element(&state.owner.map(|node| node.0))?;
-        row.serialize_element(&state.rev)?;
-        row.serialize_element(&state.run_at.map(|at| at.as_microsecond()))?;
-        row.serialize_element(&state.expires_at.map(|at| at.as_microsecond()))?;
-        row.serialize_element(&new.pingback_at.map(|at| at.as_microsecond()))?;
-        row.serialize_element(&new.created_at.as_microsecond())?;
-        row.serialize_element(&state.modified_at.as_microsecond())?;
-        row.serialize_element(&new.label)?;
-        row.serialize_element(&new.info)?;
-        row.serialize_element(new.input.get())?;
-        row.serialize_element(&output.map(|output| output.get()))?;
-        row.serialize_element(&state.parent)?;
-        row.serialize_element(&state.order)?;
-        row.serialize_element(&state.open_children)?;
-        row.serialize_element(&state.on_failure.code())?;
-        row.serialize_element(&RunPhase::code(state.moment))?;
-        row.serialize_element(&state.round.code())?;
-        row.serialize_element(&state.reserved_code())?;
-        row.serialize_element(&state.wake_at.map(|at| at.as_microsecond()))?;
-        row.serialize_element(&new.priority)?;
-        row.serialize_element(&new.unique_key)?;
-        let certificate = state.certificate.as_ref();
-        row.serialize_element(&certificate.map(|certificate| Hex(certificate.bytes())))?;
-        row.serialize_element(&state.place)?;
-        row.serialize_element(&state.interrupted)?;
-        row.serialize_element(&i64::from(state.at_most_once))?;
-        row.end()
-    }
-}
-
-/// A changed task as the array that the `UPDATE` unfolds.
-struct ChangedRow<'a>(&'a TaskState, Option<&'a Json>);
-
-impl Serialize for ChangedRow<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(state, output) = self;
-        let mut row = serializer.serialize_tuple(18)?;
-        row.serialize_element(&state.id)?;
-        row.serialize_element(&state.status.code())?;
-        row.serialize_element(&state.attempt)?;
-        row.serialize_element(&state.failures)?;
-        row.serialize_element(&state.epoch)?;
-        row.serialize_element(&state.owner.map(|node| node.0))?;
-        row.serialize_element(&state.rev)?;
-        row.serialize_element(&state.run_at.map(|at| at.as_microsecond()))?;
-        row.serialize_element(&state.modified_at.as_microsecond())?;
-        row.serialize_element(&output.map(|output| output.get()))?;
-        row.serialize_element(&state.open_children)?;
-        row.serialize_element(&RunPhase::code(state.moment))?;
-        row.serialize_element(&state.round.code())?;
-        row.serialize_element(&state.reserved_code())?;
-        row.serialize_element(&state.wake_at.map(|at| at.as_microsecond()))?;
-        row.serialize_element(&state.on_failure.code())?;
-        row.serialize_element(&state.place)?;
-        row.serialize_element(&state.interrupted)?;
-        row.end()
-    }
-}
-
-/// Bytes as hexadecimal text, which `unhex` reads back.
-pub(super) struct Hex<'a>(pub(super) &'a [u8]);
-
-impl Serialize for Hex<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use std::fmt::Write;
-        let mut text = String::with_capacity(self.0.len() * 2);
-        for byte in self.0 {
-            // Writing to a String never fails.
-            let _ = write!(text, "{byte:02x}");
-        }
-        serializer.serialize_str(&text)
+        query(AssertSqlSafe(self.sql), self.values)
     }
 }

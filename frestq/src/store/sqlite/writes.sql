@@ -2,7 +2,8 @@
 -- with the connection is answered statement by statement, and each answer is a change of threads.
 --
 -- Each list is a JSON array of rows, each row an array of values; null: nothing of that kind. In which order
--- triggers run is not said, so what depends on an order stands in one of them.
+-- triggers run is not said, so what depends on an order stands in one of them. What is in braces is filled in
+-- from the definition of a task's columns, and from the codes of enums.
 
 CREATE TEMP VIEW frestq_writes AS SELECT
     NULL AS changed, NULL AS created, NULL AS payloads,
@@ -12,23 +13,9 @@ CREATE TEMP VIEW frestq_writes AS SELECT
 -- First what has ended, whose unique key a new task may have; payloads last, of tasks that are there.
 CREATE TEMP TRIGGER frestq_tasks INSTEAD OF INSERT ON frestq_writes
 WHEN coalesce(NEW.changed, NEW.created, NEW.payloads) IS NOT NULL BEGIN
-    UPDATE tasks SET
-        status = v.value->>1, attempt = v.value->>2, failures = v.value->>3, epoch = v.value->>4, owner = v.value->>5,
-        rev = v.value->>6, run_at = v.value->>7, modified_at = v.value->>8, output = coalesce(v.value->>9, output),
-        open_children = v.value->>10, moment = v.value->>11, round = v.value->>12, reserved = v.value->>13,
-        wake_at = v.value->>14, on_failure = v.value->>15, place = v.value->>16, interrupted = v.value->>17
-    FROM jsonb_each(NEW.changed) v WHERE tasks.id = v.value->>0;
+    UPDATE tasks SET {set} FROM jsonb_each(NEW.changed) v WHERE tasks.id = v.value->>0;
 
-    INSERT INTO tasks (
-        id, kind, role, peer, queue, action, status, attempt, failures, epoch, owner, rev, run_at, expires_at,
-        pingback_at, created_at, modified_at, label, info, input, output, parent, ord, open_children, on_failure,
-        moment, round, reserved, wake_at, priority, unique_key, certificate, place, interrupted, at_most_once
-    ) SELECT
-        value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8,
-        value->>9, value->>10, value->>11, value->>12, value->>13, value->>14, value->>15, value->>16, value->>17,
-        value->>18, value->>19, value->>20, value->>21, value->>22, value->>23, value->>24, value->>25, value->>26,
-        value->>27, value->>28, value->>29, value->>30, unhex(value->>31), value->>32, value->>33, value->>34
-    FROM jsonb_each(NEW.created);
+    INSERT INTO tasks ({columns}) SELECT {values} FROM jsonb_each(NEW.created) v;
 
     UPDATE tasks SET
         first_input = CASE
@@ -50,7 +37,7 @@ CREATE TEMP TRIGGER frestq_outgoing INSTEAD OF INSERT ON frestq_writes WHEN NEW.
     INSERT INTO outbox (
         seq, peer, message, queue, action, task, carries_task, body, state, due_at, expires_at, created_at, pin
     ) SELECT
-        value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, 0,
+        value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, {PENDING},
         value->>8, value->>9, value->>10, unhex(value->>11)
     FROM jsonb_each(NEW.outgoing);
 END;
@@ -59,7 +46,7 @@ CREATE TEMP TRIGGER frestq_settled INSTEAD OF INSERT ON frestq_writes WHEN NEW.s
     UPDATE outbox SET
         state = v.value->>1, answer = v.value->>2, attempts = attempts + 1, due_at = coalesce(v.value->>3, due_at),
         last_error = v.value->>4
-    FROM jsonb_each(NEW.settled) v WHERE outbox.seq = v.value->>0 AND outbox.state = 0;
+    FROM jsonb_each(NEW.settled) v WHERE outbox.seq = v.value->>0 AND outbox.state = {PENDING};
 END;
 
 CREATE TEMP TRIGGER frestq_links INSTEAD OF INSERT ON frestq_writes WHEN NEW.links IS NOT NULL BEGIN

@@ -1,11 +1,11 @@
 //! A handler's own statements, within the transaction that completes its task.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::harness::{Database, create, load, new_task};
 use crate::{
     model::statements::{Param, Transaction},
-    store::{Store, Writer, Writes},
+    store::{Ran, Store, Writer, Writes},
 };
 
 on_both!(
@@ -14,7 +14,96 @@ on_both!(
     a_unique_violation_of_a_handlers_own_table_is_its_own_failure,
     null_fits_a_column_of_any_type,
     one_statement_takes_values_of_different_types,
+    a_statement_that_reads_too_long_fails_alone,
+    a_statement_that_writes_too_long_fails,
+    statements_have_their_time_together,
 );
+
+/// More than any statement of these tests takes.
+const LONG: Duration = Duration::from_secs(60);
+/// Less than one takes that is to be too slow.
+const SHORT: Duration = Duration::from_millis(200);
+
+async fn run(writer: &mut Writer, transaction: &Transaction) -> Result<(), String> {
+    match writer.run(transaction, LONG).await.unwrap() {
+        Ran::Done => Ok(()),
+        Ran::Failed(why) | Ran::Undone(why) => Err(why),
+    }
+}
+
+/// A query that takes minutes.
+fn slow(store: &Store) -> &'static str {
+    match store {
+        Store::Sqlite(_) => {
+            "SELECT max(i) FROM (WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n \
+             WHERE i < 1000000000000) SELECT i FROM n) AS n"
+        }
+        Store::Postgres(_) => "SELECT 1 FROM pg_sleep(600)",
+    }
+}
+
+async fn a_statement_that_reads_too_long_fails_alone(database: Arc<Database>) {
+    let (store, mut writer) = ready(&database).await;
+    let [mut good, mut bad] = [(); 2].map(|()| Transaction::default());
+    insert(&mut good, 1, "good");
+    insert(&mut bad, 2, "bad");
+    bad.execute(slow(&store), ());
+    writer.begin().await.unwrap();
+    run(&mut writer, &good).await.unwrap();
+    match writer.run(&bad, SHORT).await.unwrap() {
+        Ran::Failed(why) => assert!(why.contains("transaction_timeout"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    // Its limit is not that of the others.
+    let mut other = Transaction::default();
+    insert(&mut other, 2, "other");
+    run(&mut writer, &other).await.unwrap();
+    writer.commit().await.unwrap();
+    assert_eq!(names(&store).await, ["good", "other"]);
+    create(&mut writer, &[new_task("a")]).await;
+}
+
+async fn a_statement_that_writes_too_long_fails(database: Arc<Database>) {
+    let (store, mut writer) = ready(&database).await;
+    let [mut good, mut bad] = [(); 2].map(|()| Transaction::default());
+    insert(&mut good, 1, "good");
+    bad.execute(format!("INSERT INTO votes (id) {}", slow(&store)), ());
+    writer.begin().await.unwrap();
+    run(&mut writer, &good).await.unwrap();
+    let why = match (writer.run(&bad, SHORT).await.unwrap(), &store) {
+        // SQLite undoes the whole transaction with it, which is then begun again.
+        (Ran::Undone(why), Store::Sqlite(_)) => {
+            writer.begin().await.unwrap();
+            run(&mut writer, &good).await.unwrap();
+            why
+        }
+        (Ran::Failed(why), Store::Postgres(_)) => why,
+        (other, _) => panic!("{other:?}"),
+    };
+    assert!(why.contains("transaction_timeout"), "{why}");
+    writer.commit().await.unwrap();
+    assert_eq!(names(&store).await, ["good"]);
+}
+
+async fn statements_have_their_time_together(database: Arc<Database>) {
+    let (store, mut writer) = ready(&database).await;
+    let mut many = Transaction::default();
+    let count = match store {
+        Store::Sqlite(_) => {
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) \
+             SELECT max(i) FROM n"
+        }
+        Store::Postgres(_) => "SELECT pg_sleep(0.02)",
+    };
+    for _ in 0..10_000 {
+        many.execute(count, ());
+    }
+    writer.begin().await.unwrap();
+    let start = std::time::Instant::now();
+    let ran = writer.run(&many, SHORT).await.unwrap();
+    assert!(matches!(ran, Ran::Failed(_)), "{ran:?}");
+    assert!(start.elapsed() < SHORT * 20, "{:?}", start.elapsed());
+}
 
 async fn ready(database: &Database) -> (Store, Writer) {
     let store = database.store().await;
@@ -50,7 +139,7 @@ async fn a_handlers_statements_commit_with_its_task(database: Arc<Database>) {
     transaction.execute("UPDATE votes SET name = name || '!' -- and no more", ());
     for keep in [false, true] {
         writer.begin().await.unwrap();
-        writer.run(&transaction).await.unwrap().unwrap();
+        run(&mut writer, &transaction).await.unwrap();
         writer.save(&writes).await.unwrap();
         if keep {
             writer.commit().await.unwrap();
@@ -73,10 +162,10 @@ async fn a_failed_statement_of_a_handler_undoes_its_earlier_ones(database: Arc<D
     insert(&mut other, 2, "other");
 
     writer.begin().await.unwrap();
-    writer.run(&good).await.unwrap().unwrap();
-    let why = writer.run(&bad).await.unwrap().unwrap_err();
+    run(&mut writer, &good).await.unwrap();
+    let why = run(&mut writer, &bad).await.unwrap_err();
     assert!(why.contains("no_such_table"), "{why}");
-    writer.run(&other).await.unwrap().unwrap();
+    run(&mut writer, &other).await.unwrap();
     writer.commit().await.unwrap();
     assert_eq!(names(&store).await, ["good", "other"]);
     // And the writer goes on.
@@ -88,8 +177,8 @@ async fn a_unique_violation_of_a_handlers_own_table_is_its_own_failure(database:
     let mut transaction = Transaction::default();
     insert(&mut transaction, 1, "one");
     writer.begin().await.unwrap();
-    writer.run(&transaction).await.unwrap().unwrap();
-    writer.run(&transaction).await.unwrap().unwrap_err();
+    run(&mut writer, &transaction).await.unwrap();
+    run(&mut writer, &transaction).await.unwrap_err();
     writer.commit().await.unwrap();
     assert_eq!(names(&store).await, ["one"]);
 }
@@ -103,7 +192,7 @@ async fn null_fits_a_column_of_any_type(database: Arc<Database>) {
     transaction.execute(sql, (2_i64, "two", 2.5, vec![0_u8, 255]));
     transaction.execute(sql, (3_i64, "three", nothing, vec![]));
     writer.begin().await.unwrap();
-    writer.run(&transaction).await.unwrap().unwrap();
+    run(&mut writer, &transaction).await.unwrap();
     writer.commit().await.unwrap();
     let sql = "SELECT id, name, score, raw FROM votes ORDER BY id";
     let rows = store
@@ -142,7 +231,7 @@ async fn one_statement_takes_values_of_different_types(database: Arc<Database>) 
         transaction.execute(sql, vec![id.into(), value]);
     }
     writer.begin().await.unwrap();
-    writer.run(&transaction).await.unwrap().unwrap();
+    run(&mut writer, &transaction).await.unwrap();
     writer.commit().await.unwrap();
     let sql = "SELECT score FROM votes ORDER BY id";
     let scores: Vec<Option<f64>> = store.fetch(sql, vec![], |row| row.get(0)).await.unwrap();
@@ -160,7 +249,7 @@ async fn a_full_disk_is_no_failure_of_a_handler() {
             (1_i64, "x".repeat(1_000_000)),
         );
         writer.begin().await.unwrap();
-        let error = writer.run(&transaction).await.unwrap_err();
+        let error = writer.run(&transaction, LONG).await.unwrap_err();
         assert!(error.to_string().contains("full"), "{error}");
         writer.rollback().await.unwrap();
         assert_eq!(names(&store).await, Vec::<String>::new());

@@ -78,6 +78,17 @@ where
 }
 
 impl Database {
+    /// A second one in the folder of an SQLite database, which goes with it.
+    pub(crate) fn beside(first: &Database, name: &str) -> Self {
+        let Place::Folder(folder) = &first.place else {
+            panic!("only a folder has room for two");
+        };
+        Self {
+            url: format!("sqlite:{}", folder.join(name).display()),
+            place: Place::Folder(folder.clone()),
+        }
+    }
+
     /// With our tables, to serve.
     pub(crate) async fn store(&self) -> Store {
         self.open(OpenMode::Create).await.close().await;

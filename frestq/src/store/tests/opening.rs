@@ -7,6 +7,7 @@ use crate::store::{OpenMode, Store};
 
 on_both!(
     createdb_is_safe_to_repeat,
+    createdb_upgrades_a_database_of_an_older_version,
     createdb_is_safe_for_several_at_once,
     createdb_of_a_newer_version_is_kept,
     a_database_without_tables_names_the_command,
@@ -27,6 +28,35 @@ async fn createdb_is_safe_to_repeat(database: Arc<Database>) {
     assert_eq!(peer(&store, "b").await, before);
     let mut writer = store.writer().await.unwrap();
     assert!(load(&mut writer, "a").await.is_some());
+}
+
+async fn createdb_upgrades_a_database_of_an_older_version(database: Arc<Database>) {
+    let store = database.store().await;
+    create(&mut store.writer().await.unwrap(), &[new_task("a")]).await;
+    // As the first version made it.
+    store
+        .run_schema(&[
+            "ALTER TABLE tasks DROP COLUMN trace",
+            "DELETE FROM _frestq_migrations WHERE version > 1",
+        ])
+        .await
+        .unwrap();
+    store.close().await;
+    drop(store);
+    let refusal = database.refusal(OpenMode::Serve).await;
+    assert!(
+        refusal.contains("version 1") && refusal.contains("--createdb"),
+        "{refusal}"
+    );
+
+    let store = database.store().await;
+    let mut writer = store.writer().await.unwrap();
+    assert_eq!(load(&mut writer, "a").await.unwrap().trace, None);
+    let mut traced = new_task("b");
+    traced.state.trace = Some("request 7".into());
+    create(&mut writer, &[traced]).await;
+    let found = load(&mut writer, "b").await.unwrap();
+    assert_eq!(found.trace.as_deref(), Some("request 7"));
 }
 
 async fn createdb_is_safe_for_several_at_once(database: Arc<Database>) {
@@ -71,7 +101,7 @@ async fn tables_of_a_newer_version_are_refused(database: Arc<Database>) {
 async fn make_newer(database: &Database) {
     let store = database.store().await;
     store
-        .run_schema(&["UPDATE _frestq_migrations SET version = 9999"])
+        .run_schema(&["UPDATE _frestq_migrations SET version = 9999 WHERE version = 1"])
         .await
         .unwrap();
     store.close().await;

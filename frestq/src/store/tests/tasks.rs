@@ -40,6 +40,7 @@ async fn a_task_comes_back_as_it_was_stored(database: Arc<Database>) {
             kind: TaskKind::External,
             role: Role::Received,
             peer: sender,
+            trace: Some("request 7".into()),
             status: Status::Executing,
             parent: None,
             order: 0,
@@ -89,6 +90,7 @@ async fn a_task_comes_back_as_it_was_stored(database: Arc<Database>) {
     let record = &store.find_tasks("full", 2).await.unwrap()[0];
     assert_eq!(record.label.as_deref(), Some("a label"));
     assert_eq!(record.info.as_deref(), Some("Wahl \u{1F5F3}"));
+    assert_eq!(record.trace.as_deref(), Some("request 7"));
     assert_eq!(record.pingback_date, Some(at(7)));
     assert_eq!(record.created_date, at(1));
     assert_eq!(record.input_data.get(), "[1]");
@@ -109,6 +111,7 @@ async fn every_field_that_may_change_is_written_again(database: Arc<Database>) {
         peer: stored.peer,
         queue: stored.queue,
         action: stored.action,
+        trace: stored.trace,
         parent: stored.parent,
         order: stored.order,
         report_at: stored.report_at,

@@ -1,24 +1,19 @@
-//! Wake-ups between the processes of one peer: `NOTIFY` within the transaction, `LISTEN` beside it.
+//! What processes of one peer say to each other with `NOTIFY`.
 //!
 //! A payload is the sender's origin (16 characters), a letter, and a JSON list. Wake-ups are hints:
 //! losing one costs time and never a task, so everything that is in doubt becomes
 //! [`Wake::Everything`].
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use tokio::{sync::mpsc, time::timeout};
 
-use super::{PATIENCE, Postgres};
-use crate::model::{PeerId, RunPhase, TaskId, TaskState, error::Result};
-use crate::store::{Wake, Writes};
+use crate::model::{PeerId, RunPhase, TaskId, TaskState};
+use crate::store::{due::Wake, writes::Writes};
 
-const CHANNEL: &str = "frestq";
+pub(super) const CHANNEL: &str = "frestq";
 /// Postgres takes less than 8,000 bytes.
 const LONGEST: usize = 7_900;
-/// How often an idle connection is tried: one that was cut off far away is as silent as an idle one.
-const TRIAL: Duration = Duration::from_secs(30);
 
 const QUEUES: char = 'q';
 const PEERS: char = 'o';
@@ -26,28 +21,9 @@ const ENDED: char = 'e';
 const MEMBERS: char = 'm';
 const EVERYTHING: char = '*';
 
-impl Postgres {
-    pub(crate) async fn wakes(&self) -> Result<mpsc::Receiver<Wake>> {
-        let listener = listen(&self.options).await?;
-        let (sender, receiver) = mpsc::channel(1024);
-        tokio::spawn(forward(
-            listener,
-            self.options.clone(),
-            self.origin.clone(),
-            sender,
-        ));
-        Ok(receiver)
-    }
-
-    /// Tells the other processes that peers were registered, or taken out.
-    pub(crate) async fn tell_of_members(&self) -> Result<()> {
-        sqlx::query("SELECT pg_notify($1, $2)")
-            .bind(CHANNEL)
-            .bind(format!("{}{MEMBERS}", self.origin))
-            .execute(&self.pool)
-            .await?;
-        Ok(())
-    }
+/// What the other processes should know of a change of the registered peers.
+pub(super) fn members(origin: &str) -> String {
+    format!("{origin}{MEMBERS}")
 }
 
 /// What the other processes should know of a transaction.
@@ -111,7 +87,7 @@ fn pack<T: Serialize>(
 }
 
 /// Reads a payload; nothing if we sent it ourselves.
-fn unpack(origin: &str, payload: &str) -> Vec<Wake> {
+pub(super) fn unpack(origin: &str, payload: &str) -> Vec<Wake> {
     let Some((sender, rest)) = payload.split_at_checked(origin.len()) else {
         return vec![Wake::Everything];
     };
@@ -124,7 +100,7 @@ fn unpack(origin: &str, payload: &str) -> Vec<Wake> {
     match kind {
         Some(QUEUES) => each(list, Wake::Queue),
         Some(PEERS) => each(list, |peer| Wake::Outbox(PeerId(peer))),
-        Some(MEMBERS) => vec![Wake::PeerSet],
+        Some(MEMBERS) => vec![Wake::RegisteredPeers],
         Some(ENDED) => each(list, |id: String| Wake::Ended(TaskId::from(id))),
         // Also what a newer version may say.
         _ => vec![Wake::Everything],
@@ -135,80 +111,6 @@ fn each<T: DeserializeOwned>(list: &str, wake: impl Fn(T) -> Wake) -> Vec<Wake> 
     match serde_json::from_str::<Vec<T>>(list) {
         Ok(items) => items.into_iter().map(wake).collect(),
         Err(_) => vec![Wake::Everything],
-    }
-}
-
-async fn listen(options: &PgConnectOptions) -> sqlx::Result<PgListener> {
-    // The listener wants a pool, to take its one connection from.
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .max_lifetime(None)
-        .idle_timeout(None)
-        .acquire_timeout(PATIENCE)
-        .connect_with(options.clone())
-        .await?;
-    let mut listener = PgListener::connect_with(&pool).await?;
-    // We connect again ourselves, whatever the reason was.
-    listener.eager_reconnect(false);
-    listener.listen(CHANNEL).await?;
-    Ok(listener)
-}
-
-/// Hands on what comes in, over as many connections as it takes, until nobody receives any more.
-async fn forward(
-    mut listener: PgListener,
-    options: PgConnectOptions,
-    origin: String,
-    wakes: mpsc::Sender<Wake>,
-) {
-    loop {
-        tokio::select! {
-            () = wakes.closed() => return,
-            () = hear(&mut listener, &origin, &wakes) => {}
-        }
-        drop(listener);
-        tracing::warn!("lost the connection that listens for other processes; connecting again");
-        listener = tokio::select! {
-            () = wakes.closed() => return,
-            fresh = listen_again(&options) => fresh,
-        };
-        if wakes.send(Wake::Everything).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Returns when the connection is lost.
-async fn hear(listener: &mut PgListener, origin: &str, wakes: &mpsc::Sender<Wake>) {
-    loop {
-        let payload = match timeout(TRIAL, listener.try_recv()).await {
-            Ok(Ok(Some(notification))) => notification.payload().to_owned(),
-            Ok(Ok(None) | Err(_)) => return,
-            Err(_) => {
-                let trial = sqlx::query("SELECT 1").execute(&mut *listener);
-                match timeout(PATIENCE, trial).await {
-                    Ok(Ok(_)) => continue,
-                    Ok(Err(_)) | Err(_) => return,
-                }
-            }
-        };
-        for wake in unpack(origin, &payload) {
-            if wakes.send(wake).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-async fn listen_again(options: &PgConnectOptions) -> PgListener {
-    let mut wait = Duration::from_millis(200);
-    loop {
-        match listen(options).await {
-            Ok(listener) => return listener,
-            Err(error) => tracing::warn!(%error, "can't listen for other processes"),
-        }
-        tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-        wait = (wait * 2).min(Duration::from_secs(10));
     }
 }
 

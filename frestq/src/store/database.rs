@@ -1,0 +1,122 @@
+//! The database, whichever it is.
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use super::{
+    due::Wake, either::on_either, migrations::OpenMode, postgres::Postgres, sqlite::Sqlite,
+    writer::Writer,
+};
+use crate::model::{
+    NodeId, PeerId,
+    error::{Error, Result},
+};
+
+/// The database, for reading, and for peers and nodes.
+#[derive(Debug)]
+pub(crate) enum Store {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
+}
+
+impl Store {
+    /// Opens the database at `sqlite:PATH` or `postgres://...`.
+    pub(crate) async fn open(url: &str, purpose: OpenMode) -> Result<Self> {
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = path.trim_start_matches("//");
+            return Ok(Self::Sqlite(Sqlite::open(path, purpose).await?));
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let store = Postgres::open(url, purpose).await?;
+            return Ok(Self::Postgres(store));
+        }
+        Err(Error::Config(format!(
+            "database {:?} is neither sqlite:PATH nor postgres://USER@HOST/NAME",
+            url.split(':').next().unwrap_or_default()
+        )))
+    }
+
+    /// Whether no other process can change tasks while this one serves.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        matches!(self, Self::Sqlite(_))
+    }
+
+    /// The connection that writes.
+    pub(crate) async fn writer(&self) -> Result<Writer> {
+        Ok(match self {
+            Self::Sqlite(store) => Writer::Sqlite(store.writer().await?),
+            Self::Postgres(store) => Writer::Postgres(store.writer().await?),
+        })
+    }
+
+    /// Whether no other process serves this database. On SQLite, this process holds its lock from then
+    /// on, so that none can begin to.
+    pub(crate) async fn is_alone(&mut self) -> Result<bool> {
+        match self {
+            Self::Sqlite(store) => store.take_lock(),
+            Self::Postgres(store) => store.is_alone().await,
+        }
+    }
+
+    /// Runs the application's own statements for making tables.
+    pub(crate) async fn run_schema(&self, statements: &[&str]) -> Result<()> {
+        on_either!(self, store => store.run_schema(statements).await)
+    }
+
+    /// Enters this process among the nodes, in the place of an earlier one of that name.
+    pub(crate) async fn join(&self, name: &str, now: Timestamp) -> Result<NodeId> {
+        on_either!(self, store => store.join(name, now).await)
+    }
+
+    /// Extends the leases of everything this process runs. `false`: it was given up for dead.
+    pub(crate) async fn heartbeat(&self, node: NodeId) -> Result<bool> {
+        on_either!(self, store => store.heartbeat(node).await)
+    }
+
+    /// Makes a process that was given up for dead alive again: whatever it runs and nobody has put
+    /// back is its own as before. `false`: another one has taken its name, so it is not needed.
+    pub(crate) async fn join_again(&self, node: NodeId, name: &str) -> Result<bool> {
+        match self {
+            // The file's lock is a lease that never runs out.
+            Self::Sqlite(_) => Ok(true),
+            Self::Postgres(store) => store.join_again(node, name).await,
+        }
+    }
+
+    /// Removes this process; whatever it still owns can be taken over.
+    pub(crate) async fn leave(&self, node: NodeId) -> Result<()> {
+        on_either!(self, store => store.leave(node).await)
+    }
+
+    /// Makes `node` the one process that delivers to `peer`, if no other live one does. To be asked
+    /// again before every pass: `false` says that another one has taken over, or must have.
+    pub(crate) async fn claim_delivery(&self, peer: PeerId, node: NodeId) -> Result<bool> {
+        match self {
+            Self::Sqlite(_) => Ok(true),
+            Self::Postgres(store) => store.claim_delivery(peer, node).await,
+        }
+    }
+
+    /// What other processes on this database commit from now on; `None`: there can't be any.
+    ///
+    /// Whoever listens looks at everything once, after this call.
+    pub(crate) async fn wakes(&self) -> Result<Option<mpsc::Receiver<Wake>>> {
+        match self {
+            Self::Sqlite(_) => Ok(None),
+            Self::Postgres(store) => store.wakes().await.map(Some),
+        }
+    }
+
+    /// Whether the file system that holds the database has at least this much room. Always, where
+    /// the database is on a server.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        match self {
+            Self::Sqlite(store) => store.has_room(bytes),
+            Self::Postgres(_) => true,
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        on_either!(self, store => store.close().await)
+    }
+}

@@ -1,0 +1,174 @@
+//! Rows of either database, read column by column.
+
+use jiff::Timestamp;
+use sqlx::{
+    Column as _, Decode, Postgres, Row as _, Sqlite, Type, postgres::PgRow, sqlite::SqliteRow,
+};
+
+use crate::model::{
+    Fingerprint, Json,
+    error::{Error, Result},
+    null,
+};
+
+/// A row of either database.
+pub(super) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+impl From<SqliteRow> for Row {
+    fn from(row: SqliteRow) -> Self {
+        Self::Sqlite(row)
+    }
+}
+
+impl From<PgRow> for Row {
+    fn from(row: PgRow) -> Self {
+        Self::Postgres(row)
+    }
+}
+
+/// What a column of either database can hold.
+pub(super) trait Column:
+    for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
+{
+}
+
+impl<T> Column for T where
+    T: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
+{
+}
+
+impl Row {
+    pub(super) fn get<T: Column>(&self, index: usize) -> Result<T> {
+        let value = match self {
+            Self::Sqlite(row) => row.try_get(index),
+            Self::Postgres(row) => row.try_get(index),
+        };
+        value.map_err(|error| match error {
+            sqlx::Error::ColumnDecode { source, .. } => self.corrupt("a row", index, &source),
+            other => other.into(),
+        })
+    }
+
+    fn corrupt(&self, table: &str, index: usize, why: &dyn std::fmt::Display) -> Error {
+        let name = match self {
+            Self::Sqlite(row) => row.columns().get(index).map(|column| column.name()),
+            Self::Postgres(row) => row.columns().get(index).map(|column| column.name()),
+        };
+        let column = name.unwrap_or("?");
+        Error::Corrupt(format!("{table}, column `{column}`: {why}"))
+    }
+}
+
+/// The columns of a row, one after the other.
+pub(super) struct Fields<'r> {
+    table: &'static str,
+    row: &'r Row,
+    next: usize,
+}
+
+impl<'r> Fields<'r> {
+    /// Begins with the first column. `table` is where the row comes from, for errors.
+    pub(super) fn of(table: &'static str, row: &'r Row) -> Self {
+        Self {
+            table,
+            row,
+            next: 0,
+        }
+    }
+
+    /// The next column.
+    pub(super) fn get<T: Column>(&mut self) -> Result<T> {
+        let index = self.next;
+        self.next += 1;
+        self.row.get(index).map_err(|error| match error {
+            Error::Corrupt(why) => {
+                Error::Corrupt(why.replacen("a row", &format!("table {}", self.table), 1))
+            }
+            other => other,
+        })
+    }
+
+    /// Whether the next column is not 0.
+    pub(super) fn flag(&mut self) -> Result<bool> {
+        Ok(self.get::<i64>()? != 0)
+    }
+
+    pub(super) fn text<T: From<String>>(&mut self) -> Result<T> {
+        self.get::<String>().map(T::from)
+    }
+
+    pub(super) fn text_if_any<T: From<String>>(&mut self) -> Result<Option<T>> {
+        Ok(self.get::<Option<String>>()?.map(T::from))
+    }
+
+    pub(super) fn number<T>(&mut self, of: impl FnOnce(i64) -> T) -> Result<T> {
+        self.get::<i64>().map(of)
+    }
+
+    pub(super) fn number_if_any<T>(&mut self, of: fn(i64) -> T) -> Result<Option<T>> {
+        Ok(self.get::<Option<i64>>()?.map(of))
+    }
+
+    pub(super) fn at(&mut self) -> Result<Timestamp> {
+        let microseconds = self.get()?;
+        self.moment(microseconds)
+    }
+
+    pub(super) fn at_if_any(&mut self) -> Result<Option<Timestamp>> {
+        let microseconds = self.get::<Option<i64>>()?;
+        microseconds.map(|at| self.moment(at)).transpose()
+    }
+
+    /// A moment as the databases keep it.
+    fn moment(&self, microseconds: i64) -> Result<Timestamp> {
+        Timestamp::from_microsecond(microseconds)
+            .map_err(|_| self.corrupt(&format_args!("{microseconds} is out of range of dates")))
+    }
+
+    /// JSON that we wrote; `null` where there is none.
+    pub(super) fn json(&mut self) -> Result<Json> {
+        Ok(self.json_if_any()?.unwrap_or_else(null))
+    }
+
+    pub(super) fn json_if_any(&mut self) -> Result<Option<Json>> {
+        let text = self.get::<Option<String>>()?;
+        text.map(serde_json::value::RawValue::from_string)
+            .transpose()
+            .map_err(|error| self.corrupt(&error))
+    }
+
+    /// JSON that we wrote, as the value that it was.
+    pub(super) fn parsed<T: serde::de::DeserializeOwned>(&mut self) -> Result<T> {
+        let text = self.get::<String>()?;
+        serde_json::from_str(&text).map_err(|error| self.corrupt(&error))
+    }
+
+    pub(super) fn fingerprint(&mut self) -> Result<Option<Fingerprint>> {
+        let bytes: Option<Vec<u8>> = self.get()?;
+        let Some(bytes) = bytes else {
+            return Ok(None);
+        };
+        // A pin that can't be read must not become none.
+        let read = Fingerprint::from_bytes(&bytes).map(Some);
+        read.ok_or_else(|| self.corrupt(&"not the fingerprint of a certificate"))
+    }
+
+    /// One of an enum's codes.
+    pub(super) fn code<T>(&mut self, read: fn(i64) -> Option<T>) -> Result<T> {
+        let code = self.get()?;
+        read(code).ok_or_else(|| {
+            self.corrupt(&format_args!(
+                "unknown code {code}; was it written by a newer version?"
+            ))
+        })
+    }
+
+    /// An error about the column that was read last.
+    fn corrupt(&self, why: &dyn std::fmt::Display) -> Error {
+        let table = format!("table {}", self.table);
+        self.row.corrupt(&table, self.next.saturating_sub(1), why)
+    }
+}
