@@ -73,6 +73,11 @@
 //! [`main!`](crate::main) for the binary, [`App`] for what it can be given, [`Config`] for what can be
 //! set, [`Error`] and [`TaskError`] for what can fail.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used)
+)]
+
 // The README's code compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

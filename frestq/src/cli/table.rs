@@ -49,8 +49,8 @@ pub(super) enum Long {
 /// The width of the terminal that standard output is; `None` if it is a file or a pipe, where
 /// nothing is cut.
 pub(super) fn terminal_width() -> Option<u16> {
-    let table = Table::new();
-    table.is_tty().then(|| table.width()).flatten()
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    Some(size.ws_col).filter(|columns| *columns > 0)
 }
 
 /// How many lines the terminal has that standard output is.
@@ -79,7 +79,6 @@ pub(super) fn render(
         row
     };
     let mut table = Table::new();
-    table.force_no_tty();
     table.load_style(comfy_table::presets::NOTHING);
     let names: Vec<String> = columns.iter().map(|c| c.name.to_owned()).collect();
     table.set_header(pick(&names));

@@ -150,7 +150,9 @@ impl Sqlite {
             .filter(|p| !p.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
         // A file system that gives no answer is not a full one.
-        fs4::available_space(folder).map_or(true, |free| free >= bytes)
+        rustix::fs::statvfs(folder).map_or(true, |disk| {
+            disk.f_bavail.saturating_mul(disk.f_frsize) >= bytes
+        })
     }
 
     pub(in crate::store) async fn close(&self) {
