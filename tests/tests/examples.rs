@@ -230,7 +230,7 @@ on_each_store! {
         assert_eq!(recovered["status"], "finished");
         assert_eq!(recovered["input_data"], json!({"hello": "world"}));
         assert_eq!(recovered["output_data"], "recovered: no hello world today");
-        let failed = peer.task_of("hello_propagated_failure");
+        let failed = peer.task_of("hello_fail");
         assert_eq!((&failed["status"], &failed["output_data"]), (&json!("error"), &error));
         let never = peer.task_of("never_land");
         assert_eq!((&never["status"], &never["attempt"]), (&json!("cancelled"), &json!(0)));

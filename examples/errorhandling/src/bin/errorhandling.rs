@@ -18,11 +18,7 @@ struct Step {
 
 #[frestq::task]
 async fn hello_world(input: Hello, task: Task) -> anyhow::Result<String> {
-    for action in [
-        "hello_recoverable_fail",
-        "hello_propagated_failure",
-        "never_land",
-    ] {
+    for action in ["hello_recoverable_fail", "hello_fail", "never_land"] {
         let step = Step {
             hello: "world".into(),
         };
@@ -48,8 +44,8 @@ impl Handler for RecoverableFail {
     }
 }
 
-#[frestq::task(queue = "fail_queue", action = "hello_propagated_failure")]
-async fn hello_propagated_failure(step: Step) -> Result<(), TaskError> {
+#[frestq::task(queue = "fail_queue", action = "hello_fail")]
+async fn hello_fail(step: Step) -> Result<(), TaskError> {
     Err(TaskError::new("no_hello", "no hello at all").with_data(&step))
 }
 
