@@ -92,6 +92,7 @@ mod cli;
 mod commit;
 mod config;
 mod engine;
+pub mod guide;
 mod http;
 mod inbox;
 mod logging;
