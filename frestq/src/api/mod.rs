@@ -7,6 +7,7 @@
 pub(crate) mod compose;
 pub(crate) mod context;
 pub(crate) mod director;
+pub(crate) mod failure;
 pub(crate) mod handler;
 pub(crate) mod macros;
 pub(crate) mod named_director;
@@ -16,4 +17,5 @@ pub mod prelude;
 pub mod private;
 pub(crate) mod registry;
 pub(crate) mod relative;
+mod response;
 pub(crate) mod states;

@@ -99,7 +99,7 @@ impl Frestq {
     /// # Errors
     ///
     /// [`Error::PeerUrl`] or [`Error::Json`] for what the task was built from, [`Error::Invalid`] for
-    /// texts longer than the protocol allows, [`Error::Storage`] if it could not be stored. In each
+    /// texts longer than the protocol allows, [`Error::Database`] if it could not be stored. In each
     /// case nothing was sent.
     pub async fn send<C: Compose>(&self, task: C) -> Result<TaskHandle<C::Output>> {
         // Boxed, or everybody who waits for the disk would have room for it.

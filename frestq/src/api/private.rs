@@ -18,6 +18,7 @@ use super::{
     compose::Action,
     context::Task,
     director::Group,
+    failure::task_error,
     handler::{FromTask, IntoOutcome, Recovery, Requirements},
 };
 pub use super::{
@@ -94,7 +95,7 @@ fn input<T: DeserializeOwned>(task: &Task) -> Result<T, TaskError> {
             |_| invalid_input(&error, None),
             |json| invalid_input(&error, path_of_fault::<T>(&json)),
         ),
-        error => TaskError::from_handler(error.into()),
+        error => task_error(error.into()),
     })
 }
 
@@ -105,7 +106,7 @@ fn path_of_fault<T: DeserializeOwned>(json: &Json) -> Option<String> {
     Some(error.path().to_string()).filter(|path| path != ".")
 }
 
-fn invalid_input(problem: &serde_json::Error, path: Option<String>) -> TaskError {
+fn invalid_input(problem: &dyn std::fmt::Display, path: Option<String>) -> TaskError {
     let message = match path {
         Some(path) => format!("{path}: {problem}"),
         None => problem.to_string(),
@@ -115,7 +116,7 @@ fn invalid_input(problem: &serde_json::Error, path: Option<String>) -> TaskError
 
 /// Takes an argument as an extractor.
 pub fn extract<T: FromTask>(task: &Task) -> Result<T, TaskError> {
-    T::from_task(task).map_err(|error| TaskError::from_handler(error.into()))
+    T::from_task(task).map_err(|error| task_error(error.into()))
 }
 
 /// Says what an extractor needs at start.
@@ -140,7 +141,7 @@ pub fn message<T: IsMessage>(task: &Task) -> Result<T, TaskError> {
 
 /// What a handler returned, as what travels.
 pub fn outcome<R: IntoOutcome>(returned: R) -> Result<Json, TaskError> {
-    let output = returned.into_outcome().map_err(TaskError::from_handler)?;
+    let output = returned.into_outcome().map_err(task_error)?;
     written(&output)
 }
 
@@ -197,7 +198,7 @@ pub fn cancel_reservation<H: Handler>(handler: &'static H, task: Task) -> Handle
     Box::pin(async move {
         let reservation = task
             .reservation()
-            .map_err(|error| TaskError::from_handler(error.into()))?;
+            .map_err(|error| task_error(error.into()))?;
         outcome(handler.cancel_reservation(&task, reservation).await)
     })
 }
@@ -216,16 +217,19 @@ pub fn direct<D: Director>(
         for subtask in &reserved {
             if !after_round {
                 let seen = director.new_reservation(&group, subtask).await;
-                seen.map_err(TaskError::from_handler)?;
+                seen.map_err(task_error)?;
             } else if let Err(error) = director.cancelled_reservation(&group, subtask).await {
-                tracing::warn!(%error, "task {}: the director failed after a round", subtask.id());
+                tracing::warn!(
+                    "task {}: the director failed after a round: {error:#}",
+                    subtask.id()
+                );
             }
         }
         if after_round {
             return Ok(Vec::new());
         }
         let looked = director.pre_execute(&mut group).await;
-        looked.map_err(TaskError::from_handler)?;
+        looked.map_err(task_error)?;
         Ok(group.into_inputs())
     })
 }

@@ -94,7 +94,7 @@ fn write(path: &str, mode: u32, text: &str) -> Result<()> {
         .write_all(text.as_bytes())
         .and_then(|()| file.sync_all());
     written.map_err(|source| Error::Io {
-        what: format!("{path} can't be written"),
+        what: format!("can't write {path}"),
         source,
     })
 }

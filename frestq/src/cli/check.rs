@@ -93,7 +93,7 @@ async fn look(app: &App, loaded: &Loaded, registry: &Registry) -> Result<Finding
         Err(Error::Handlers(found)) => {
             faults.extend(found.iter().map(|fault| fault.trim().to_owned()));
         }
-        Err(other) => faults.push(other.to_string()),
+        Err(other) => faults.push(other.with_causes().to_string()),
     }
     let address = config.database();
     let opened = Store::open(&address, OpenMode::Look).await;
@@ -109,7 +109,7 @@ async fn look(app: &App, loaded: &Loaded, registry: &Registry) -> Result<Finding
             }
             store.close().await;
         }
-        Err(error) => faults.push(error.to_string()),
+        Err(error) => faults.push(error.with_causes().to_string()),
     }
     Ok(Findings {
         configuration: loaded.entries()?.into_iter().map(setting).collect(),
@@ -125,7 +125,7 @@ async fn look(app: &App, loaded: &Loaded, registry: &Registry) -> Result<Finding
 fn words(fault: Error) -> String {
     match fault {
         Error::Config(why) => why,
-        other => other.to_string(),
+        other => other.with_causes().to_string(),
     }
 }
 

@@ -93,7 +93,7 @@ fn certificate_of(argument: &str) -> Result<String, Error> {
 
 fn text_of(file: &str) -> Result<String, Error> {
     std::fs::read_to_string(file).map_err(|source| Error::Io {
-        what: format!("certificate {file}"),
+        what: format!("can't read the certificate {file}"),
         source,
     })
 }

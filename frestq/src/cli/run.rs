@@ -120,7 +120,7 @@ fn serve(mut app: App, loaded: Loaded, environment: &Environment) -> Result<u8, 
 
 fn no_runtime(source: io::Error) -> Error {
     Error::Io {
-        what: "starting the threads of the runtime".to_owned(),
+        what: "can't start the threads of the runtime".to_owned(),
         source,
     }
 }

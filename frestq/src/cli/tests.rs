@@ -379,13 +379,13 @@ async fn a_reader_that_leaves_is_no_fault() {
 }
 
 #[test]
-fn a_cause_that_was_told_is_not_told_again() {
+fn a_cause_has_a_line_of_its_own() {
     let inner = io::Error::other("no room");
     let error = Error::Io {
-        what: "writing".into(),
+        what: "can't write".into(),
         source: inner,
     };
-    assert_eq!(chain(&error), "error: writing: no room");
+    assert_eq!(chain(&error), "error: can't write\n  caused by: no room");
 }
 
 /// A tree of four: a root, a group below it with one task, and a task that failed.

@@ -196,7 +196,7 @@ impl Committer {
         if self.doubt.open
             && let Err(error) = self.resolve_doubt().await
         {
-            tracing::warn!(%error, "whether a transaction came through is not known yet; trying again");
+            tracing::warn!(error = %error.with_causes(), "whether a transaction came through is not known yet; trying again");
             // So that it is tried again even if nothing else happens.
             self.slots.look_everywhere();
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -238,22 +238,22 @@ impl Committer {
         match self.commit(&batch).await {
             Ok(done) => self.tell(done, batch),
             Err(error) if batch.len() > 1 || (self.doubt.open && !batch.is_empty()) => {
-                tracing::warn!(%error, submissions = batch.len(), "a transaction failed; trying its parts one by one");
+                tracing::warn!(error = %error.with_causes(), submissions = batch.len(), "a transaction failed; trying its parts one by one");
                 for submission in batch {
                     let alone = [submission];
                     match self.commit(&alone).await {
                         Ok(done) => self.tell(done, alone),
-                        Err(error) => refuse(alone, &error),
+                        Err(error) => refuse(alone, error),
                     }
                 }
             }
             Err(error) => {
                 // Nothing to answer may be left when only slots were to be handed out.
                 if batch.is_empty() {
-                    tracing::warn!(%error, "waiting tasks could not be claimed; trying again");
+                    tracing::warn!(error = %error.with_causes(), "waiting tasks could not be claimed; trying again");
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
-                refuse(batch, &error);
+                refuse(batch, error);
             }
         }
     }
@@ -294,10 +294,9 @@ impl Committer {
     }
 }
 
-fn refuse(batch: impl IntoIterator<Item = Submission>, error: &Error) {
-    for submission in batch {
-        let _ = submission
-            .reply
-            .send(Err(Error::Storage(error.to_string())));
+/// Answers the one submission that there was, if there was one.
+fn refuse(batch: impl IntoIterator<Item = Submission>, error: Error) {
+    if let Some(submission) = batch.into_iter().next() {
+        let _ = submission.reply.send(Err(error));
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     },
     model::{
         InboxKey, Json, MessageId, OutboxRow, TaskId, TaskState,
-        error::{Error, Result, TaskError},
+        error::{DatabaseError, Error, Result, TaskError},
         null,
     },
     store::{Loaded, Lookup, NewPayload, OutboxState, Ran, Settled, Writes},
@@ -268,7 +268,7 @@ impl Committer {
                     Ran::Failed(why) => Some(why),
                     Ran::Undone(why) => {
                         self.undone.insert(run, why.clone());
-                        return Err(Error::Storage(why));
+                        return Err(Error::Database(DatabaseError::new(why)));
                     }
                 }
             }

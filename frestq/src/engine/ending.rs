@@ -185,6 +185,9 @@ pub(super) fn stop_expired(
     task: TaskState,
     now: Timestamp,
 ) -> Result<(), MissingRow> {
-    let error = TaskError::new("expired", "its expiration date came before its end");
+    let error = TaskError::new(
+        TaskError::EXPIRED,
+        "its expiration date came before its end",
+    );
     stop(ctx, task, Status::Expired, &error, now)
 }

@@ -165,7 +165,10 @@ pub(super) fn wake(ctx: &mut StepContext<'_>, mut task: TaskState, now: Timestam
     }
     if reserved && has_original_director(&task) {
         // It can't be asked to start another round, and knows how long the reservation stood.
-        let error = TaskError::new("expired", "it was not started before its reservation ended");
+        let error = TaskError::new(
+            TaskError::EXPIRED,
+            "it was not started before its reservation ended",
+        );
         fail(ctx, task, &error, now);
     } else if reserved {
         release(ctx, task.clone(), now);

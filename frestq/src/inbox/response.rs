@@ -36,7 +36,7 @@ pub(super) fn overloaded(error: &Error) -> Rejection {
         Error::Stopping => Rejection::new(503, "this peer is stopping"),
         error => {
             // The sender learns nothing about our database.
-            tracing::error!(%error, "a message could not be stored");
+            tracing::error!(error = %error.with_causes(), "a message could not be stored");
             Rejection::new(503, "this peer can't store messages now")
         }
     }
@@ -45,4 +45,33 @@ pub(super) fn overloaded(error: &Error) -> Rejection {
 /// The same for a task that nobody knows and for somebody else's.
 pub(super) fn unknown_task() -> Rejection {
     Rejection::new(404, "there is no such task of yours here")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::error::DatabaseError;
+
+    #[test]
+    fn the_sender_learns_nothing_about_our_database() {
+        let io = std::io::Error::other("secret");
+        for error in [
+            Error::Database(DatabaseError::new("SELECT secret")),
+            Error::Corrupt {
+                what: "table secret".into(),
+                why: "secret".into(),
+            },
+            Error::Io {
+                what: "can't read /secret".into(),
+                source: io,
+            },
+            Error::Invalid("secret".into()),
+        ] {
+            let Rejection { status, message } = overloaded(&error);
+            assert_eq!(
+                (status, message.as_str()),
+                (503, "this peer can't store messages now")
+            );
+        }
+    }
 }

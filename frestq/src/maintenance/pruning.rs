@@ -173,7 +173,7 @@ pub(crate) async fn tend(services: &Services) {
             Ok(pruned) if pruned.is_nothing() => {}
             Ok(pruned) => tracing::info!("by retention: {pruned}"),
             Err(error) => {
-                tracing::warn!(%error, "what is older than `retention` can't be removed; trying again");
+                tracing::warn!(error = %error.with_causes(), "what is older than `retention` can't be removed; trying again");
             }
         }
         wait = EVERY;

@@ -38,7 +38,7 @@ async fn keep_time(services: &Services) {
         let next = match due(services).await {
             Ok(next) => next,
             Err(error) => {
-                tracing::error!(%error, "due tasks can't be read; trying again");
+                tracing::error!(error = %error.with_causes(), "due tasks can't be read; trying again");
                 services
                     .clock
                     .now()
@@ -100,7 +100,7 @@ async fn keep_alive(services: &Services, node: NodeId) {
         match timeout(HEARTBEAT, orphans::take_over(services)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%error, "tasks of dead processes can't be taken over; trying again");
+                tracing::warn!(error = %error.with_causes(), "tasks of dead processes can't be taken over; trying again");
             }
             // The heartbeat must not wait for it.
             Err(_) => {
@@ -133,7 +133,7 @@ async fn is_alive(services: &Services, node: NodeId) -> bool {
             false
         }
         Err(error) => {
-            tracing::warn!(%error, "the heartbeat failed; trying again");
+            tracing::warn!(error = %error.with_causes(), "the heartbeat failed; trying again");
             false
         }
     }
@@ -146,7 +146,7 @@ async fn listen(services: &Services) {
             Ok(Some(wakes)) => break wakes,
             Ok(None) => return,
             Err(error) => {
-                tracing::warn!(%error, "can't listen to the other processes of this peer; trying again");
+                tracing::warn!(error = %error.with_causes(), "can't listen to the other processes of this peer; trying again");
                 tokio::time::sleep(HEARTBEAT).await;
             }
         }
@@ -165,7 +165,7 @@ async fn listen(services: &Services) {
                 // task that we passed over.
                 match services.store.open_tasks().await {
                     Ok(counts) => services.admission.reset(counts),
-                    Err(error) => tracing::warn!(%error, "open tasks can't be counted"),
+                    Err(error) => tracing::warn!(error = %error.with_causes(), "open tasks can't be counted"),
                 }
                 Wake::Everything
             }
@@ -199,7 +199,7 @@ async fn look_everywhere(services: &Services) {
                 services.notifier.wake_outbox(to, WakeReason::Elsewhere);
             }
         }
-        Err(error) => tracing::warn!(%error, "the outbox can't be read"),
+        Err(error) => tracing::warn!(error = %error.with_causes(), "the outbox can't be read"),
     }
     look_at_members(services).await;
     services.notifier.watchers.look_all();
@@ -208,6 +208,6 @@ async fn look_everywhere(services: &Services) {
 
 async fn look_at_members(services: &Services) {
     if let Err(error) = services.registry.look().await {
-        tracing::warn!(%error, "the registered peers can't be read");
+        tracing::warn!(error = %error.with_causes(), "the registered peers can't be read");
     }
 }

@@ -1,14 +1,32 @@
-//! What can go wrong: [`Error`] for whoever calls frestq, [`TaskError`] for what travels with a task.
+//! What a call into frestq can fail with.
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use std::fmt;
 
 use super::{InvalidPeerUrl, PeerUrl, TaskId};
+
+pub use super::task_error::TaskError;
 
 /// The result of a call into frestq.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What a call into frestq can fail with. Each message says what to do next.
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a call into frestq can fail with.
+///
+/// Each text says what happened, to what, and what to do next. What caused it is not in the text but
+/// in [`source`](std::error::Error::source); `{:#}` of an [`anyhow::Error`] prints both.
+///
+/// A view may return it: the caller gets a status and one sentence, and nothing of a database, a file
+/// or this peer's configuration; those are logged.
+///
+/// | variants | status |
+/// |---|---|
+/// | [`PeerUrl`](Self::PeerUrl), [`Invalid`](Self::Invalid) | 400 |
+/// | [`UnknownPeer`](Self::UnknownPeer) | 403 |
+/// | [`UnknownTask`](Self::UnknownTask) | 404 |
+/// | [`Pruned`](Self::Pruned) | 410 |
+/// | [`Database`](Self::Database), [`Overloaded`](Self::Overloaded), [`Stopping`](Self::Stopping) | 503 |
+/// | all others | 500 |
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -29,23 +47,27 @@ pub enum Error {
         /// What is wrong, and the command that mends it.
         why: String,
     },
-    /// The database answered with an error.
-    #[error("database: {0}; what was asked has not happened")]
-    Database(#[from] sqlx::Error),
-    /// The database could not take a change.
-    #[error("database: {0}; what was asked has not happened")]
-    Storage(String),
-    /// The database holds something that no version known here has written.
+    /// The database answered with an error, or not at all.
+    #[error("the database failed, so nothing was changed; try again when it works")]
+    Database(#[source] DatabaseError),
+    /// The database holds something that this version can't have written.
     #[error(
-        "the database is damaged, or was written by a newer version: {0}; restore it from a backup, or report this"
+        "the database can't be read: {what}: {why}; run the newer version if one wrote it, \
+         else restore a backup, or report it as a bug of frestq"
     )]
-    Corrupt(String),
-    /// A payload could not be written as JSON, or read as the type asked for.
-    #[error("JSON: {0}")]
-    Json(#[from] serde_json::Error),
+    Corrupt {
+        /// The table and the column.
+        what: String,
+        /// What is wrong with the value.
+        why: String,
+    },
+    /// A value could not be written as JSON, or JSON not be read as the type asked for.
+    #[error("a value can't be written as JSON, or JSON can't be read as the type asked for")]
+    Json(#[source] JsonError),
     /// An address can't be listened on.
     #[error(
-        "can't listen on {bind}: {source}; is another peer running there? Set `bind` or FRESTQ_BIND to another address"
+        "can't listen on {bind}; stop what listens there, or set `bind` or FRESTQ_BIND to another \
+         address"
     )]
     Bind {
         /// The address.
@@ -89,21 +111,22 @@ pub enum Error {
     )]
     UnknownPeer(PeerUrl),
     /// The task ended without an output.
-    #[error("task {id} ended in error: {error}")]
+    #[error("task {id} ended in error")]
     Task {
         /// The task.
         id: TaskId,
         /// What it failed with.
+        #[source]
         error: Box<TaskError>,
     },
-    /// A value is outside what the protocol allows.
+    /// What was asked for can't be done; the text says why.
     #[error("{0}")]
     Invalid(String),
     /// A hook of the application's own failed at the start.
     #[error("the application's on_start failed")]
     Hook(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Anything the operating system refused.
-    #[error("{what}: {source}")]
+    /// The operating system refused something.
+    #[error("{what}")]
     Io {
         /// What was attempted, on what.
         what: String,
@@ -112,154 +135,128 @@ pub enum Error {
     },
 }
 
-/// Why a task failed. It travels to the task's sender as the output of the `error` update.
-///
-/// Return one from a handler to say more than a text:
-///
-/// ```
-/// use frestq::TaskError;
-///
-/// fn check(votes: u64) -> Result<u64, TaskError> {
-///     if votes == 0 {
-///         return Err(TaskError::new("no_votes", "the ballot box is empty").with_data(&votes));
-///     }
-///     Ok(votes)
-/// }
-/// assert_eq!(check(0).unwrap_err().code(), "no_votes");
-/// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TaskError {
-    #[serde(rename = "error")]
-    code: String,
-    #[serde(default)]
-    message: String,
-    #[serde(default, skip_serializing_if = "Value::is_null")]
-    data: Value,
-}
-
-impl TaskError {
-    /// A handler returned an `Err`.
-    pub(crate) const FAILED: &'static str = "failed";
-    /// A handler panicked.
-    pub(crate) const PANICKED: &'static str = "panicked";
-    /// A run was cut off and may not be repeated.
-    pub(crate) const INTERRUPTED: &'static str = "interrupted";
-    /// A run took longer than its action allows.
-    pub(crate) const TIMEOUT: &'static str = "timeout";
-    /// The receiver doesn't know the action.
-    pub(crate) const UNKNOWN_ACTION: &'static str = "unknown action";
-    /// The receiver refused the message.
-    pub(crate) const REFUSED: &'static str = "refused";
-    /// The message could not be delivered in time.
-    pub(crate) const UNDELIVERABLE: &'static str = "undeliverable";
-    /// The tasks of a synchronized group could not all reserve.
-    pub(crate) const NOT_RESERVED: &'static str = "not reserved";
-    /// Its tree ended without it, or somebody called it off.
-    pub(crate) const CANCELLED: &'static str = "cancelled";
-    /// A person decided against it.
-    pub(crate) const DENIED: &'static str = "denied";
-    /// Tasks of a group failed that waited for all of them.
-    pub(crate) const CHILDREN_FAILED: &'static str = "children failed";
-    /// The input is not what the handler takes.
-    pub(crate) const INVALID_INPUT: &'static str = "invalid input";
-
-    /// An error with a short code for programs and a message for people.
-    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            code: code.into(),
-            message: message.into(),
-            data: Value::Null,
-        }
+impl Error {
+    /// The error with its causes, in one line: for the log, and for operators.
+    pub(crate) fn with_causes(&self) -> WithCauses<'_> {
+        WithCauses(self)
     }
 
-    /// Adds any data. A value that can't be written as JSON is left out.
-    #[must_use]
-    pub fn with_data<T: Serialize + ?Sized>(mut self, data: &T) -> Self {
-        self.data = serde_json::to_value(data).unwrap_or(Value::Null);
-        self
-    }
-
-    /// The short code.
-    pub fn code(&self) -> &str {
-        &self.code
-    }
-
-    /// The message for people.
-    pub fn message(&self) -> &str {
-        &self.message
-    }
-
-    /// The data that came with it, `null` if none did.
-    pub fn data(&self) -> &Value {
-        &self.data
-    }
-
-    /// Reads the output of a failed task, whatever peer wrote it.
-    pub(crate) fn from_output(output: &serde_json::value::RawValue) -> Self {
-        serde_json::from_str(output.get()).unwrap_or_else(|_| {
-            let data: Value = serde_json::from_str(output.get()).unwrap_or(Value::Null);
-            let message = match &data {
-                Value::String(text) => text.clone(),
-                _ => "the peer gave no reason".to_owned(),
-            };
-            Self {
-                code: Self::FAILED.into(),
-                message,
-                data,
+    /// The sentence about it that anybody may read; `None` if it is about the inside of this peer.
+    pub(crate) fn public_text(&self) -> Option<String> {
+        match self {
+            Self::PeerUrl(_)
+            | Self::Overloaded
+            | Self::Stopping
+            | Self::UnknownTask(_)
+            | Self::Pruned { .. }
+            | Self::NoRelative { .. }
+            | Self::Task { .. }
+            | Self::Json(_)
+            | Self::Invalid(_) => Some(self.to_string()),
+            Self::UnknownPeer(url) => Some(format!("{url} is no registered peer")),
+            Self::Database(_) => {
+                Some("the database of this peer does not work now; try again later".to_owned())
             }
-        })
-    }
-
-    /// The same error, which says of another one that came up while it was handled.
-    pub(crate) fn and_then(mut self, other: Self) -> Self {
-        if other != self {
-            let Self { code, message, .. } = other;
-            self.message = format!("{}; then its handle_error: {code}: {message}", self.message);
-        }
-        self
-    }
-
-    /// What a handler's error becomes: itself if it is a `TaskError`, else `failed` with its chain
-    /// of causes as the message.
-    pub(crate) fn from_handler(error: anyhow::Error) -> Self {
-        match error.downcast::<TaskError>() {
-            Ok(error) => error,
-            Err(error) => Self::new(Self::FAILED, format!("{error:#}")),
+            Self::Config(_)
+            | Self::Handlers(_)
+            | Self::Schema { .. }
+            | Self::Corrupt { .. }
+            | Self::Bind { .. }
+            | Self::Impatient
+            | Self::Hook(_)
+            | Self::Io { .. } => None,
         }
     }
 }
 
-impl std::fmt::Display for TaskError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.message.is_empty() {
-            f.write_str(&self.code)
-        } else {
-            write!(f, "{}: {}", self.code, self.message)
-        }
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(JsonError(error))
     }
 }
 
-impl std::error::Error for TaskError {}
+/// What the database, or its driver, said. Its text is meant for operators.
+#[derive(Debug)]
+pub struct DatabaseError(Cause);
 
-/// A view that fails with an error of ours answers with a status and a sentence.
-impl axum::response::IntoResponse for Error {
-    fn into_response(self) -> axum::response::Response {
-        use axum::http::StatusCode;
-        let status = match &self {
-            Error::PeerUrl(_) | Error::Json(_) | Error::Invalid(_) => StatusCode::BAD_REQUEST,
-            Error::UnknownTask(_) => StatusCode::NOT_FOUND,
-            Error::Pruned { .. } => StatusCode::GONE,
-            Error::UnknownPeer(_) => StatusCode::FORBIDDEN,
-            Error::Overloaded | Error::Stopping | Error::Storage(_) | Error::Database(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        if let Error::Corrupt(_) = self {
-            // Whoever asks learns nothing about our database.
-            tracing::error!(error = %self, "a view could not read the database");
-            return (status, "this peer can't read its database; see its log\n").into_response();
+impl DatabaseError {
+    pub(crate) fn new(cause: impl Into<Cause>) -> Self {
+        Self(cause.into())
+    }
+
+    /// What it was made from, if that is a `T`.
+    pub(crate) fn cause<T: std::error::Error + 'static>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl fmt::Display for DatabaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+// Without a source: the driver's text has its cause in it already.
+impl std::error::Error for DatabaseError {}
+
+/// What is wrong with a value, or with JSON, and where.
+#[derive(Debug)]
+pub struct JsonError(serde_json::Error);
+
+impl fmt::Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for JsonError {}
+
+/// An error and its causes, each once.
+pub(crate) struct WithCauses<'a>(&'a Error);
+
+impl fmt::Display for WithCauses<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)?;
+        let mut cause = std::error::Error::source(self.0);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
         }
-        (status, format!("{self}\n")).into_response()
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_a_source_and_not_in_the_text() {
+        let source = || std::io::Error::other("the cause");
+        let task = TaskError::new("code", "the cause");
+        let errors = [
+            Error::Database(DatabaseError::new(source())),
+            serde_json::from_str::<u8>("\"the cause\"")
+                .unwrap_err()
+                .into(),
+            Error::Bind {
+                bind: "[::]:1".into(),
+                source: source(),
+            },
+            Error::Task {
+                id: "a".into(),
+                error: Box::new(task),
+            },
+            Error::Hook(source().into()),
+            Error::Io {
+                what: "the file \"a\" can't be read".into(),
+                source: source(),
+            },
+        ];
+        for error in errors {
+            assert!(!error.to_string().contains("the cause"), "{error}");
+            let all = error.with_causes().to_string();
+            assert_eq!(all.matches("the cause").count(), 1, "{all}");
+        }
     }
 }

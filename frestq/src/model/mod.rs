@@ -20,6 +20,7 @@ pub(crate) mod raw_message;
 pub(crate) mod statements;
 mod status;
 mod task;
+mod task_error;
 
 pub(crate) use codes::codes;
 pub(crate) use fingerprint::Fingerprint;

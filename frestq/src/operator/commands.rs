@@ -267,7 +267,7 @@ pub(crate) async fn answer(services: &Arc<Services>) {
             Err(error) => {
                 // Once is enough: the heartbeat says it too.
                 if !away {
-                    tracing::warn!(%error, "requests of the command line can't be read; trying again");
+                    tracing::warn!(error = %error.with_causes(), "requests of the command line can't be read; trying again");
                 }
                 away = true;
             }
@@ -282,7 +282,7 @@ async fn answer_all(services: &Arc<Services>) -> Result<()> {
             let services = services.clone();
             tokio::spawn(async move {
                 if let Err(error) = answer_one(&services, request).await {
-                    tracing::warn!(%error, "the command line can't be told what was pruned");
+                    tracing::warn!(error = %error.with_causes(), "the command line can't be told what was pruned");
                 }
             });
             continue;
@@ -306,7 +306,9 @@ async fn answer_one(services: &Services, request: Request) -> Result<()> {
     };
     match &answer {
         Ok(done) => tracing::info!("by the command line: {done}"),
-        Err(error) => tracing::info!(task = %task, %error, "the command line asked in vain"),
+        Err(error) => {
+            tracing::info!(task = %task, error = %error.with_causes(), "the command line asked in vain")
+        }
     }
     desk.store.answer_request(seq, &answer).await
 }

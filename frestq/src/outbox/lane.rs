@@ -103,7 +103,7 @@ impl Lane {
             let wait_until = match self.send_what_is_due().await {
                 Ok(until) => until,
                 Err(error) => {
-                    tracing::error!(%error, "the outbox can't be read; trying again");
+                    tracing::error!(error = %error.with_causes(), "the outbox can't be read; trying again");
                     self.more = true;
                     Some(self.later(1))
                 }
@@ -383,7 +383,7 @@ async fn classify(
         outbox.peers.answered(peer, now);
     }
     if let Err(error) = note_health(outbox, peer, &exchange, now).await {
-        tracing::warn!(%error, "the health of a peer could not be written");
+        tracing::warn!(error = %error.with_causes(), "the health of a peer could not be written");
     }
     match exchange {
         Exchange::Answered { replies, .. } => replies

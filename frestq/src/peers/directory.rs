@@ -32,6 +32,14 @@ struct Known {
     by_id: HashMap<PeerId, Arc<PeerRow>>,
 }
 
+/// Every task and message names a peer that has a row.
+fn no_row(id: PeerId) -> Error {
+    Error::Corrupt {
+        what: "peers.id".to_owned(),
+        why: format!("there is no row {}", id.0),
+    }
+}
+
 impl PeerDirectory {
     pub(crate) async fn load(store: &Store, trust: Arc<Trust>) -> Result<Self> {
         let peers = Self {
@@ -69,16 +77,14 @@ impl PeerDirectory {
                 self.put(row);
             }
         }
-        self.by_id(id)
-            .ok_or_else(|| Error::Invalid(format!("no peer has the row {}", id.0)))
+        self.by_id(id).ok_or_else(|| no_row(id))
     }
 
     /// The peer of this row as other processes have left it.
     pub(crate) async fn read_again(&self, store: &Store, id: PeerId) -> Result<Arc<PeerRow>> {
         let rows = store.peers().await?;
         let row = rows.into_iter().find(|row| row.id == id);
-        row.map(|row| self.put(row))
-            .ok_or_else(|| Error::Invalid(format!("no peer has the row {}", id.0)))
+        row.map(|row| self.put(row)).ok_or_else(|| no_row(id))
     }
 
     /// Whether a peer was at this address before the last change, and nobody is there now. What it sent,

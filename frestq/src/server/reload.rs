@@ -27,7 +27,7 @@ pub(super) async fn reload_at_each_hangup(
                 "SIGHUP: [tls] and [peers] were read again; other keys need a new start"
             ),
             Err(error) => {
-                tracing::error!(%error, "SIGHUP: [tls] and [peers] stay as they were");
+                tracing::error!(error = %error.with_causes(), "SIGHUP: [tls] and [peers] stay as they were");
             }
         }
     }
@@ -53,7 +53,7 @@ pub(super) async fn stop_signal() -> Result<()> {
 
 fn listen(kind: SignalKind) -> Result<Signal> {
     signal(kind).map_err(|source| Error::Io {
-        what: "waiting for signals".into(),
+        what: "can't wait for signals".into(),
         source,
     })
 }

@@ -151,7 +151,7 @@ async fn drain(peer: &Frestq, node: NodeId, worker: &mut Worker, upkeep: &mut Jo
     match timeout(LAST_WRITES, orphans::release(&peer.services, node)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            tracing::error!(%error, "running tasks could not be released; the next start does it");
+            tracing::error!(error = %error.with_causes(), "running tasks could not be released; the next start does it");
         }
         Err(_) => {
             tracing::error!("running tasks could not be released in time; the next start does it");
@@ -165,10 +165,10 @@ pub(super) async fn close(peer: &Frestq, node: NodeId) {
     let closed = timeout(LAST_WRITES, async {
         services.commits.close().await;
         if let Err(error) = services.peers.write_contacts(&services.store).await {
-            tracing::debug!(%error, "the last contacts could not be written");
+            tracing::debug!(error = %error.with_causes(), "the last contacts could not be written");
         }
         if let Err(error) = services.store.leave(node).await {
-            tracing::warn!(%error, "this process could not be signed off");
+            tracing::warn!(error = %error.with_causes(), "this process could not be signed off");
         }
         services.store.close().await;
     });

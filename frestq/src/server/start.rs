@@ -227,7 +227,7 @@ impl App {
     fn prepare(&mut self, listen: Listen) -> Result<Listen> {
         if let Listen::On(listener) = &listen {
             let address = listener.local_addr().map_err(|source| Error::Io {
-                what: "asking the listener for its address".into(),
+                what: "can't find out the address of the listener".into(),
                 source,
             })?;
             self.config.bind = Some(address);

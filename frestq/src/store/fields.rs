@@ -58,7 +58,10 @@ impl Row {
             Self::Postgres(row) => row.columns().get(index).map(|column| column.name()),
         };
         let column = name.unwrap_or("?");
-        Error::Corrupt(format!("{table}, column `{column}`: {why}"))
+        Error::Corrupt {
+            what: format!("{table}, column `{column}`"),
+            why: why.to_string(),
+        }
     }
 }
 
@@ -84,9 +87,10 @@ impl<'r> Fields<'r> {
         let index = self.next;
         self.next += 1;
         self.row.get(index).map_err(|error| match error {
-            Error::Corrupt(why) => {
-                Error::Corrupt(why.replacen("a row", &format!("table {}", self.table), 1))
-            }
+            Error::Corrupt { what, why } => Error::Corrupt {
+                what: what.replacen("a row", &format!("table {}", self.table), 1),
+                why,
+            },
             other => other,
         })
     }

@@ -14,7 +14,7 @@ mod audit;
 mod database;
 mod due;
 mod either;
-mod failures;
+mod error;
 mod fields;
 mod filter;
 mod handlers;
@@ -42,7 +42,7 @@ pub(crate) use database::Store;
 #[cfg(test)]
 pub(crate) use due::Due;
 pub(crate) use due::Wake;
-pub(crate) use failures::{is_transient, was_there};
+pub(crate) use error::{is_transient, was_there};
 pub(crate) use filter::{AUDIT_FIELDS, Filters, MESSAGE_FIELDS, TASK_FIELDS};
 pub(crate) use handlers::Ran;
 pub(crate) use loads::{Content, Loaded, Lookup, Waiting};

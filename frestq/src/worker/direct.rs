@@ -8,6 +8,7 @@ use super::contain::panic_message;
 use crate::{
     api::{
         director::{Group, Subtask},
+        failure::task_error,
         peer::Frestq,
         registry::{Direct, Registration},
     },
@@ -26,7 +27,7 @@ pub(super) async fn oversee(
     let after_round = group.moment == Some(RunPhase::EndRound);
     let looked = async {
         let family = peer.services.store.family(&group.id).await;
-        let family = family.map_err(|error| TaskError::from_handler(error.into()))?;
+        let family = family.map_err(|error| task_error(error.into()))?;
         let subtask = |task: Waiting| {
             let receiver = peer.services.peers.by_id(task.state.peer);
             Subtask {

@@ -8,6 +8,7 @@ use super::{contain::outcome, direct::oversee};
 use crate::{
     api::{
         context::{Sender, Start, Task},
+        failure::task_error,
         peer::Frestq,
         registry::{Registration, Registry},
     },
@@ -230,10 +231,7 @@ async fn done(
     parent_output: Option<Result<Json>>,
 ) -> Result<Box<Done>, TaskError> {
     let failed = |error: Error| {
-        TaskError::new(
-            TaskError::FAILED,
-            format!("what the handler added can't be stored: {error}"),
-        )
+        task_error(anyhow::Error::new(error).context("what the handler added can't be stored"))
     };
     let output = output.map_err(failed)?;
     let parent_output = parent_output.transpose().map_err(failed)?;
@@ -260,7 +258,7 @@ async fn report(peer: &Frestq, completed: Event) -> bool {
             Ok(answers) => return answers.contains(&Answer::Accepted),
             Err(Error::Stopping) => return true,
             Err(error) => {
-                tracing::error!(%error, "a completion could not be stored; trying again");
+                tracing::error!(error = %error.with_causes(), "a completion could not be stored; trying again");
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(Duration::from_secs(5));
             }

@@ -39,7 +39,7 @@ impl Worker {
             .enable_all()
             .build()
             .map_err(|source| Error::Io {
-                what: "starting the threads that run handlers".into(),
+                what: "can't start the threads that run handlers".into(),
                 source,
             })?;
         let running = Arc::new(watch::Sender::new(0));

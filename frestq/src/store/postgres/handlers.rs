@@ -8,12 +8,9 @@ use super::{
     query::{query, types},
     write::PgWriter,
 };
-use crate::model::{
-    error::{Error, Result},
-    statements::Transaction,
-};
+use crate::model::{error::Result, statements::Transaction};
 use crate::store::{
-    failures::is_transient,
+    error::{driver_error, is_transient},
     handlers::{Ran, too_slow},
 };
 
@@ -56,20 +53,20 @@ impl PgWriter {
             let Err(error) = self.fetch(query).await else {
                 continue;
             };
-            let why = match &error {
-                Error::Database(sqlx::Error::Database(why))
+            let why = match driver_error(&error) {
+                Some(sqlx::Error::Database(why))
                     if why.code().as_deref() == Some(CANCELED) && start.elapsed() >= longest =>
                 {
                     too_slow(longest)
                 }
                 // The handler's own mistake; so is a row of its tables that is there already.
-                Error::Database(sqlx::Error::Database(why))
+                Some(sqlx::Error::Database(why))
                     if !is_transient(&error) && !is_the_servers_trouble(why.code().as_deref()) =>
                 {
                     why.to_string()
                 }
                 // A value that can't be sent.
-                Error::Database(sqlx::Error::Encode(why)) => why.to_string(),
+                Some(sqlx::Error::Encode(why)) => why.to_string(),
                 _ => return Err(error),
             };
             return self.failed(why).await;

@@ -14,9 +14,10 @@ use super::{
 };
 use crate::model::{
     InboxKey, MessageId, TaskId,
-    error::{Error, Result},
+    error::{DatabaseError, Error, Result},
 };
 use crate::store::{
+    error::database_answer,
     fields::Fields,
     loads::{Content, Loaded, Lookup, Waiting},
     rows,
@@ -76,9 +77,8 @@ impl PgWriter {
 
     pub(crate) async fn commit(&mut self) -> Result<Vec<(MessageId, i64)>> {
         if !self.sound {
-            return Err(Error::Invalid(
-                "a statement of this transaction has failed, so it can't be committed".into(),
-            ));
+            let why = "a statement of this transaction has failed, so it can't be committed";
+            return Err(Error::Database(DatabaseError::new(why)));
         }
         if let Err(error) = self.fetch(sqlx::query("COMMIT")).await
             && (!is_in_doubt(&error) || !self.came_through().await)
@@ -251,7 +251,7 @@ impl PgWriter {
 }
 
 fn no_transaction() -> Error {
-    Error::Database(sqlx::Error::Protocol("there is no open transaction".into()))
+    Error::Database(DatabaseError::new("there is no open transaction"))
 }
 
 /// Begins a transaction, and gives its number.
@@ -267,12 +267,10 @@ async fn begin(connection: &mut PgConnection) -> sqlx::Result<i64> {
 /// Whether a `COMMIT` that failed like this may have come through: the server has not said that it
 /// did not.
 fn is_in_doubt(error: &Error) -> bool {
-    match error {
-        Error::Database(sqlx::Error::Database(error)) => error
-            .code()
-            .is_some_and(|code| code.starts_with("08") || code.starts_with("57P")),
-        _ => true,
-    }
+    database_answer(error).is_none_or(|answer| {
+        let code = answer.code();
+        code.is_some_and(|code| code.starts_with("08") || code.starts_with("57P"))
+    })
 }
 
 /// The connection after its transaction; `None` if it is of no use any more.

@@ -203,7 +203,7 @@ fn lock(path: &Path) -> Result<Option<File>> {
     let mut name = file.into_os_string();
     name.push(".lock");
     let io = |source| Error::Io {
-        what: format!("lock file {}", Path::new(&name).display()),
+        what: format!("can't use the lock file {}", Path::new(&name).display()),
         source,
     };
     let file = File::options()

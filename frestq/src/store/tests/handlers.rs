@@ -250,7 +250,8 @@ async fn a_full_disk_is_no_failure_of_a_handler() {
         );
         writer.begin().await.unwrap();
         let error = writer.run(&transaction, LONG).await.unwrap_err();
-        assert!(error.to_string().contains("full"), "{error}");
+        let text = error.with_causes().to_string();
+        assert!(text.contains("full"), "{text}");
         writer.rollback().await.unwrap();
         assert_eq!(names(&store).await, Vec::<String>::new());
     })
