@@ -66,6 +66,7 @@ pages! {
     errors_and_retries: "frestq/docs/errors-and-retries.md",
     peers_and_certificates: "frestq/docs/peers-and-certificates.md",
     trees: "frestq/docs/trees.md",
+    embedding: "frestq/docs/embedding.md",
     tutorial: "frestq/docs/tutorial.md",
 }
 
