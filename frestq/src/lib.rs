@@ -127,7 +127,7 @@ pub use config::{Config, DeliveryConfig, Limits, PeerConfig, ProxyConfig, QueueC
 pub use model::{
     Direction, InvalidPeerUrl, Json, MessageId, MessageRecord, PeerUrl, Role, Status, TaskId,
     TaskKind, TaskRecord,
-    error::{Error, Result, TaskError},
+    error::{DatabaseError, Error, JsonError, Result, TaskError},
     raw_message::Message,
     statements::{Param, Params, Transaction},
 };
