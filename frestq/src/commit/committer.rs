@@ -32,7 +32,7 @@ use crate::{
         notify::{Notifier, WakeReason},
         supervisor::vital,
     },
-    store::{Store, Writer},
+    store::{StatementFailure, Store, Writer},
 };
 
 /// The most events in one transaction.
@@ -63,7 +63,7 @@ pub(crate) struct Committer {
     pub(crate) transaction_timeout: Duration,
     /// Runs whose statements took a whole transaction with them, and why: they failed, and are not tried
     /// again when it is repeated.
-    pub(crate) undone: HashMap<(TaskId, i64), String>,
+    pub(crate) undone: HashMap<(TaskId, i64), StatementFailure>,
     pub(crate) log_payloads: bool,
     pub(crate) doubt: UncertainCommit,
     /// What has a transaction of its own after this batch.

@@ -259,18 +259,23 @@ impl Committer {
         }
         let run = (id.clone(), *epoch);
         let failed = match (transaction.meddling(), self.undone.get(&run)) {
-            (Some(sql), _) => Some(format!("a handler can't begin or end transactions: {sql}")),
-            (None, Some(why)) => Some(why.clone()),
+            (Some(sql), _) => {
+                tracing::error!(task = %id, "a handler can't begin or end transactions: {sql}");
+                Some("a handler can't begin or end transactions".to_owned())
+            }
+            (None, Some(why)) => Some(why.public().to_owned()),
             (None, None) => {
                 let longest = self.transaction_timeout;
-                match self.writer.run(transaction, longest).await? {
-                    Ran::Done => None,
-                    Ran::Failed(why) => Some(why),
+                let why = match self.writer.run(transaction, longest).await? {
+                    Ran::Done => return Ok(None),
+                    Ran::Failed(why) => why,
                     Ran::Undone(why) => {
                         self.undone.insert(run, why.clone());
-                        return Err(Error::Database(DatabaseError::new(why)));
+                        return Err(Error::Database(DatabaseError::new(why.to_string())));
                     }
-                }
+                };
+                tracing::error!(task = %id, "a statement of a handler failed: {why}");
+                Some(why.public().to_owned())
             }
         };
         Ok(failed.map(|why| {

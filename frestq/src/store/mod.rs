@@ -44,7 +44,7 @@ pub(crate) use due::Due;
 pub(crate) use due::Wake;
 pub(crate) use error::{is_transient, was_there};
 pub(crate) use filter::{AUDIT_FIELDS, Filters, MESSAGE_FIELDS, TASK_FIELDS};
-pub(crate) use handlers::Ran;
+pub(crate) use handlers::{Ran, StatementFailure};
 pub(crate) use loads::{Content, Loaded, Lookup, Waiting};
 pub(crate) use migrations::OpenMode;
 pub(crate) use old::{Page, Place};

@@ -35,7 +35,8 @@ pub(super) async fn run(peer: Frestq, registry: Arc<Registry>, claimed: ClaimedT
         None => {
             let action = &claimed.state.action;
             let known = peer.services.catalog.describe();
-            let message = format!("no handler for {queue}/{action}; {known}");
+            tracing::error!(task = %id, "no handler for {queue}/{action}; {known}");
+            let message = format!("the peer has no handler for {queue}/{action} any more");
             let unknown = TaskError::new(TaskError::UNKNOWN_ACTION, message);
             let outcome = Err(match &claimed.error {
                 Some(error) => TaskError::from_output(error).and_then(unknown),

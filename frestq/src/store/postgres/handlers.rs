@@ -11,7 +11,7 @@ use super::{
 use crate::model::{error::Result, statements::Transaction};
 use crate::store::{
     error::{driver_error, is_transient},
-    handlers::{Ran, too_slow},
+    handlers::{Ran, StatementFailure, too_slow},
 };
 
 /// How much of its time a handler may spend before the server is told how much is left.
@@ -63,10 +63,10 @@ impl PgWriter {
                 Some(sqlx::Error::Database(why))
                     if !is_transient(&error) && !is_the_servers_trouble(why.code().as_deref()) =>
                 {
-                    why.to_string()
+                    StatementFailure::Refused(why.to_string())
                 }
                 // A value that can't be sent.
-                Some(sqlx::Error::Encode(why)) => why.to_string(),
+                Some(sqlx::Error::Encode(why)) => StatementFailure::Refused(why.to_string()),
                 _ => return Err(error),
             };
             return self.failed(why).await;
@@ -77,7 +77,7 @@ impl PgWriter {
     }
 
     /// Undoes all that a handler did, and the limit of its time with it; what came before it is sound.
-    async fn failed(&mut self, why: String) -> Result<Ran> {
+    async fn failed(&mut self, why: StatementFailure) -> Result<Ran> {
         self.sound = true;
         self.script("ROLLBACK TO handler; RELEASE handler").await?;
         Ok(Ran::Failed(why))

@@ -9,7 +9,7 @@ use crate::model::{
     error::Result,
     statements::{Param, Transaction},
 };
-use crate::store::handlers::{Ran, too_slow};
+use crate::store::handlers::{Ran, StatementFailure, too_slow};
 
 impl SqliteWriter {
     pub(crate) async fn run(
@@ -33,7 +33,7 @@ impl SqliteWriter {
         }
         let why = match too_long && has_code(&error, INTERRUPTED) {
             true => too_slow(longest),
-            false => error.to_string(),
+            false => StatementFailure::Refused(error.to_string()),
         };
         let undone = sqlx::raw_sql("ROLLBACK TO handler; RELEASE handler")
             .execute(&mut self.connection)

@@ -27,7 +27,7 @@ const SHORT: Duration = Duration::from_millis(200);
 async fn run(writer: &mut Writer, transaction: &Transaction) -> Result<(), String> {
     match writer.run(transaction, LONG).await.unwrap() {
         Ran::Done => Ok(()),
-        Ran::Failed(why) | Ran::Undone(why) => Err(why),
+        Ran::Failed(why) | Ran::Undone(why) => Err(why.to_string()),
     }
 }
 
@@ -51,7 +51,7 @@ async fn a_statement_that_reads_too_long_fails_alone(database: Arc<Database>) {
     writer.begin().await.unwrap();
     run(&mut writer, &good).await.unwrap();
     match writer.run(&bad, SHORT).await.unwrap() {
-        Ran::Failed(why) => assert!(why.contains("transaction_timeout"), "{why}"),
+        Ran::Failed(why) => assert!(why.public().contains("transaction_timeout"), "{why}"),
         other => panic!("{other:?}"),
     }
     // Its limit is not that of the others.
@@ -80,7 +80,7 @@ async fn a_statement_that_writes_too_long_fails(database: Arc<Database>) {
         (Ran::Failed(why), Store::Postgres(_)) => why,
         (other, _) => panic!("{other:?}"),
     };
-    assert!(why.contains("transaction_timeout"), "{why}");
+    assert!(why.public().contains("transaction_timeout"), "{why}");
     writer.commit().await.unwrap();
     assert_eq!(names(&store).await, ["good"]);
 }
