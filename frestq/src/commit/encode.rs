@@ -1,16 +1,19 @@
 //! Outgoing messages get their ids and their final bytes.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
+
+use jiff::Timestamp;
 
 use super::committer::Committer;
 use crate::{
     engine::Changes,
     model::{
-        Data, MessageId, NewTask, OutboxRow, Outgoing, TaskId,
+        Data, Json, MessageId, NewTask, OutboxRow, Outgoing, TaskId,
         error::{Error, Result},
+        null,
     },
-    protocol::envelope::{Payload, Receiver, freeze},
-    store::Content,
+    protocol::encode::{Payload, Receiver, freeze},
+    store::{Content, PeerRow},
 };
 
 impl Committer {
@@ -18,7 +21,7 @@ impl Committer {
     pub(super) async fn freeze(
         &mut self,
         changes: &Changes,
-        now: jiff::Timestamp,
+        now: Timestamp,
     ) -> Result<Vec<OutboxRow>> {
         if changes.outgoing.is_empty() {
             return Ok(Vec::new());
@@ -26,18 +29,17 @@ impl Committer {
         let created = changes.created.iter();
         let created: HashMap<_, _> = created.map(|new| (&new.state.id, new)).collect();
         let stored = self.contents(changes, &created).await?;
+        let contents = Contents {
+            changes,
+            created,
+            stored,
+            nothing: null(),
+        };
         let mut rows = Vec::with_capacity(changes.outgoing.len());
         for message in &changes.outgoing {
-            let mut peer = self.peers.get(&self.store, message.peer).await?;
-            if message.needs_extensions && !peer.health.extensions {
-                if !self.store.is_exclusive() {
-                    // Another process may have heard from it.
-                    peer = self.peers.read_again(&self.store, message.peer).await?;
-                }
-                if !peer.health.extensions {
-                    continue;
-                }
-            }
+            let Some(peer) = self.receiver(message).await? else {
+                continue;
+            };
             let id = MessageId::generate();
             let receiver = Receiver {
                 url: &peer.url,
@@ -45,75 +47,7 @@ impl Committer {
                 extensions: peer.health.extensions
                     || (message.round.is_some() && matches!(message.data, Data::Confirm { .. })),
             };
-            let task = &message.task;
-            let new = created.get(task).copied();
-            let content = match new {
-                Some(new) => Some((
-                    changes.inputs.get(task).unwrap_or(&new.input),
-                    new.info.as_deref(),
-                    new.state.trace.as_deref(),
-                    new.pingback_at,
-                )),
-                None => stored.get(task).map(|row| {
-                    let input = changes.inputs.get(task).unwrap_or(&row.input);
-                    (
-                        input,
-                        row.info.as_deref(),
-                        row.trace.as_deref(),
-                        row.pingback_at,
-                    )
-                }),
-            };
-            let nothing = crate::model::null();
-            let payload = match &message.data {
-                Data::Nothing => Payload::Data(&nothing),
-                Data::Input => match content {
-                    Some((input, info, trace, pingback_at)) => Payload::Task {
-                        input,
-                        info,
-                        trace,
-                        pingback_at,
-                    },
-                    None => return Err(Error::UnknownTask(task.clone())),
-                },
-                Data::Synchronize { queue, action } => match content {
-                    Some((input, _, trace, pingback_at)) => Payload::Synchronize {
-                        queue,
-                        action,
-                        input,
-                        trace,
-                        pingback_at,
-                    },
-                    None => return Err(Error::UnknownTask(task.clone())),
-                },
-                Data::Execute { queue, action } => match content {
-                    Some((input, ..)) => Payload::Execute {
-                        queue,
-                        action,
-                        input,
-                    },
-                    None => return Err(Error::UnknownTask(task.clone())),
-                },
-                Data::Confirm {
-                    reservation,
-                    seconds,
-                } => Payload::Confirm {
-                    reservation: reservation
-                        .as_ref()
-                        .or_else(|| changes.reservations.get(task))
-                        .or_else(|| stored.get(task).map(|row| &row.reservation))
-                        .unwrap_or(&nothing),
-                    seconds: *seconds,
-                },
-                Data::Update { status, output } => Payload::Update {
-                    status: *status,
-                    output: output
-                        .as_ref()
-                        .or_else(|| changes.outputs.get(task))
-                        .or_else(|| stored.get(task).map(|row| &row.output))
-                        .unwrap_or(&nothing),
-                },
-            };
+            let payload = contents.payload(message)?;
             rows.push(OutboxRow {
                 seq: 0,
                 peer: message.peer,
@@ -121,7 +55,7 @@ impl Committer {
                 message: id,
                 queue: message.queue.clone(),
                 action: message.action.clone(),
-                task: task.clone(),
+                task: message.task.clone(),
                 carries_task: message.carries_task,
                 pin: message.pin,
                 expires_at: message.expires_at.or(self.end_of_delayed(message)),
@@ -134,9 +68,23 @@ impl Committer {
         Ok(rows)
     }
 
+    /// The peer that a message is for; `None`: it would not understand it.
+    async fn receiver(&mut self, message: &Outgoing) -> Result<Option<Arc<PeerRow>>> {
+        let peer = self.peers.get(&self.store, message.peer).await?;
+        if !message.needs_extensions || peer.health.extensions {
+            return Ok(Some(peer));
+        }
+        if self.store.is_exclusive() {
+            return Ok(None);
+        }
+        // Another process may have heard from it.
+        let peer = self.peers.read_again(&self.store, message.peer).await?;
+        Ok(Some(peer).filter(|peer| peer.health.extensions))
+    }
+
     /// When to give up a message that is not to be sent yet: it has as much time as others, from its
     /// first attempt on.
-    fn end_of_delayed(&self, message: &Outgoing) -> Option<jiff::Timestamp> {
+    fn end_of_delayed(&self, message: &Outgoing) -> Option<Timestamp> {
         let first = message.not_before?;
         first.checked_add(self.give_up_after).ok()
     }
@@ -167,5 +115,76 @@ impl Committer {
             return Ok(HashMap::new());
         }
         Ok(self.writer.contents(&needed).await?.into_iter().collect())
+    }
+}
+
+/// What messages of a batch can hold.
+struct Contents<'a> {
+    changes: &'a Changes,
+    created: HashMap<&'a TaskId, &'a NewTask>,
+    stored: HashMap<TaskId, Content>,
+    nothing: Json,
+}
+
+impl Contents<'_> {
+    /// What a message holds: what it brings itself, or what the batch or the database has.
+    fn payload<'m>(&'m self, message: &'m Outgoing) -> Result<Payload<'m>> {
+        let task = &message.task;
+        let stored = self.stored.get(task);
+        Ok(match &message.data {
+            Data::Nothing => Payload::Data(&self.nothing),
+            Data::Input => {
+                let (input, info, pingback_at) = self.content(task)?;
+                Payload::Task {
+                    input,
+                    info,
+                    pingback_at,
+                }
+            }
+            Data::Synchronize { queue, action } => {
+                let (input, _, pingback_at) = self.content(task)?;
+                Payload::Synchronize {
+                    queue,
+                    action,
+                    input,
+                    pingback_at,
+                }
+            }
+            Data::Execute { queue, action } => Payload::Execute {
+                queue,
+                action,
+                input: self.content(task)?.0,
+            },
+            Data::Confirm {
+                reservation,
+                seconds,
+            } => Payload::Confirm {
+                reservation: reservation
+                    .as_ref()
+                    .or_else(|| self.changes.reservations.get(task))
+                    .or(stored.map(|row| &row.reservation))
+                    .unwrap_or(&self.nothing),
+                seconds: *seconds,
+            },
+            Data::Update { status, output } => Payload::Update {
+                status: *status,
+                output: output
+                    .as_ref()
+                    .or_else(|| self.changes.outputs.get(task))
+                    .or(stored.map(|row| &row.output))
+                    .unwrap_or(&self.nothing),
+            },
+        })
+    }
+
+    /// The input of a task as it is by now, with its info and pingback date.
+    fn content(&self, task: &TaskId) -> Result<(&Json, Option<&str>, Option<Timestamp>)> {
+        let (input, info, pingback_at) = match (self.created.get(task), self.stored.get(task)) {
+            (Some(new), _) => (&new.input, new.info.as_deref(), new.pingback_at),
+            (None, Some(row)) => (&row.input, row.info.as_deref(), row.pingback_at),
+            (None, None) => return Err(Error::UnknownTask(task.clone())),
+        };
+        let input = self.changes.inputs.get(task).unwrap_or(input);
+        Ok((input, info, pingback_at))
     }
 }

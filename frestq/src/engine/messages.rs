@@ -15,6 +15,7 @@ pub(super) fn task(task: &TaskState) -> Outgoing {
         data: Data::Input,
         rev: None,
         round: None,
+        trace: task.trace.clone(),
         expires_at: task.expires_at,
         not_before: task.run_at,
         carries_task: true,
@@ -52,6 +53,7 @@ pub(super) fn synchronize(task: &TaskState, round: RoundMark) -> Outgoing {
     };
     Outgoing {
         round: round.number(),
+        trace: task.trace.clone(),
         expires_at: task.expires_at,
         not_before: task.run_at,
         carries_task: true,
@@ -117,6 +119,7 @@ fn internal(task: &TaskState, action: InternalAction, data: Data) -> Outgoing {
         data,
         rev: None,
         round: None,
+        trace: None,
         expires_at: None,
         not_before: None,
         carries_task: false,

@@ -26,7 +26,7 @@ use crate::{
 };
 use crate::{
     protocol::{
-        EXTENSIONS, EXTENSIONS_HEADER, INTERNAL_QUEUE, InternalAction, envelope::BatchAnswer,
+        EXTENSIONS, EXTENSIONS_HEADER, INTERNAL_QUEUE, InternalAction, internal_data::BatchAnswer,
         shows_extensions,
     },
     security::tls::{Expected, WrongServer},

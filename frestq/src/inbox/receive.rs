@@ -16,7 +16,8 @@ use crate::{
     model::{InboxKey, MessageId, PeerId},
     protocol::{
         INTERNAL_QUEUE, InternalAction,
-        envelope::{BatchAnswer, Envelope, parse_batch},
+        envelope::Envelope,
+        internal_data::{BatchAnswer, parse_batch},
     },
     security::RejectionReason,
     services::Services,

@@ -1,6 +1,6 @@
 //! The answer to a request, and why a message is rejected.
 
-use crate::{model::error::Error, protocol::envelope::BatchAnswer};
+use crate::{model::error::Error, protocol::internal_data::BatchAnswer};
 
 /// The answer to a request.
 #[derive(Debug)]

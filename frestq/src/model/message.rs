@@ -51,6 +51,8 @@ pub(crate) struct Outgoing {
     pub(crate) rev: Option<i64>,
     /// The round of a synchronized group, for peers that read it.
     pub(crate) round: Option<i64>,
+    /// The trace of the task that it carries, for peers that read it.
+    pub(crate) trace: Option<Arc<str>>,
     pub(crate) expires_at: Option<Timestamp>,
     /// Its first attempt waits until then.
     pub(crate) not_before: Option<Timestamp>,

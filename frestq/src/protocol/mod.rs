@@ -3,7 +3,10 @@
 //! May import `model`.
 
 pub(crate) mod action;
+pub(crate) mod encode;
 pub(crate) mod envelope;
+mod fields;
+pub(crate) mod internal_data;
 
 pub(crate) use action::{INTERNAL_QUEUE, InternalAction};
 

@@ -19,7 +19,6 @@ pub(crate) struct Waiting {
 pub(crate) struct Content {
     pub(crate) input: Json,
     pub(crate) info: Option<Box<str>>,
-    pub(crate) trace: Option<Box<str>>,
     pub(crate) pingback_at: Option<Timestamp>,
     pub(crate) output: Json,
     pub(crate) reservation: Json,

@@ -179,7 +179,7 @@ task_columns! {
     queue: Text Once(|_, task| text(&task.queue)) { state queue: text(), }
     action: Text Once(|_, task| text(&task.action)) { state action: text(), }
     trace: Text Once(|_, task| Value::Text(task.trace.as_deref())) {
-        state trace: text_if_any(), content trace: text_if_any(),
+        state trace: text_if_any(),
     }
     status: Integer Always(|task| integer(task.status.code())) {
         state status: code(Status::from_code),

@@ -42,7 +42,8 @@ async fn a_slow_statement_fails_its_run_and_no_other(database: Arc<Database>) {
         let task = SimpleTask::new(peer.url(), "clocked", "slow_statement").data(sql);
         let sent = peer.send(task).await.unwrap();
         settle(peer).await;
-        let error = sent.output().await.unwrap_err().to_string();
+        let error = sent.output().await.unwrap_err();
+        let error = error.with_causes().to_string();
         assert!(error.contains("transaction_timeout"), "{error}");
     }
     running.stop().await;
