@@ -182,7 +182,7 @@ impl RegisteredPeers {
         let entry = self.entry(("add_peer", &argument), &name);
         let services = &self.0.services;
         let done = operator::peers::add(&services.registry, &services.commits, row, entry).await?;
-        tracing::info!("{done}");
+        tracing::info!(target: "frestq::operator", "{done}");
         Ok(())
     }
 
@@ -198,7 +198,7 @@ impl RegisteredPeers {
         let services = &self.0.services;
         let done =
             operator::peers::remove(&services.registry, &services.commits, name, entry).await?;
-        tracing::info!("{done}");
+        tracing::info!(target: "frestq::operator", "{done}");
         Ok(())
     }
 

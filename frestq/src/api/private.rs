@@ -218,7 +218,12 @@ pub fn direct<D: Director>(
                 let seen = director.new_reservation(&group, subtask).await;
                 seen.map_err(TaskError::from_handler)?;
             } else if let Err(error) = director.cancelled_reservation(&group, subtask).await {
-                tracing::warn!(%error, "task {}: the director failed after a round", subtask.id());
+                tracing::warn!(
+                    target: "frestq::task",
+                    %error,
+                    "task {}: the director failed after a round",
+                    subtask.id(),
+                );
             }
         }
         if after_round {

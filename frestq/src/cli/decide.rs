@@ -132,7 +132,7 @@ pub(super) async fn run(
         Ok(Outcome::Carried(done)) => Ok(done),
         Ok(Outcome::UpToUs { begun }) => {
             let store = Arc::new(store);
-            let done = commands::alone(&store, config, catalog, &task, decision).await;
+            let done = commands::run_offline(&store, config, catalog, &task, decision).await;
             store.close().await;
             return match done {
                 Err(Error::Invalid(why)) if begun => Err(Error::Invalid(format!(

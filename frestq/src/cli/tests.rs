@@ -655,7 +655,7 @@ async fn a_request_that_was_taken_by_a_process_that_died_is_carried_out() {
             };
             assert!(error.to_string().contains("this very decision"), "{error}");
         } else {
-            assert!(answer.unwrap().1.contains("is called off"));
+            assert!(answer.unwrap().1.contains("is cancelled"));
         }
         let shown = place.ok(&["--show-task", "root"]).await;
         assert!(shown.contains("cancelled"), "{shown}");

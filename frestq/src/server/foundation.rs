@@ -50,18 +50,18 @@ impl Foundation {
             url: self.registry.own_url.clone(),
             clock: self.clock.clone(),
             peers: self.registry.peers.clone(),
-            signals: self.notifier.clone(),
+            notifier: self.notifier.clone(),
             admission: self.admission.clone(),
             slots: Slots::new(slots),
             claimed: claims,
             reservation_timeout: config.reservation_timeout,
             give_up_after: config.delivery.give_up_after,
             log_payloads: config.log_payloads,
-            doubt: UncertainCommit::default(),
-            aside: None,
+            uncertain: UncertainCommit::default(),
+            standalone: None,
             audit: config.audits().then(|| AuditChain::new(config.node_name())),
-            look_at_held: false,
-            recent: TaskCache::new(self.store.is_exclusive()),
+            recheck_held: false,
+            task_cache: TaskCache::new(self.store.is_exclusive()),
         };
         Ok((committer.start(), claimed))
     }

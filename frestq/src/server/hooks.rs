@@ -92,14 +92,15 @@ impl Hooks {
             for hook in self.on_shutdown {
                 let peer = peer.clone();
                 if let Err(error) = contained(async { hook(peer).await }).await {
-                    tracing::error!("a shutdown hook failed: {error:#}");
+                    tracing::error!(target: "frestq::server", "a shutdown hook failed: {error:#}");
                 }
             }
         });
         if timeout(longest, &mut all).await.is_err() {
             all.abort();
             tracing::error!(
-                "the shutdown hooks took longer than {longest:?}; stopping without them"
+                target: "frestq::server",
+                "the shutdown hooks took longer than {longest:?}; stopping without them",
             );
         }
     }
@@ -108,7 +109,10 @@ impl Hooks {
 /// Cancels the background loops, and waits for them to notice.
 pub(super) async fn stop_background(mut loops: JoinSet<()>, longest: Duration) {
     if timeout(longest, loops.shutdown()).await.is_err() {
-        tracing::error!("a background loop blocks its thread; stopping without it");
+        tracing::error!(
+            target: "frestq::server",
+            "a background loop blocks its thread; stopping without it",
+        );
     }
 }
 
@@ -134,13 +138,16 @@ async fn keep_running(Background { name, run }: Background, peer: Frestq) {
         let began = clock.now();
         // The call itself may panic, before there is a future.
         let Err(error) = contained(async { run(peer.clone()).await }).await else {
-            tracing::info!("background loop {name} has ended");
+            tracing::info!(target: "frestq::server", "background loop {name} has ended");
             return;
         };
         let ended = clock.now();
         let ran = Duration::try_from(ended.duration_since(began)).unwrap_or_default();
         let next = wait_after(wait, ran);
-        tracing::error!("background loop {name} failed, and starts again in {next:?}: {error:#}");
+        tracing::error!(
+            target: "frestq::server",
+            "background loop {name} failed, and starts again in {next:?}: {error:#}",
+        );
         clock.sleep_until(ended + next).await;
         wait = Some(next);
     }

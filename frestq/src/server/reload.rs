@@ -24,10 +24,15 @@ pub(super) async fn reload_at_each_hangup(
         hangup.recv().await;
         match reload(services, reread).await {
             Ok(()) => tracing::info!(
-                "SIGHUP: [tls] and [peers] were read again; other keys need a new start"
+                target: "frestq::server",
+                "SIGHUP: [tls] and [peers] were read again; other keys need a new start",
             ),
             Err(error) => {
-                tracing::error!(%error, "SIGHUP: [tls] and [peers] stay as they were");
+                tracing::error!(
+                    target: "frestq::server",
+                    %error,
+                    "SIGHUP: [tls] and [peers] stay as they were",
+                );
             }
         }
     }
@@ -45,8 +50,8 @@ pub(super) async fn stop_signal() -> Result<()> {
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("Ctrl-C: stopping"),
+        _ = terminate.recv() => tracing::info!(target: "frestq::server", "SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!(target: "frestq::server", "Ctrl-C: stopping"),
     }
     Ok(())
 }

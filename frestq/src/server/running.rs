@@ -115,7 +115,10 @@ impl RunningPeer {
         let services = &peer.services;
         let asked = timeout(LAST_WRITES, services.commits.stop_claiming());
         if asked.await.is_err() {
-            tracing::warn!("the database is busy or away; stopping without it");
+            tracing::warn!(
+                target: "frestq::server",
+                "the database is busy or away; stopping without it",
+            );
         }
         drain(&peer, node, &mut worker, &mut upkeep).await;
         let threads = worker.threads();
@@ -127,9 +130,12 @@ impl RunningPeer {
         close(&peer, node).await;
         match services.trust.rejections.count() {
             0 => {}
-            count => tracing::info!("rejected since start (no identity or no grant): {count}"),
+            count => tracing::info!(
+                target: "frestq::server",
+                "rejected since start (no identity or no grant): {count}",
+            ),
         }
-        tracing::info!("stopped");
+        tracing::info!(target: "frestq::server", "stopped");
     }
 }
 
@@ -137,7 +143,7 @@ impl RunningPeer {
 async fn drain(peer: &Frestq, node: NodeId, worker: &mut Worker, upkeep: &mut JoinSet<()>) {
     let running = worker.running();
     if running > 0 {
-        tracing::info!("waiting for {running} running handlers");
+        tracing::info!(target: "frestq::server", "waiting for {running} running handlers");
     }
     let drained = worker.drain(peer.config().shutdown_timeout).await;
     upkeep.abort_all();
@@ -145,16 +151,24 @@ async fn drain(peer: &Frestq, node: NodeId, worker: &mut Worker, upkeep: &mut Jo
         return;
     }
     tracing::warn!(
+        target: "frestq::server",
         "{} handlers still run; their tasks go back to their queues",
-        worker.running()
+        worker.running(),
     );
     match timeout(LAST_WRITES, orphans::release(&peer.services, node)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            tracing::error!(%error, "running tasks could not be released; the next start does it");
+            tracing::error!(
+                target: "frestq::server",
+                %error,
+                "running tasks could not be released; the next start does it",
+            );
         }
         Err(_) => {
-            tracing::error!("running tasks could not be released in time; the next start does it");
+            tracing::error!(
+                target: "frestq::server",
+                "running tasks could not be released in time; the next start does it",
+            );
         }
     }
 }
@@ -165,15 +179,26 @@ pub(super) async fn close(peer: &Frestq, node: NodeId) {
     let closed = timeout(LAST_WRITES, async {
         services.commits.close().await;
         if let Err(error) = services.peers.write_contacts(&services.store).await {
-            tracing::debug!(%error, "the last contacts could not be written");
+            tracing::debug!(
+                target: "frestq::server",
+                %error,
+                "the last contacts could not be written",
+            );
         }
         if let Err(error) = services.store.leave(node).await {
-            tracing::warn!(%error, "this process could not be signed off");
+            tracing::warn!(
+                target: "frestq::server",
+                %error,
+                "this process could not be signed off",
+            );
         }
         services.store.close().await;
     });
     if closed.await.is_err() {
-        tracing::warn!("the database took too long to close; everything acknowledged is in it");
+        tracing::warn!(
+            target: "frestq::server",
+            "the database took too long to close; everything acknowledged is in it",
+        );
     }
 }
 

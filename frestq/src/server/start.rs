@@ -266,7 +266,7 @@ fn start_upkeep(services: &Arc<Services>, node: NodeId) -> JoinSet<()> {
     }));
     let asked = services.clone();
     upkeep.spawn(vital("the command line's requests", async move {
-        commands::answer(&asked).await;
+        commands::serve_requests(&asked).await;
     }));
     upkeep
 }
@@ -305,18 +305,27 @@ fn start_server(
 
 fn report_address(services: &Services, own: Option<String>) {
     if let Some(proxy) = &services.proxy {
-        tracing::info!("the proxy at {} says who the senders are", proxy.address);
+        tracing::info!(
+            target: "frestq::server",
+            "the proxy at {} says who the senders are",
+            proxy.address,
+        );
         if proxy.address.is_loopback() {
             tracing::warn!(
+                target: "frestq::server",
                 "every process of this machine can connect from {} and claim to be any peer; share this machine with nobody",
-                proxy.address
+                proxy.address,
             );
         }
     }
     let bind = services.config.bind();
     match own {
-        Some(own) => tracing::info!("serving {} on {bind} as {own}", services.url),
-        None => tracing::info!("serving {} on {bind}", services.url),
+        Some(own) => tracing::info!(
+            target: "frestq::server",
+            "serving {} on {bind} as {own}",
+            services.url,
+        ),
+        None => tracing::info!(target: "frestq::server", "serving {} on {bind}", services.url),
     }
 }
 
@@ -327,12 +336,13 @@ fn report_handlers(services: &Services) {
         .map(|handler| format!("{}/{}", handler.queue, handler.action))
         .collect();
     tracing::info!(
+        target: "frestq::server",
         "handlers: {}",
         if handlers.is_empty() {
             "none".to_owned()
         } else {
             handlers.join(", ")
-        }
+        },
     );
     warn_of_idle_grants(services);
 }
@@ -348,7 +358,11 @@ fn warn_of_idle_grants(services: &Services) {
             !open.any(|handler| grant.covers(handler.queue, handler.action))
         };
         for grant in member.grants.iter().filter(idle) {
-            tracing::warn!("peers.{}.allow: no handler serves {grant}", member.name);
+            tracing::warn!(
+                target: "frestq::server",
+                "peers.{}.allow: no handler serves {grant}",
+                member.name,
+            );
         }
     }
 }

@@ -123,9 +123,10 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: ClaimedTask) -> 
             if adds {
                 // An error would lose what was reserved.
                 tracing::error!(
+                    target: "frestq::task",
                     "task {} {}: {ONLY_EXECUTE}; what it added is dropped",
                     task.id(),
-                    task.queue()
+                    task.queue(),
                 );
             }
             Ok(Box::new(Done {
@@ -137,9 +138,10 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: ClaimedTask) -> 
         }
         (Some(RunPhase::CancelReservation), Err(error)) => {
             tracing::error!(
+                target: "frestq::task",
                 "task {} {}: its cancel_reservation failed: {error}",
                 task.id(),
-                task.queue()
+                task.queue(),
             );
             Err(error)
         }
@@ -258,7 +260,11 @@ async fn report(peer: &Frestq, completed: Event) -> bool {
             Ok(answers) => return answers.contains(&Answer::Accepted),
             Err(Error::Stopping) => return true,
             Err(error) => {
-                tracing::error!(%error, "a completion could not be stored; trying again");
+                tracing::error!(
+                    target: "frestq::task",
+                    %error,
+                    "a completion could not be stored; trying again",
+                );
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(Duration::from_secs(5));
             }
