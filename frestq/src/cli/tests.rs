@@ -564,7 +564,7 @@ async fn an_external_task_says_whether_it_waits() {
 async fn without_a_server_decisions_are_carried_out_at_once() {
     let place = planted("decide").await;
     let said = place.ok(&["--cancel", "ro"]).await;
-    assert_eq!(said, "task root is called off, with all below it\n");
+    assert_eq!(said, "task root is cancelled, with its subtree\n");
     assert!(
         place
             .ok(&["--show-task", "group"])
