@@ -1,4 +1,4 @@
-//! The services of a peer, made from what it has opened.
+//! Builds the services of a peer from what it has opened.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::{
     store::Store,
 };
 
-/// What the committer, the outbox and the other services are built from.
+/// The parts from which the committer, the outbox and the other services are built.
 pub(super) struct Foundation {
     pub(super) store: Arc<Store>,
     pub(super) registry: PeerRegistry,

@@ -1,4 +1,4 @@
-//! Signals of the process: stop, and read the configuration again.
+//! Signals of the process: stop, and reload.
 
 use std::convert::Infallible;
 
@@ -14,7 +14,7 @@ use crate::{
     services::Services,
 };
 
-/// Reads `[tls]` and `[peers]` again at each SIGHUP; whatever runs goes on.
+/// Reloads `[tls]` and `[peers]` at each SIGHUP. Running tasks and connections go on.
 pub(super) async fn reload_at_each_hangup(
     services: &Services,
     reread: &Reread,
@@ -25,13 +25,13 @@ pub(super) async fn reload_at_each_hangup(
         match reload(services, reread).await {
             Ok(()) => tracing::info!(
                 target: "frestq::server",
-                "SIGHUP: [tls] and [peers] were read again; other keys need a new start",
+                "SIGHUP: [tls] and [peers] are reloaded; other keys need a restart",
             ),
             Err(error) => {
                 tracing::error!(
                     target: "frestq::server",
                     %error,
-                    "SIGHUP: [tls] and [peers] stay as they were",
+                    "SIGHUP: [tls] and [peers] are unchanged, since the reload failed",
                 );
             }
         }

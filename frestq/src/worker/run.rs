@@ -1,10 +1,10 @@
-//! One run of a handler: from the claimed task to the completion that is reported.
+//! One run of a handler: from the claimed task to its completion.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{contain::outcome, direct::oversee};
+use super::{contain::outcome, direct::run_director};
 use crate::{
     api::{
         context::{Sender, Start, Task},
@@ -23,12 +23,13 @@ use crate::{
     services::plan::{Parent, plan},
 };
 
-/// Runs one handler and reports how it ended. What is rare is boxed, or every run would have room for it.
+/// Runs one handler and submits its completion. Rare steps are boxed to keep the future of a run
+/// small.
 pub(super) async fn run(peer: Frestq, registry: Arc<Registry>, claimed: ClaimedTask) {
     let (id, epoch) = (claimed.state.id.clone(), claimed.state.epoch);
     let queue = claimed.state.queue.clone();
     let reserves = claimed.state.moment == Some(RunPhase::Reserve);
-    let unwanted = reserves.then(|| (claimed.state.clone(), claimed.input.clone()));
+    let reserving = reserves.then(|| (claimed.state.clone(), claimed.input.clone()));
     let completed = match registry.get(&queue, &claimed.state.action) {
         Some(handler) => handle(&peer, handler, claimed).await,
         None => {
@@ -50,7 +51,7 @@ pub(super) async fn run(peer: Frestq, registry: Arc<Registry>, claimed: ClaimedT
             }
         }
     };
-    let reserved = match (&completed, unwanted) {
+    let reserved = match (&completed, reserving) {
         (
             Event::Completed {
                 outcome: Ok(done), ..
@@ -59,13 +60,13 @@ pub(super) async fn run(peer: Frestq, registry: Arc<Registry>, claimed: ClaimedT
         ) => Some((state, input, done.output.clone())),
         _ => None,
     };
-    let counts = report(&peer, completed).await;
+    let accepted = report(&peer, completed).await;
     if let Some((mut state, input, reservation)) = reserved
-        && !counts
+        && !accepted
         && let Some(handler) = registry.get(&state.queue, &state.action)
-        && !Box::pin(holds(&peer, &id, epoch)).await
+        && !Box::pin(holds_reservation(&peer, &id, epoch)).await
     {
-        // Called off meanwhile: nobody else knows what was reserved.
+        // The task was cancelled during the run, and only this process knows the reservation.
         state.moment = Some(RunPhase::CancelReservation);
         let claimed = ClaimedTask {
             state,
@@ -79,23 +80,24 @@ pub(super) async fn run(peer: Frestq, registry: Arc<Registry>, claimed: ClaimedT
     peer.services.notifier.runs.end(&id, epoch);
 }
 
-/// Whether a task holds what was reserved for it under this claim: the answer to its commit may have been
-/// lost, or another process have reserved for it in our place.
-async fn holds(peer: &Frestq, id: &TaskId, epoch: i64) -> bool {
+/// Whether a task holds the reservation made under this claim. It may although its completion was
+/// not accepted: the answer to the commit may have been lost. It may not if another process has
+/// reserved in its place.
+async fn holds_reservation(peer: &Frestq, id: &TaskId, epoch: i64) -> bool {
     let rows = peer.services.store.stored(id).await.unwrap_or_default();
     let task = rows.into_iter().find(|task| task.state.id == *id);
     task.is_some_and(|task| match task.state.status {
         Status::Reserved | Status::Confirmed => task.state.epoch == epoch,
-        // In the slot that it held.
+        // It runs in the slot that it held.
         Status::Executing => task.state.epoch == epoch + 1,
         _ => false,
     })
 }
 
-/// Has the handler do what the task is claimed for.
+/// Calls the handler for the phase of the claimed task.
 async fn handle(peer: &Frestq, handler: &Registration, claimed: ClaimedTask) -> Event {
     if let Some(direct) = handler.direct {
-        return Box::pin(oversee(peer, handler, direct, claimed.state)).await;
+        return Box::pin(run_director(peer, handler, direct, claimed.state)).await;
     }
     let phase = claimed.state.moment;
     let expires_at = claimed.state.expires_at;
@@ -121,10 +123,10 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: ClaimedTask) -> 
         }
         (_, Ok(output)) => {
             if adds {
-                // An error would lose what was reserved.
+                // An error would lose the reservation.
                 tracing::error!(
                     target: "frestq::task",
-                    "task {} {}: {ONLY_EXECUTE}; what it added is dropped",
+                    "task {} {}: {ONLY_EXECUTE}; the additions are ignored",
                     task.id(),
                     task.queue(),
                 );
@@ -147,7 +149,7 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: ClaimedTask) -> 
         }
         (_, Err(error)) => Err(error),
     };
-    // The task has failed with the error that its handler was asked about.
+    // The task fails with the error that `handle_error` was called for.
     let outcome = outcome.map_err(|failed| match error {
         Some(error) => error.and_then(failed),
         None => failed,
@@ -192,7 +194,7 @@ fn task(peer: &Frestq, claimed: ClaimedTask) -> Task {
     Task::new(peer.clone(), start)
 }
 
-/// Calls the method that the phase is about.
+/// Calls the method of the phase.
 async fn call(
     handler: &Registration,
     task: &Task,
@@ -211,7 +213,7 @@ async fn call(
         },
         (_, None) => outcome((handler.run)(task.clone()), timeout).await,
         (_, Some(error)) => match handler.handle_error {
-            Some(ask) => outcome(ask(task.clone(), error.clone()), timeout)
+            outcome(ask( => Some(handle_error) => outcome(handle_error( => outcome(ask(task.clone(), error.clone()), timeout)
                 .await
                 .and_then(|recovered| recovered.ok_or_else(|| error.clone())),
             None => Err(error.clone()),
@@ -219,9 +221,10 @@ async fn call(
     }
 }
 
+/// The error for additions in a phase that can't store them.
 const ONLY_EXECUTE: &str = "only execute may add subtasks or set outputs";
 
-/// What the handler has brought, with the rows of the subtasks that it added.
+/// The result of `execute`, with the rows of the subtasks that it added.
 async fn done(
     peer: &Frestq,
     parent: Parent<'_>,
@@ -232,7 +235,7 @@ async fn done(
     let failed = |error: Error| {
         TaskError::new(
             TaskError::FAILED,
-            format!("what the handler added can't be stored: {error}"),
+            format!("the additions of the handler can't be stored: {error}"),
         )
     };
     let output = output.map_err(failed)?;
@@ -251,8 +254,8 @@ async fn done(
     }))
 }
 
-/// A completion must not be lost while the process lives: it is reported until it is taken. `false`:
-/// the task does not wait for it any more.
+/// Submits a completion until it is committed, since it must not be lost while the process lives.
+/// Returns `false` if the task no longer waits for it.
 async fn report(peer: &Frestq, completed: Event) -> bool {
     let mut wait = Duration::from_millis(100);
     loop {
