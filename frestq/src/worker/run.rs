@@ -213,7 +213,7 @@ async fn call(
         },
         (_, None) => outcome((handler.run)(task.clone()), timeout).await,
         (_, Some(error)) => match handler.handle_error {
-            outcome(ask( => Some(handle_error) => outcome(handle_error( => outcome(ask(task.clone(), error.clone()), timeout)
+            Some(handle_error) => outcome(handle_error(task.clone(), error.clone()), timeout)
                 .await
                 .and_then(|recovered| recovered.ok_or_else(|| error.clone())),
             None => Err(error.clone()),
