@@ -1,12 +1,11 @@
-//! A federated REST task queue: organisations that run a *peer* each hand one another *tasks* over
-//! HTTP, with no broker between them. A task is on the sender's disk before it is sent and on the
-//! receiver's before it is acknowledged; its result comes back the same way. The protocol is RESTQP,
-//! that of the Python frestq, with whose peers these work together.
+//! A federated REST task queue. Each organisation runs a *peer*, and peers send each other
+//! *tasks* over HTTP, without a broker between them. A task is stored by the sender before it is
+//! sent, and by the receiver before it is acknowledged; its result is returned the same way. The
+//! protocol is RESTQP, that of the Python frestq, whose peers can work together with these.
 //!
 //! # A peer that serves a task
 //!
-//! This is the whole binary. It has a command line, which `--help` shows; `--createdb` makes its
-//! database.
+//! This is the whole binary. `--help` shows its command line; `--createdb` creates its database.
 //!
 //! ```no_run
 //! use frestq::prelude::*;
@@ -24,7 +23,7 @@
 //! frestq::main!(|app| app.configure(|c| c.port = 5001));
 //! ```
 //!
-//! # A peer that sends one
+//! # A peer that sends a task
 //!
 //! ```no_run
 //! use frestq::prelude::*;
@@ -48,30 +47,33 @@
 //!
 //! # Concepts
 //!
-//! A **peer** is known by its *root queues URL*, such as `http://127.0.0.1:5001/api/queues`
-//! ([`PeerUrl`]). It serves **queues**; an **action** is what can be asked for in a queue, and a
+//! A **peer** is identified by its *root queues URL*, such as `http://127.0.0.1:5001/api/queues`
+//! ([`PeerUrl`]). It serves **queues**, which have **actions**, and a **handler** is the function
+//! that runs an action: see [`#[frestq::task]`](macro@task), and
+//! [`#[frestq::message]`](macro@message) for messages that are not tasks. [`QueueConfig`] limits
+//! how many handlers of a queue run at the same time.
 //! **handler** is the function that does it: see [`#[frestq::task]`](macro@task), and
 //! [`#[frestq::message]`](macro@message) for messages that are no tasks. How many handlers of a queue
 //! run at the same time is set by [`QueueConfig`].
 //!
-//! A **task** has the same id on the peer that sent it and on the one that runs it, and a [`Status`]
-//! on each. One that has ended never changes. [`Action`](trait@Action) is the contract of an action in
-//! one type, [`SimpleTask`] a task before it is sent, [`TaskHandle`] after that, [`Task`] what its
-//! handler sees.
+//! A **task** has the same id on the sender and on the receiver, and a [`Status`] on each. A task
+//! that has ended never changes. [`Action`](trait@Action) is the contract of an action as one
+//! type. A task is a [`SimpleTask`] before it is sent, a [`TaskHandle`] after that, and a
+//! [`Task`] for its handler.
 //!
-//! A handler may add tasks to its own, for any peer: together they are a **tree**, which ends as one
-//! ([`Task::add`], [`Sequential`], [`Parallel`], [`Synchronized`] for what starts together, and [`External`]
-//! for what a person decides).
+//! A handler can add subtasks to its task, for any peer. Together they are a **tree**, which ends
+//! as a whole ([`Task::add`], [`Sequential`], [`Parallel`], [`Synchronized`] for subtasks that
+//! start together, and [`External`] for the decision of a person).
 //!
-//! **Delivery** is tried until the task expires, and a message takes effect once, however often it is
-//! delivered. **Handlers** run at least once: a run that a crash cut off is repeated, unless the action
-//! is `at_most_once`. What must happen exactly once goes through [`Task::transaction`], or under
-//! [`Task::effect_key`].
+//! **Delivery** is retried until the task expires, and a message takes effect once, however often
+//! it is delivered. **Handlers** run at least once: a run that a crash interrupts is repeated,
+//! unless the action is `at_most_once`. For an effect that must happen exactly once, use
+//! [`Task::transaction`] or [`Task::effect_key`].
 //!
-//! # Where to go on
+//! # Where to start
 //!
-//! [`main!`](crate::main) for the binary, [`App`] for what it can be given, [`Config`] for what can be
-//! set, [`Error`] and [`TaskError`] for what can fail.
+//! [`main!`](crate::main) defines the binary, [`App`] is its builder, [`Config`] lists the
+//! settings, [`Error`] and [`TaskError`] list what can fail.
 
 #![cfg_attr(
     not(test),
@@ -83,7 +85,7 @@
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
-// Generated code names this crate `::frestq`, in its own unit tests too.
+// Generated code refers to this crate as `::frestq`, also in its own unit tests.
 #[cfg(test)]
 extern crate self as frestq;
 

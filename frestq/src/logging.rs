@@ -1,4 +1,4 @@
-//! The log: to standard error, so that the output of a listing stays clean.
+//! The log, on standard error, so that the output of commands stays clean.
 
 use std::{
     fmt,
@@ -8,9 +8,9 @@ use std::{
 
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// Words for a level, the original's among them, and what each is here. There is nothing above
-/// `error` in `tracing`, so CRITICAL is as quiet as it gets short of `off`.
-const WORDS: &[(&str, &str)] = &[
+/// The names of the levels, including those of the original frestq, and the level of `tracing`
+/// for each. `tracing` has nothing above `error`, so CRITICAL is the same as ERROR.
+const LEVELS: &[(&str, &str)] = &[
     ("trace", "trace"),
     ("debug", "debug"),
     ("info", "info"),
@@ -21,8 +21,9 @@ const WORDS: &[(&str, &str)] = &[
     ("off", "off"),
 ];
 
-/// Crates below us that say much at `info`; they are heard from `warn` on, unless all is wanted.
-const CHATTY: &[&str] = &[
+/// Dependencies that log much at `info`: only their warnings are logged, unless directives or
+/// TRACE ask for more.
+const NOISY_CRATES: &[&str] = &[
     "sqlx",
     "hyper",
     "hyper_util",
@@ -32,7 +33,7 @@ const CHATTY: &[&str] = &[
     "tower",
 ];
 
-/// What is written to the log: a level (`debug`, `WARNING`), or directives (`frestq=debug,sqlx=info`).
+/// What is logged: a level (`debug`, `WARNING`) or directives (`frestq=debug,sqlx=info`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogLevel(String);
 
@@ -50,7 +51,7 @@ impl LogLevel {
             _ => return Self(level.to_owned()),
         };
         let mut directives = level.to_owned();
-        for name in CHATTY {
+        for name in NOISY_CRATES {
             directives.push_str(&format!(",{name}={below}"));
         }
         Self(directives)
@@ -62,13 +63,13 @@ impl FromStr for LogLevel {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let lower = text.trim().to_ascii_lowercase();
-        if let Some((_, level)) = WORDS.iter().find(|(word, _)| *word == lower) {
+        if let Some((_, level)) = LEVELS.iter().find(|(word, _)| *word == lower) {
             return Ok(Self::of_level(level));
         }
-        // A lone word would be taken for the name of a crate, and a misspelt level would go unnoticed.
+        // A single word would be parsed as the name of a crate, and hide a misspelled level.
         if !text.contains(['=', ',']) {
             return Err(format!(
-                "{text:?} is no level; levels are TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL and OFF, and directives look like frestq=debug,sqlx=info"
+                "{text:?} is not a level; the levels are TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL and OFF, and directives look like frestq=debug,sqlx=info"
             ));
         }
         match text.parse::<Targets>() {
@@ -84,9 +85,9 @@ impl fmt::Display for LogLevel {
     }
 }
 
-/// Starts the log. A process that has one already, as under a test, keeps it.
+/// Starts the log. A process that already has one, as under a test, keeps it.
 pub(crate) fn start(level: &LogLevel) {
-    // It was parsed before, or is made of our own words.
+    // It was parsed before, or is built from the levels above.
     let targets: Targets = level.0.parse().unwrap_or_default();
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(|| Indented(io::stderr()))
@@ -97,8 +98,8 @@ pub(crate) fn start(level: &LogLevel) {
         .try_init();
 }
 
-/// Indents the second and further lines of an event: words of another peer may be in it, and are not to
-/// be taken for an event of ours. It is written to an event at a time.
+/// Indents the continuation lines of an event, since text of another peer in it must not look
+/// like an event of this peer. It writes one event at a time.
 struct Indented<W>(W);
 
 impl<W: Write> Write for Indented<W> {
@@ -109,7 +110,7 @@ impl<W: Write> Write for Indented<W> {
         for c in lines.chars() {
             match c {
                 '\n' => written.push_str("\n    "),
-                // Colours; what stands in a message is escaped before.
+                // Colours; in messages these characters are escaped before.
                 '\u{1b}' | '\t' => written.push(c),
                 c if c.is_control() => written.push('\u{fffd}'),
                 c => written.push(c),
@@ -130,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_of_the_original_are_levels() {
+    fn the_names_of_the_original_are_levels() {
         for (word, level) in [
             ("DEBUG", "debug"),
             ("INFO", "info"),
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn dependencies_are_quieter_than_we_are() {
+    fn dependencies_log_less_than_frestq() {
         assert!(LogLevel::default().0.contains("sqlx=warn"));
         assert!(
             "debug"
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_begins_one_line_whatever_is_in_it() {
+    fn an_event_begins_one_line_whatever_it_contains() {
         let mut log = Indented(Vec::new());
         for event in ["first\n", "second\r\nforged\n\nforged\u{7}\n", "third\n"] {
             assert_eq!(log.write(event.as_bytes()).unwrap(), event.len());
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_level_is_no_name_of_a_crate() {
+    fn a_misspelled_level_is_not_the_name_of_a_crate() {
         let error = "DEBGU".parse::<LogLevel>().unwrap_err();
         assert!(error.contains("DEBUG"), "{error}");
         assert!("frestq=loud".parse::<LogLevel>().is_err());

@@ -12,9 +12,10 @@ use crate::model::{
     to_json,
 };
 
-/// The contract between two peers: which action of which queue, what goes in, what comes out.
+/// The contract between two peers about one action: its queue, its name, its input and its
+/// output.
 ///
-/// Derived, on the type of the input:
+/// It is derived on the type of the input:
 ///
 /// ```
 /// use frestq::prelude::*;
@@ -28,7 +29,7 @@ use crate::model::{
 /// let task = Hello { username: "ada".into() }.to("http://127.0.0.1:5001/api/queues").label("greeting");
 /// ```
 ///
-/// Both peers may share the type from one crate; then a handler of this input needs no arguments in
+/// Both peers can share the type in one crate. A handler of this input then needs no arguments in
 /// `#[frestq::task]`, and its output is checked against `output` at compile time.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` names no action",
@@ -43,7 +44,7 @@ pub trait Action: Serialize {
     /// What the handler returns.
     type Output: Serialize + DeserializeOwned + Send + 'static;
 
-    /// Addresses this input to a peer, by its root queues URL.
+    /// Makes a task for a peer from this input. `peer` is its root queues URL.
     fn to(self, peer: impl AsRef<str>) -> SimpleTask<Self::Output>
     where
         Self: Sized,
@@ -52,26 +53,26 @@ pub trait Action: Serialize {
     }
 }
 
-/// Anything that can be sent, or added to a task: one task, or a whole tree, built by value.
+/// A task or a whole tree, built as a value, that can be sent or added to a task.
 ///
 /// Implemented by [`SimpleTask`], [`Sequential`], [`Parallel`], [`Synchronized`] and [`External`].
 pub trait Compose {
-    /// What its end brings.
+    /// The output of the task.
     type Output;
 
-    /// The tree as one value.
+    /// Converts it into a tree of tasks.
     fn into_node(self) -> Node;
 }
 
-/// A task with its subtasks, on its way to be stored.
+/// A tree of tasks that is not stored yet.
 #[derive(Debug)]
 pub struct Node(pub(crate) Draft);
 
-/// What every kind of task can carry.
-macro_rules! carries {
+/// The options of every kind of task.
+macro_rules! common_options {
     ($($type:ident $(<$param:ident>)?),+) => {
         $(impl$(<$param>)? $type$(<$param>)? {
-            /// A name for people and for lookups. Stays on this peer.
+            /// Sets a label for people and for lookups. It stays on this peer.
             pub fn label(mut self, label: impl Into<String>) -> Self {
                 self.draft.label = Some(label.into());
                 self
@@ -95,22 +96,22 @@ macro_rules! carries {
                 self
             }
 
-            /// Sent only if no task of this key is open on this peer; else
-            /// [`Frestq::send`](crate::Frestq::send) gives the open one. For what is sent, not for what is
-            /// added to a task.
+            /// Sends the task only if no task with this key is open on this peer. Otherwise
+            /// [`Frestq::send`](crate::Frestq::send) returns the open task. It applies to tasks
+            /// that are sent, not to those added to a task.
             pub fn unique(mut self, key: impl Into<String>) -> Self {
                 self.draft.unique = Some(key.into());
                 self
             }
 
-            /// After this the task is worthless (`expiration_date` on the wire), and with it all that is
-            /// below it.
+            /// Sets when the task expires (`expiration_date` on the wire). An expired task ends,
+            /// and its subtree with it.
             pub fn expires_at(mut self, at: Timestamp) -> Self {
                 self.draft.expires = Some(When::At(at));
                 self
             }
 
-            /// Like [`expires_at`](Self::expires_at), counted from the moment of sending.
+            /// Like [`expires_at`](Self::expires_at), but as a duration from the time of sending.
             pub fn expires_in(mut self, distance: Duration) -> Self {
                 self.draft.expires = Some(When::In(distance));
                 self
@@ -119,7 +120,7 @@ macro_rules! carries {
     };
 }
 
-carries!(
+common_options!(
     SimpleTask<T>,
     Sequential,
     Parallel,
@@ -127,10 +128,11 @@ carries!(
     Synchronized<D>
 );
 
-/// Subtasks that follow one another: each starts when the one before it has finished.
+/// A group whose subtasks run one after the other.
 ///
-/// The first one that fails ends the group in its error; those behind it never run. Without
-/// subtasks it finishes at once. Its output is `null`.
+/// Each subtask starts when the one before it has finished. The first failure ends the group with
+/// that error, and the remaining subtasks never run. A group without subtasks finishes at once.
+/// The output is `null`.
 ///
 /// ```
 /// use frestq::{Sequential, SimpleTask};
@@ -146,12 +148,11 @@ pub struct Sequential {
     draft: Draft,
 }
 
-/// Subtasks that run at the same time.
+/// A group whose subtasks run at the same time.
 ///
-/// The first one that fails ends the group in its error at once, and the others are called off: what
-/// belongs together and can't succeed together should not go on costing. Where each result counts
-/// by itself, [`wait_for_all`](Self::wait_for_all). Without subtasks it finishes at once. Its output
-/// is `null`; those of its subtasks are read with
+/// The first failure ends the group with that error at once, and cancels the other subtasks. Use
+/// [`wait_for_all`](Self::wait_for_all) if each result counts by itself. A group without subtasks
+/// finishes at once. The output is `null`; read the outputs of the subtasks with
 /// [`children`](crate::Relative::children).
 ///
 /// ```
@@ -169,17 +170,19 @@ pub struct Parallel {
     draft: Draft,
 }
 
-/// Subtasks that start together: first each reserves a slot of its queue, and what else its
-/// [`reserve`](crate::Handler::reserve) takes; once all have, all start.
+/// A group whose subtasks start together, once all of them have reserved what they need.
 ///
-/// `D` directs the group: it sees what was reserved, and may change the inputs before the start
-/// ([`Director`](crate::Director)). `()` lets the tasks start as they are. The subtasks are single
-/// tasks, for any peers; the first one that fails ends the group in its error. Without subtasks it
-/// finishes at once. Its output is `null`.
+/// Each subtask first reserves a slot of its queue, and what its
+/// [`reserve`](crate::Handler::reserve) takes. When all have reserved, all start.
 ///
-/// Until all have reserved in the same round, the group tries again: a round lasts half of
-/// `reservation_timeout`, and the next one begins after a random wait that doubles. To wait
-/// no longer than some time, [`expires_in`](Self::expires_in).
+/// `D` is the [`Director`](crate::Director) of the group: it sees the reservations and may change
+/// the inputs before the start. With `()` the inputs stay as they are. The subtasks are single
+/// tasks, for any peers. The first failure ends the group with that error. A group without
+/// subtasks finishes at once. The output is `null`.
+///
+/// If not all subtasks reserve in one round, the group tries again. A round lasts half of
+/// `reservation_timeout`; the next one begins after a random wait, whose limit doubles each time.
+/// [`expires_in`](Self::expires_in) limits the total time.
 ///
 /// ```
 /// use frestq::{SimpleTask, Synchronized};
@@ -227,8 +230,10 @@ impl<D> Compose for Synchronized<D> {
     }
 }
 
-/// A task that waits for a person: it ends with [`Frestq::external`](crate::Frestq::external) or
-/// with `--finish`.
+/// A task that waits for a person's decision.
+///
+/// It ends by [`Frestq::external`](crate::Frestq::external) or by the flags `--finish` and
+/// `--deny`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -278,11 +283,11 @@ groups!(
 );
 
 impl Parallel {
-    /// Lets all subtasks end; if any failed, the group ends in error after the last one.
+    /// Lets all subtasks end before the group does. If any failed, the group then ends in error.
     ///
-    /// Its [`TaskError`](crate::TaskError) has the code `children failed`, and as its data a list of what
-    /// failed, in the order of the subtasks: the `id`, `queue`, `action` and `error` of each, as far as they
-    /// fit into 64 KiB and up to a hundred.
+    /// The [`TaskError`](crate::TaskError) of the group has the code `children failed`. Its data
+    /// is a list of the failed subtasks, in order, each with `id`, `queue`, `action` and `error`:
+    /// at most 100 entries and 64 KiB.
     pub fn wait_for_all(mut self) -> Self {
         self.draft.target = Target::Parallel {
             waits_for_all: true,
@@ -292,14 +297,14 @@ impl Parallel {
 }
 
 impl External {
-    /// A task that waits.
+    /// An external task without data.
     pub fn new() -> Self {
         Self {
             draft: Draft::new(Target::External),
         }
     }
 
-    /// What the person needs to know in order to decide.
+    /// Sets the data that the person needs for the decision.
     pub fn data(mut self, data: impl Serialize) -> Self {
         self.draft.data = to_json(&data).map_err(Error::from);
         self
@@ -334,9 +339,10 @@ impl<T> Compose for SimpleTask<T> {
     }
 }
 
-/// One task for one peer, built by value and handed to [`Frestq::send`](crate::Frestq::send).
+/// A single task for one peer, built as a value and passed to
+/// [`Frestq::send`](crate::Frestq::send).
 ///
-/// `T` is the type of its output: any JSON unless an [`Action`] says more.
+/// `T` is the type of the output: any JSON unless the task was built from an [`Action`].
 ///
 /// ```
 /// use frestq::SimpleTask;
@@ -347,7 +353,8 @@ impl<T> Compose for SimpleTask<T> {
 ///     .label("greeting");
 /// ```
 ///
-/// A wrong address or a payload that is no JSON is reported by `send`, so that building stays fluent.
+/// `send` reports an invalid address or a payload that can't be serialized, so the builder
+/// methods return no `Result`.
 #[must_use = "a task does nothing until it is sent"]
 #[derive(Debug)]
 pub struct SimpleTask<T = serde_json::Value> {
@@ -356,8 +363,9 @@ pub struct SimpleTask<T = serde_json::Value> {
 }
 
 impl SimpleTask {
-    /// A task for `action` of `queue` on the peer with the given root queues URL, with any JSON as its
-    /// output. An [`Action`] gives a typed one.
+    /// Makes a task for `action` of `queue` on the peer with this root queues URL.
+    ///
+    /// The output can be any JSON; an [`Action`] gives it a type.
     pub fn new(peer: impl AsRef<str>, queue: impl Into<String>, action: impl Into<String>) -> Self {
         Self::draft(peer, queue, action)
     }
@@ -375,34 +383,36 @@ impl<T> SimpleTask<T> {
         }
     }
 
-    /// The input of the task: anything that serializes.
+    /// Sets the input of the task.
     pub fn data(mut self, data: impl Serialize) -> Self {
         self.draft.data = to_json(&data).map_err(Error::from);
         self
     }
 
-    /// A note for people that travels with the task; at most 1,024 characters.
+    /// Sets a note for people that travels with the task, of at most 1,024 characters.
     pub fn info(mut self, info: impl Into<String>) -> Self {
         self.draft.info = Some(info.into());
         self
     }
 
-    /// When the receiver should report on the task unasked (`pingback_date` on the wire).
+    /// Sets when the receiver reports on the task unasked (`pingback_date` on the wire).
     pub fn pingback_at(mut self, at: Timestamp) -> Self {
         self.draft.pingback = Some(When::At(at));
         self
     }
 
-    /// Like [`pingback_at`](Self::pingback_at), counted from the moment of sending.
+    /// Like [`pingback_at`](Self::pingback_at), but as a duration from the time of sending.
     pub fn pingback_in(mut self, distance: Duration) -> Self {
         self.draft.pingback = Some(When::In(distance));
         self
     }
 
-    /// Narrows the receiver to one certificate: the text of a PEM file, or `sha256:` and the fingerprint in
-    /// hexadecimal. Messages about this task go only to a server that shows it, and only what comes by a
-    /// connection that shows it counts for the task. Until such a server is there the task waits, as for
-    /// one that is down.
+    /// Restricts the receiver to one certificate: the text of a PEM file, or `sha256:` and the
+    /// fingerprint in hexadecimal.
+    ///
+    /// Messages about this task go only to a server that shows this certificate, and messages
+    /// about it are accepted only from connections that show it. Until such a server is
+    /// reachable, the task waits as for a peer that is down.
     ///
     /// ```
     /// use frestq::SimpleTask;
@@ -411,22 +421,24 @@ impl<T> SimpleTask<T> {
     ///     .pin("sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08");
     /// ```
     ///
-    /// The receiver has to be a registered peer, and the certificate one by which it is known; both are
-    /// checked by `send`.
+    /// The receiver must be a registered peer, and the certificate one of those it is registered
+    /// with. `send` checks both.
     pub fn pin(mut self, certificate: impl Into<String>) -> Self {
         self.draft.pin = Some(certificate.into());
         self
     }
 
-    /// Of the tasks that wait for a slot of their queue on this peer, one with a higher priority goes
-    /// first; 0 by default, equals in their order. What is sent to another peer waits there without
-    /// it: the protocol knows no priorities.
+    /// Sets the priority among tasks that wait for a slot of their queue on this peer.
+    ///
+    /// A higher priority goes first; tasks of equal priority keep their order. The default is 0.
+    /// The protocol has no priorities, so a task sent to another peer waits there without one.
     pub fn priority(mut self, priority: i32) -> Self {
         self.draft.priority = priority;
         self
     }
 
-    /// Sent, or started if it is for this peer itself, not earlier than this long after `send`.
+    /// Delays the task: it is sent, or started if it is local, no earlier than this long after
+    /// `send`.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.draft.delay = Some(delay);
         self

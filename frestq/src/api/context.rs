@@ -1,5 +1,5 @@
-//! The handle that a handler holds while it runs. It buffers what the handler adds; the engine
-//! commits that together with the task's completion.
+//! The running task, as its handler sees it. It buffers what the handler adds; the engine commits
+//! that together with the task's completion.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -19,7 +19,7 @@ use crate::model::{
     to_json,
 };
 
-/// The running task, as its handler sees it. Cheap to clone.
+/// A running task, as its handler sees it. Cheap to clone.
 #[derive(Clone)]
 pub struct Task(Arc<Running>);
 
@@ -40,7 +40,7 @@ struct Running {
     added: Mutex<Added>,
 }
 
-/// The peer that sent a task: who it is, and by what it was known.
+/// The peer that sent a task.
 #[derive(Clone, Debug)]
 pub struct Sender {
     pub(crate) url: PeerUrl,
@@ -49,31 +49,32 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Its root queues URL.
+    /// The sender's root queues URL.
     pub fn url(&self) -> &PeerUrl {
         &self.url
     }
 
-    /// The name under which it is registered; none without `[tls]`, and of a local task.
+    /// The name under which the sender is registered. `None` without `[tls]`, and for a local
+    /// task.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// `sha256:` and the fingerprint of the certificate that it showed when it handed the task over; none
-    /// without `[tls]`, and of a local task.
+    /// The certificate that the sender showed with the task, as `sha256:` and the fingerprint in
+    /// hexadecimal. `None` without `[tls]`, and for a local task.
     pub fn certificate(&self) -> Option<String> {
         self.certificate.map(|certificate| certificate.to_string())
     }
 }
 
-/// Its root queues URL.
+/// The sender's root queues URL.
 impl std::fmt::Display for Sender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.url.fmt(f)
     }
 }
 
-/// What the handler adds, to be committed with its completion.
+/// What the handler has added, to be committed with its completion.
 #[derive(Default)]
 pub(crate) struct Added {
     pub(crate) transaction: Transaction,
@@ -82,7 +83,7 @@ pub(crate) struct Added {
     pub(crate) parent_output: Option<Result<Json>>,
 }
 
-/// What a run starts from.
+/// The data that a run starts with.
 pub(crate) struct Start {
     pub(crate) id: TaskId,
     pub(crate) queue: Arc<str>,
@@ -123,38 +124,40 @@ impl Task {
         &self.0.id
     }
 
-    /// The claim under which it runs.
+    /// The epoch of the claim under which it runs.
     pub(crate) fn epoch(&self) -> i64 {
         self.0.epoch
     }
 
-    /// The queue it came in.
+    /// The task's queue.
     pub fn queue(&self) -> &str {
         &self.0.queue
     }
 
-    /// The action it asks for.
+    /// The task's action.
     pub fn action(&self) -> &str {
         &self.0.action
     }
 
-    /// The peer that sent it; this peer itself for a local task.
+    /// The peer that sent the task. For a local task it is this peer.
     pub fn sender(&self) -> &Sender {
         &self.0.sender
     }
 
-    /// This peer, for sending tasks of its own.
+    /// This peer, for example to send tasks.
     pub fn peer(&self) -> &Frestq {
         &self.0.peer
     }
 
-    /// This peer's root queues URL, for tasks that shall run here.
+    /// This peer's root queues URL, for tasks that run here.
     pub fn here(&self) -> &PeerUrl {
         self.0.peer.url()
     }
 
-    /// Which run this is, from 1; the runs of `handle_error` count too. More than 1 means that earlier ones were cut off, or failed and
-    /// the action declares `retries`.
+    /// The number of this run, from 1.
+    ///
+    /// Runs of `handle_error` count as well. A number above 1 means that earlier runs were
+    /// interrupted, or failed and are retried.
     pub fn attempt(&self) -> u32 {
         u32::try_from(self.0.attempt).unwrap_or(u32::MAX)
     }
@@ -174,37 +177,41 @@ impl Task {
         self.0.trace.as_deref()
     }
 
-    /// The key under which an effect outside of this peer's database is done once: sender and task
-    /// id. It is the same in every run of this task and in no other task.
+    /// The idempotency key for effects outside this peer's database.
+    ///
+    /// It consists of the sender's URL and the task's id: the same in every run of this task, and
+    /// different for every other task.
     pub fn effect_key(&self) -> String {
         format!("{} {}", self.0.sender.url, self.0.id)
     }
 
-    /// The input as a type of yours.
+    /// Deserializes the input.
     ///
     /// # Errors
     ///
-    /// [`Error::Json`](crate::Error::Json) if the input is of another shape.
+    /// [`Error::Json`](crate::Error::Json) if the input has another shape.
     pub fn input<T: DeserializeOwned>(&self) -> Result<T> {
         Ok(serde_json::from_str(self.0.input.get())?)
     }
 
-    /// What the handler has reserved for this task of a synchronized group, as a type of yours; `null`
-    /// if nothing was.
+    /// Deserializes the reservation of this task in a synchronized group; `null` if there is
+    /// none.
     ///
     /// # Errors
     ///
-    /// [`Error::Json`](crate::Error::Json) if it is of another shape.
+    /// [`Error::Json`](crate::Error::Json) if it has another shape.
     pub fn reservation<T: DeserializeOwned>(&self) -> Result<T> {
         Ok(serde_json::from_str(self.0.reservation.get())?)
     }
 
-    /// Says how far the work is, from 0 to 1, with a word for people: `--watch` and `--tree` show it.
-    /// On disk when this returns; it stays on this peer.
+    /// Records the progress of the run, with a note for people.
+    ///
+    /// `fraction` is from 0 to 1; other values are clamped. `--watch` and `--tree` show the
+    /// progress. It is stored when this returns, and stays on this peer.
     ///
     /// # Errors
     ///
-    /// Those of the database; the run may go on.
+    /// Errors of the database; the handler may ignore them.
     pub async fn progress(&self, fraction: f64, note: impl Into<String>) -> Result<()> {
         let fraction = if fraction.is_finite() {
             fraction.clamp(0.0, 1.0)
@@ -216,8 +223,8 @@ impl Task {
         peer.progress(&self.0.id, self.0.epoch, progress).await
     }
 
-    /// Statements that commit together with the completion of this task: exactly once, however often
-    /// it runs.
+    /// Adds SQL statements that are committed together with the completion of this task: exactly
+    /// once, however often the task runs.
     ///
     /// ```no_run
     /// # use frestq::prelude::*;
@@ -230,18 +237,19 @@ impl Task {
     /// }
     /// ```
     ///
-    /// The statements run after the handler has returned `Ok`, in order, in the transaction that
-    /// sets the task `finished`. If one of them fails, none has
-    /// happened, and the run has failed like one whose handler returned `Err`.
-    /// All of them together have `transaction_timeout` (5 s by default), since they hold up the commits of
-    /// all other tasks; past that they fail.
-    /// They run in this peer's own database, where [`App::schema`](crate::App::schema) makes your tables.
+    /// The statements run in order after the handler has returned `Ok`, in the transaction that
+    /// sets the task to `finished`. If one fails, all are rolled back, and the run fails as if
+    /// the handler had returned `Err`. All statements together have `transaction_timeout` (5 s by
+    /// default), since they hold up the commits of all other tasks; after that they fail. They run
+    /// in this peer's own database, where [`App::schema`](crate::App::schema) creates your tables.
     pub fn transaction(&self, add: impl FnOnce(&mut Transaction)) {
         add(&mut self.added().transaction);
     }
 
-    /// Adds a subtask, or a group of them. Subtasks start after the handler has returned `Ok`, one
-    /// after the other in the order in which they were added; the task finishes with the last one.
+    /// Adds a subtask or a group of subtasks.
+    ///
+    /// They start after the handler has returned `Ok`, one after the other in the order in which
+    /// they were added. The task finishes with the last one.
     ///
     /// ```no_run
     /// # use frestq::prelude::*;
@@ -254,15 +262,18 @@ impl Task {
     /// }
     /// ```
     ///
-    /// A wrong address, or an action that this peer does not have, ends the task in error. Only
-    /// `execute` may add: in `handle_error` it counts as a failure, elsewhere it is logged and dropped.
+    /// An invalid address, or an unknown action of this peer, ends the task in error. Only
+    /// `execute` may add subtasks: in `handle_error` adding is a failure, in other methods it is
+    /// logged and ignored.
     pub fn add(&self, child: impl Compose) {
         self.added().children.push(child.into_node().0);
     }
 
-    /// Sets the output of the task, in the place of what the handler returns: for an output whose type
-    /// depends on what the handler finds. It counts when the handler returns `Ok`, and the last one
-    /// counts. As [`add`](Self::add), it is for `execute` alone.
+    /// Sets the output of the task, in place of the value that the handler returns.
+    ///
+    /// This is for an output whose type depends on what the handler finds. It takes effect when
+    /// the handler returns `Ok`; the last call counts. Like [`add`](Self::add), it is only for
+    /// `execute`.
     ///
     /// ```no_run
     /// # use frestq::prelude::*;
@@ -273,37 +284,38 @@ impl Task {
     /// }
     /// ```
     ///
-    /// An output that is not JSON ends the task in error.
+    /// An output that can't be serialized ends the task in error.
     pub fn set_output(&self, output: impl Serialize) {
         self.added().output = Some(to_json(&output).map_err(Into::into));
     }
 
-    /// Sets the output of the task's parent, when this task completes. As [`add`](Self::add), it is for
-    /// `execute` alone.
+    /// Sets the output of the task's parent when this task completes. Like [`add`](Self::add), it
+    /// is only for `execute`.
     pub fn set_parent_output(&self, output: impl Serialize) {
         self.added().parent_output = Some(to_json(&output).map_err(Into::into));
     }
 
-    /// Returns when the task is called off: cancelled, expired, or ended with its tree. Whatever the
-    /// handler returns afterwards has no effect, so it may stop.
+    /// Waits until the task is cancelled, expires, or is ended with its tree.
+    ///
+    /// The result of the handler has no effect after that, so the handler can stop.
     pub async fn cancelled(&self) {
         let mut cancelled = self.0.cancelled.clone();
-        if cancelled.wait_for(|off| *off).await.is_err() {
-            // The run is over, and with it all waiting.
+        if cancelled.wait_for(|cancelled| *cancelled).await.is_err() {
+            // The run has ended, so nothing cancels it.
             std::future::pending::<()>().await;
         }
     }
 
-    /// Whether the task was called off.
+    /// Whether the task was cancelled, has expired, or was ended with its tree.
     pub fn is_cancelled(&self) -> bool {
         *self.0.cancelled.borrow()
     }
 
-    /// The task of whose tree this one is a part.
+    /// The parent of this task.
     ///
     /// # Errors
     ///
-    /// [`Error::NoRelative`] if it has none; those of the database.
+    /// [`Error::NoRelative`] if it has no parent; errors of the database.
     pub async fn parent(&self) -> Result<Relative> {
         let parent = self.parent_id("parent")?;
         let record = self.0.peer.task(parent).await?;
@@ -314,7 +326,7 @@ impl Task {
     ///
     /// # Errors
     ///
-    /// [`Error::NoRelative`] if it is the first one or has no parent; those of the database.
+    /// [`Error::NoRelative`] if it is the first one or has no parent; errors of the database.
     pub async fn previous(&self) -> Result<Relative> {
         self.sibling("previous", self.0.order - 1).await
     }
@@ -323,7 +335,7 @@ impl Task {
     ///
     /// # Errors
     ///
-    /// [`Error::NoRelative`] if it is the last one or has no parent; those of the database.
+    /// [`Error::NoRelative`] if it is the last one or has no parent; errors of the database.
     pub async fn next(&self) -> Result<Relative> {
         self.sibling("next", self.0.order + 1).await
     }
@@ -332,36 +344,38 @@ impl Task {
     ///
     /// # Errors
     ///
-    /// [`Error::NoRelative`] if it has no parent; those of the database.
+    /// [`Error::NoRelative`] if this task has no parent; errors of the database.
     pub async fn siblings(&self) -> Result<Relatives> {
         let parent = self.parent_id("siblings")?;
-        let family = self.0.peer.services.store.children(parent).await?;
-        let others = family.into_iter().filter(|task| task.id != self.0.id);
+        let children = self.0.peer.services.store.children(parent).await?;
+        let others = children.into_iter().filter(|task| task.id != self.0.id);
         Ok(Relatives::new(&self.0.peer, others))
     }
 
-    /// The subtasks of this task, in order. While its handler runs for the first time there are
-    /// none: those that it adds are stored with its completion.
+    /// The subtasks of this task, in order.
+    ///
+    /// There are none while its handler runs for the first time: the subtasks that it adds are
+    /// stored with its completion.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// Errors of the database.
     pub async fn children(&self) -> Result<Relatives> {
-        let family = self.0.peer.services.store.children(&self.0.id).await?;
-        Ok(Relatives::new(&self.0.peer, family))
+        let children = self.0.peer.services.store.children(&self.0.id).await?;
+        Ok(Relatives::new(&self.0.peer, children))
     }
 
-    /// The subtask of this label; while `handle_error` runs they are there.
+    /// The subtask with this label. In `handle_error` the subtasks are stored.
     ///
     /// # Errors
     ///
-    /// [`Error::NoRelative`] if there is none; those of the database.
+    /// [`Error::NoRelative`] if there is none; errors of the database.
     pub async fn child(&self, label: &str) -> Result<Relative> {
         let children = self.children().await?;
         let child = children.labelled(label).cloned();
         child.ok_or_else(|| Error::NoRelative {
             id: self.0.id.clone(),
-            wanted: "child of this label",
+            wanted: "child with this label",
         })
     }
 
@@ -389,7 +403,7 @@ impl Task {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Takes what the handler buffered.
+    /// Takes what the handler has added.
     pub(crate) fn take_added(&self) -> Added {
         std::mem::take(&mut self.added())
     }

@@ -1,4 +1,4 @@
-//! Who directs a synchronized group: sees what was reserved, and has the last word on the inputs.
+//! Directors of synchronized groups.
 
 use std::{
     future::{Future, ready},
@@ -10,8 +10,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::peer::Frestq;
 use crate::model::{Json, PeerUrl, TaskId, error::Result, to_json};
 
-/// The director of synchronized groups, registered by
-/// [`#[frestq::director]`](macro@crate::director) on the implementation.
+/// A director of synchronized groups: it sees the reservations and may change the inputs before
+/// the start.
+///
+/// It is registered by [`#[frestq::director]`](macro@crate::director) on the implementation.
 ///
 /// ```
 /// use frestq::prelude::*;
@@ -33,15 +35,15 @@ use crate::model::{Json, PeerUrl, TaskId, error::Result, to_json};
 /// let concert = Synchronized::<Conductor>::new();
 /// ```
 ///
-/// The type implements [`Default`], by which frestq makes one value of it, as of a
-/// [`Handler`](crate::Handler). Every method has a default that does nothing. A method that a crash
-/// cuts off is called again; of `pre_execute` just one call has an effect on the group.
+/// The type implements [`Default`]: frestq creates one value of it, as for a
+/// [`Handler`](crate::Handler). Every method has a default that does nothing. A call that a crash
+/// interrupts is repeated; only one call of `pre_execute` takes effect.
 pub trait Director: Send + Sync + 'static {
-    /// All have reserved; this is called for each of them, before `pre_execute`.
+    /// Called for each subtask when all have reserved, before `pre_execute`.
     ///
     /// # Errors
     ///
-    /// Any error ends the group with it.
+    /// Any error ends the group with this error.
     fn new_reservation(
         &self,
         group: &Group,
@@ -51,25 +53,27 @@ pub trait Director: Send + Sync + 'static {
         ready(Ok(()))
     }
 
-    /// All have reserved, and start once this has returned: the last chance to change their inputs.
+    /// Called when all subtasks have reserved, before they start: the last chance to change their
+    /// inputs.
     ///
-    /// It has as long as the reservations stand (each performer's `reservation_timeout`). If one of them
-    /// is over before, nothing starts: the round has failed, and this is called again in the next one.
+    /// It must return before the first reservation times out (`reservation_timeout` of each
+    /// receiver). Otherwise no subtask starts, the round has failed, and this is called again in
+    /// the next round.
     ///
     /// # Errors
     ///
-    /// Any error ends the group with it, and everything reserved is given back.
+    /// Any error ends the group with this error and releases all reservations.
     fn pre_execute(&self, group: &mut Group) -> impl Future<Output = anyhow::Result<()>> + Send {
         let _ = group;
         ready(Ok(()))
     }
 
-    /// A round is over in which this one had reserved and another one had not; what it had reserved is
-    /// given back.
+    /// Called after a failed round for each subtask that had reserved. Its reservation is
+    /// released.
     ///
     /// # Errors
     ///
-    /// Any error is logged; the next round begins all the same.
+    /// Any error is logged; the next round begins anyway.
     fn cancelled_reservation(
         &self,
         group: &Group,
@@ -104,7 +108,7 @@ impl Group {
         &self.id
     }
 
-    /// Which round it is in, from 1.
+    /// The number of the round, from 1.
     pub fn round(&self) -> i64 {
         self.round
     }
@@ -114,12 +118,12 @@ impl Group {
         &self.peer
     }
 
-    /// Its tasks, in the order in which they were added.
+    /// The subtasks, in the order in which they were added.
     pub fn subtasks(&self) -> &[Subtask] {
         &self.subtasks
     }
 
-    /// The same, to be changed.
+    /// The subtasks, for changing their inputs.
     pub fn subtasks_mut(&mut self) -> &mut [Subtask] {
         &mut self.subtasks
     }
@@ -130,7 +134,7 @@ impl Group {
     }
 }
 
-/// A task of a synchronized group.
+/// A subtask of a synchronized group, as its director sees it.
 #[derive(Clone, Debug)]
 pub struct Subtask {
     pub(crate) id: TaskId,
@@ -144,27 +148,27 @@ pub struct Subtask {
 }
 
 impl Subtask {
-    /// Its id.
+    /// The subtask's id.
     pub fn id(&self) -> &TaskId {
         &self.id
     }
 
-    /// The peer that performs it.
+    /// The peer that runs it.
     pub fn receiver(&self) -> &PeerUrl {
         &self.receiver
     }
 
-    /// The queue it goes to.
+    /// Its queue.
     pub fn queue(&self) -> &str {
         &self.queue
     }
 
-    /// The action it asks for.
+    /// Its action.
     pub fn action(&self) -> &str {
         &self.action
     }
 
-    /// Its input as a type of yours.
+    /// Deserializes the input.
     ///
     /// # Errors
     ///
@@ -173,18 +177,18 @@ impl Subtask {
         Ok(serde_json::from_str(self.input.get())?)
     }
 
-    /// Replaces its input; of effect in [`Director::pre_execute`].
+    /// Replaces the input. It takes effect in [`Director::pre_execute`].
     ///
     /// # Errors
     ///
-    /// [`Error::Json`](crate::Error::Json) if it can't be written as JSON.
+    /// [`Error::Json`](crate::Error::Json) if the input can't be serialized.
     pub fn set_input(&mut self, input: impl Serialize) -> Result<()> {
         self.input = to_json(&input)?;
         self.changed = true;
         Ok(())
     }
 
-    /// What its performer has reserved, as a type of yours.
+    /// Deserializes the reservation.
     ///
     /// # Errors
     ///

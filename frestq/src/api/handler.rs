@@ -1,5 +1,4 @@
-//! The traits by which a function becomes a handler: its arguments, its result. And the trait of a
-//! handler with more than one moment.
+//! The traits of handlers: their arguments, their results, and [`Handler`] itself.
 
 use std::{
     any::{Any, TypeId, type_name},
@@ -12,15 +11,15 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{context::Task, peer::Frestq, states::States};
 use crate::model::error::{Error, Result, TaskError};
 
-/// An argument of a handler that is taken from the running task, as axum's extractors are from a
-/// request.
+/// An argument of a handler that is extracted from the running task, as axum's extractors are
+/// from a request.
 ///
-/// Implement it for your own types to share what many handlers need:
+/// Implement it for your own types to share code between handlers:
 ///
 /// ```
 /// use frestq::{FromTask, Task};
 ///
-/// /// Who asked for the task.
+/// /// The peer that sent the task.
 /// struct Sender(String);
 ///
 /// impl FromTask for Sender {
@@ -35,14 +34,14 @@ use crate::model::error::{Error, Result, TaskError};
     note = "the input comes first; all other arguments are extractors: `Task`, `State<T>` of a `T: Clone + Send + Sync + 'static`, or a type that implements `frestq::FromTask`"
 )]
 pub trait FromTask: Sized {
-    /// Takes the value from the task.
+    /// Extracts the value from the task.
     ///
     /// # Errors
     ///
-    /// Whatever it returns ends the task in error.
+    /// An error ends the task in error.
     fn from_task(task: &Task) -> Result<Self>;
 
-    /// Says what must be there for [`from_task`](Self::from_task) to work, checked once at start.
+    /// Declares what [`from_task`](Self::from_task) needs. It is checked once, at start.
     fn require(_requirements: &mut Requirements) {}
 }
 
@@ -59,9 +58,12 @@ impl<T: Clone + Send + Sync + 'static> FromTask for State<T> {
             return Ok(State(peer.clone()));
         }
         let state = task.peer().state::<T>();
-        state
-            .map(State)
-            .ok_or_else(|| Error::Invalid(format!("nobody provides State<{}>", type_name::<T>())))
+        state.map(State).ok_or_else(|| {
+            Error::Invalid(format!(
+                "the application provides no State<{}>",
+                type_name::<T>()
+            ))
+        })
     }
 
     fn require(requirements: &mut Requirements) {
@@ -69,8 +71,8 @@ impl<T: Clone + Send + Sync + 'static> FromTask for State<T> {
     }
 }
 
-/// Collects what the arguments of a handler need, so that a fault shows at start and not at the
-/// first task.
+/// Collects what the arguments of a handler need, so that a missing state is reported at start
+/// and not at the first task.
 pub struct Requirements<'a> {
     states: &'a States,
     missing: Vec<&'static str>,
@@ -84,7 +86,7 @@ impl<'a> Requirements<'a> {
         }
     }
 
-    /// Needs `State<T>`.
+    /// Declares that `State<T>` is needed.
     pub fn state<T: Send + Sync + 'static>(&mut self) {
         let provided =
             TypeId::of::<T>() == TypeId::of::<Frestq>() || self.states.has(TypeId::of::<T>());
@@ -98,9 +100,9 @@ impl<'a> Requirements<'a> {
     }
 }
 
-/// What a handler may return: a `Result` of something that serializes.
+/// The return type of a handler: a `Result` whose value serializes.
 ///
-/// A trait, so that aliases such as `anyhow::Result<T>` or your own work.
+/// It is a trait so that aliases work, such as `anyhow::Result<T>` or your own.
 #[diagnostic::on_unimplemented(
     message = "a handler returns a `Result`, not `{Self}`",
     label = "not a `Result`",
@@ -110,11 +112,11 @@ pub trait IntoOutcome {
     /// The task's output.
     type Output: Serialize;
 
-    /// The output, or why there is none.
+    /// Converts it into the output or the error.
     ///
     /// # Errors
     ///
-    /// The handler's own.
+    /// The error that the handler has returned.
     fn into_outcome(self) -> Result<Self::Output, anyhow::Error>;
 }
 
@@ -126,7 +128,7 @@ impl<T: TaskOutput, E: HandlerError> IntoOutcome for Result<T, E> {
     }
 }
 
-/// `Serialize`, for the sake of what rustc says where it is missing.
+/// `Serialize`, with a better compiler error where it is missing.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be the output of a handler: it can't be written as JSON",
     label = "its output `{Self}` doesn't implement `serde::Serialize`",
@@ -137,7 +139,7 @@ pub trait TaskOutput: Serialize {}
 #[diagnostic::do_not_recommend]
 impl<T: Serialize> TaskOutput for T {}
 
-/// `Into<anyhow::Error>`, for the sake of what rustc says where it is missing.
+/// `Into<anyhow::Error>`, with a better compiler error where it is missing.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be the error of a handler",
     label = "its error `{Self}` doesn't convert into `anyhow::Error`",
@@ -148,10 +150,10 @@ pub trait HandlerError: Into<anyhow::Error> {}
 #[diagnostic::do_not_recommend]
 impl<E: Into<anyhow::Error>> HandlerError for E {}
 
-/// A handler with more than one moment: it runs, and it is asked what an error comes to.
+/// A handler of an action that does more than execute: it may decide about errors, and reserve.
 ///
-/// Registered by [`#[frestq::task]`](macro@crate::task) on the implementation. What needs only
-/// [`execute`](Self::execute) is shorter as an async function.
+/// It is registered by [`#[frestq::task]`](macro@crate::task) on the implementation. A handler
+/// that needs only [`execute`](Self::execute) is shorter as an async function.
 ///
 /// ```
 /// use frestq::prelude::*;
@@ -180,62 +182,68 @@ impl<E: Into<anyhow::Error>> HandlerError for E {}
 /// }
 /// ```
 ///
-/// The type implements [`Default`], by which frestq makes one value of it when the first task comes.
-/// All tasks share that value while the process lives, also at the same time, so what changes in it
-/// needs a lock or an atomic; what must outlive the process belongs into the database. Values of
-/// [`App::state`](crate::App::state) are reached by `task.peer().state::<T>()`.
+/// The type implements [`Default`]: frestq creates one value of it when the first task arrives.
+/// All tasks share that value for the life of the process, also concurrently, so mutable fields
+/// need a lock or an atomic. Data that must outlive the process belongs in the database.
+/// `task.peer().state::<T>()` returns the values of [`App::state`](crate::App::state).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` doesn't implement `frestq::Handler`",
     note = "`#[frestq::task]` goes on an implementation of `frestq::Handler`, not on one of another trait of that name"
 )]
 pub trait Handler: Send + Sync + 'static {
-    /// The task's input. One of another shape ends the task in error `invalid input`, which names
-    /// the field.
+    /// The task's input. An input of another shape ends the task with the error `invalid input`,
+    /// which names the field.
     type Input: DeserializeOwned + Send;
 
     /// The task's output.
     type Output: Serialize + Send;
 
-    /// What [`reserve`](Self::reserve) takes. May be left out: the attribute adds `()`.
+    /// The value that [`reserve`](Self::reserve) returns. It may be left out: the attribute adds
+    /// `()`.
     type Reservation: Serialize + DeserializeOwned + Send;
 
     /// Runs the task. Write it as an `async fn`.
     ///
     /// # Errors
     ///
-    /// Any error, by `?`. After the `retries` of the attribute it goes to
-    /// [`handle_error`](Self::handle_error), and if that lets it go on, it ends the task: a
-    /// [`TaskError`] travels as it is, any other error as its text.
+    /// Any error type works with `?`. After the `retries` of the attribute the error goes to
+    /// [`handle_error`](Self::handle_error). If that propagates it, it ends the task: a
+    /// [`TaskError`] is sent as it is, any other error as its text.
     fn execute(
         &self,
         task: &Task,
         input: Self::Input,
     ) -> impl Future<Output = anyhow::Result<Self::Output>> + Send;
 
-    /// Takes what the task needs for its part in a synchronized group, in which all reserve before
-    /// any starts. It holds a slot of its queue already, and keeps it. Write it as an `async fn`.
+    /// Reserves what the task needs in a synchronized group, before any subtask starts.
     ///
-    /// [`execute`](Self::execute) finds it in [`Task::reservation`]; whoever reserves gives back, at
-    /// the end of `execute` or in [`cancel_reservation`](Self::cancel_reservation). Left out, the slot
-    /// is all that is reserved.
+    /// The task already holds a slot of its queue, and keeps it. Write it as an `async fn`.
+    ///
+    /// [`execute`](Self::execute) reads the reservation with [`Task::reservation`]. The handler
+    /// releases what it reserved: at the end of `execute`, or in
+    /// [`cancel_reservation`](Self::cancel_reservation). Without this method only the slot is
+    /// reserved.
     ///
     /// # Errors
     ///
-    /// With an error there is no reservation in this round; the group tries again.
+    /// An error fails the round; the group tries again.
     fn reserve(
         &self,
         task: &Task,
     ) -> impl Future<Output = anyhow::Result<Self::Reservation>> + Send {
         let _ = task;
-        ready(Err(anyhow::anyhow!("this handler reserves nothing")))
+        ready(Err(anyhow::anyhow!(
+            "this handler does not implement reserve"
+        )))
     }
 
-    /// Gives back what was reserved, since not all of the group could reserve in time, or the group
-    /// has ended. Write it as an `async fn`.
+    /// Releases a reservation because the round has failed or the group has ended.
+    ///
+    /// Write it as an `async fn`.
     ///
     /// # Errors
     ///
-    /// Any error is logged; it has no other effect.
+    /// Any error is logged, and has no other effect.
     fn cancel_reservation(
         &self,
         task: &Task,
@@ -245,11 +253,12 @@ pub trait Handler: Send + Sync + 'static {
         ready(Ok(()))
     }
 
-    /// Says what becomes of the task when its own run, or one of its children, has failed for good.
+    /// Decides what happens when the task's own run, or one of its children, has failed for good.
+    ///
     /// Write it as an `async fn`.
     ///
-    /// Left out, every error goes on to the parent. So does the error if this panics, takes too long or
-    /// is cut off too often; its message says so then.
+    /// By default every error is propagated to the parent. The error is also propagated if this
+    /// method panics, times out, or is interrupted too often; its message then says so.
     fn handle_error(
         &self,
         task: &Task,
@@ -260,13 +269,13 @@ pub trait Handler: Send + Sync + 'static {
     }
 }
 
-/// What becomes of a task after an error, as [`Handler::handle_error`] says.
+/// The decision of [`Handler::handle_error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Recovery<T = serde_json::Value> {
-    /// The error goes on to the parent.
+    /// Propagate the error to the parent.
     Propagate,
-    /// The task counts as recovered. If its own run failed, it finishes with this output; if a child
-    /// failed, the group goes on with the next child and the task's output becomes this one.
+    /// Recover. If the task's own run failed, it finishes with this output. If a child failed,
+    /// the group continues with the next child, and this becomes the task's output.
     Continue(T),
 }

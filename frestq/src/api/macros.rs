@@ -1,5 +1,5 @@
-//! The documentation of the attributes and derives that `frestq-macros` makes: it stands
-//! here so that its examples compile.
+//! The documentation of the attributes and derives of `frestq-macros`. It is here so that its
+//! examples compile.
 
 /// Makes an async function, or an implementation of [`Handler`](crate::Handler), the handler of an
 /// action.
@@ -18,27 +18,27 @@
 /// }
 /// ```
 ///
-/// It is registered where it stands and stays an ordinary function. The handlers of a
-/// crate that nothing names are not linked in: write `use my_handlers as _;` in the binary.
+/// The function is registered by the attribute and stays an ordinary function. The linker drops
+/// handlers of a crate that nothing refers to: write `use my_handlers as _;` in the binary.
 ///
 /// # Arguments of the function
 ///
-/// The first may be the task's input: any type that owns its data and implements
-/// [`serde::Deserialize`]. An input of another shape ends the task in error `invalid input`, which
-/// names the field. After it, or without it, come extractors in any order:
-/// [`Task`](crate::Task), axum's `State<T>`, and your own through [`FromTask`](crate::FromTask). A
-/// first argument that is an extractor is taken as one even if it could be deserialized.
+/// The first argument may be the task's input: any type that owns its data and implements
+/// [`serde::Deserialize`]. An input of another shape ends the task with the error `invalid
+/// input`, which names the field. The other arguments are extractors, in any order:
+/// [`Task`](crate::Task), axum's `State<T>`, and your own by [`FromTask`](crate::FromTask). A
+/// first argument that is an extractor is extracted, even if it could be deserialized.
 ///
-/// # What it returns
+/// # Return value
 ///
-/// A `Result`, by any alias: its value, which implements [`serde::Serialize`], is the task's output,
-/// and its error ends the task. A [`TaskError`](crate::TaskError) travels as it is, any other error
-/// as its text.
+/// It returns a `Result`, by any alias. The value, which implements [`serde::Serialize`], is the
+/// task's output; an error ends the task. A [`TaskError`](crate::TaskError) is sent as it is, any
+/// other error as its text.
 ///
 /// # On an implementation of `Handler`
 ///
-/// A handler with more than one moment, such as a say in what becomes of an error, is a type that
-/// implements [`Handler`](crate::Handler) and [`Default`]:
+/// A handler that also decides about errors, or reserves, is a type that implements
+/// [`Handler`](crate::Handler) and [`Default`]:
 ///
 /// ```
 /// use frestq::prelude::*;
@@ -65,13 +65,13 @@
 ///
 /// | argument | meaning |
 /// |---|---|
-/// | `queue = "..."`, `action = "..."` | what is served. Both or neither: without them the input's [`Action`](trait@crate::Action) says it, and the output must be the one declared there |
-/// | `local` | only this peer's own code may ask for it |
-/// | `retries = 3` | an `Err` is tried again so often before it is final |
-/// | `max_attempts = 5` | a run that is cut off, by a crash for example, is repeated, up to so many runs in a row |
-/// | `at_most_once` | a run that is cut off is never repeated; excludes the two above |
-/// | `timeout = "30s"` | how long a run may take, in `ms`, `s`, `m` or `h` |
-/// | `crate = other` | the path of frestq, where `Cargo.toml` gives it another name |
+/// | `queue = "..."`, `action = "..."` | the action that is served. Both or neither: without them the input's [`Action`](trait@crate::Action) names it, and the output must be the one declared there |
+/// | `local` | only this peer itself may send such tasks |
+/// | `retries = 3` | how often a run that returned `Err` is retried |
+/// | `max_attempts = 5` | an interrupted run, for example by a crash, is repeated up to this many runs in a row |
+/// | `at_most_once` | an interrupted run is never repeated; excludes `retries` and `max_attempts` |
+/// | `timeout = "30s"` | the time limit of a run, in `ms`, `s`, `m` or `h` |
+/// | `crate = other` | the path of frestq, if `Cargo.toml` renames it |
 ///
 /// ```
 /// # use frestq::prelude::*;
@@ -91,13 +91,13 @@
 /// ```
 pub use frestq_macros::task;
 
-/// Makes an implementation of [`Director`](trait@crate::Director) the director of the synchronized
-/// groups that name its type.
+/// Registers an implementation of [`Director`](trait@crate::Director) for the synchronized groups
+/// that name its type.
 ///
 /// | argument | meaning |
 /// |---|---|
-/// | `name = "..."` | what it is called in the database and the log; required, unique on its peer |
-/// | `crate = other` | the path of frestq, where `Cargo.toml` gives it another name |
+/// | `name = "..."` | its name in the database and the log; required, unique on its peer |
+/// | `crate = other` | the path of frestq, if `Cargo.toml` renames it |
 ///
 /// ```
 /// use frestq::prelude::*;
@@ -110,11 +110,11 @@ pub use frestq_macros::task;
 /// ```
 pub use frestq_macros::director;
 
-/// Makes an async function the handler of a raw message of the protocol.
+/// Makes an async function the handler of a raw message of the protocol, which is no task.
 ///
-/// For what is no task: nothing is reported back to the sender. The first argument is the
-/// [`Message`](crate::Message); extractors may follow, as in [`#[frestq::task]`](macro@crate::task).
-/// `queue` and `action` are both required, and `crate` is known as there.
+/// Nothing is reported back to the sender. The first argument is the [`Message`](crate::Message);
+/// extractors may follow, as in [`#[frestq::task]`](macro@crate::task). `queue` and `action` are
+/// required; `crate` is optional, as in `#[frestq::task]`.
 ///
 /// ```
 /// use frestq::prelude::*;
@@ -127,13 +127,13 @@ pub use frestq_macros::director;
 /// ```
 pub use frestq_macros::message;
 
-/// Implements [`Action`](trait@crate::Action): the type is the input of that action.
+/// Implements [`Action`](trait@crate::Action) for the type of the action's input.
 ///
 /// | argument | meaning |
 /// |---|---|
-/// | `queue = "..."`, `action = "..."` | where such a task goes; required |
-/// | `output = Type` | what its handler returns; any JSON, a `serde_json::Value`, if left out |
-/// | `crate = other` | the path of frestq, where `Cargo.toml` gives it another name |
+/// | `queue = "..."`, `action = "..."` | the queue and the action; required |
+/// | `output = Type` | the output of its handler; by default `serde_json::Value`, any JSON |
+/// | `crate = other` | the path of frestq, if `Cargo.toml` renames it |
 ///
 /// ```
 /// use frestq::prelude::*;

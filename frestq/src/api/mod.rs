@@ -1,8 +1,8 @@
-//! What users write against: sending tasks, composing trees, handlers and what they see, directors,
+//! The public API: sending tasks, composing trees, handlers and their context, directors,
 //! messages, registered peers.
 //!
 //! May import everything above it, `model` to `operator`. Only this layer and those below it know
-//! functions of the user.
+//! functions of the application.
 
 pub(crate) mod compose;
 pub(crate) mod context;

@@ -1,14 +1,16 @@
-//! The name of a director, by which a group says who directs it.
+//! The name of a director, with which a group refers to it.
 
-/// A director with the name it is registered under; `()` directs nothing. Implemented by
-/// [`#[frestq::director]`](macro@crate::director).
+/// A director with the name under which it is registered.
+///
+/// It is implemented by [`#[frestq::director]`](macro@crate::director). `()` stands for no
+/// director.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no director of a synchronized group",
+    message = "`{Self}` is not a director of synchronized groups",
     note = "register it: #[frestq::director(name = \"...\")] impl Director for ...",
-    note = "a group that nobody directs is a `Synchronized::<()>`"
+    note = "a group without a director is a `Synchronized::<()>`"
 )]
 pub trait NamedDirector {
-    /// Its name, unique on its peer.
+    /// The name, unique on its peer.
     const NAME: &'static str;
 }
 

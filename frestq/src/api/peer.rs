@@ -1,4 +1,4 @@
-//! The handle to the running peer, for views, handlers and tests.
+//! The handle of the running peer, for views, handlers and tests.
 
 use std::{
     marker::PhantomData,
@@ -25,10 +25,12 @@ use crate::{
     services::{Services, plan::plan},
 };
 
-/// Other processes of this peer may end a task without telling us; we look again after this.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// How long to wait for a notification before the row is read again: another process of this peer
+/// may end a task without one.
+const READ_AGAIN: Duration = Duration::from_secs(60);
 
-/// This peer: sends tasks, reads results. Cheap to clone; axum views take it as `State<Frestq>`.
+/// A handle of this peer: it sends tasks and reads results. Cheap to clone; axum views take it as
+/// `State<Frestq>`.
 #[derive(Clone)]
 pub struct Frestq {
     pub(crate) services: Arc<Services>,
@@ -48,30 +50,31 @@ impl Frestq {
         &self.services.url
     }
 
-    /// A value that `app.state(...)` provided.
+    /// The value of this type that `app.state(...)` provided.
     pub fn state<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
         self.states.get()
     }
 
-    /// The application's own settings, which `app.settings::<T>()` has declared.
+    /// The application's own settings, declared by `app.settings::<T>()`.
     ///
     /// # Panics
     ///
-    /// If the application has declared none, or some of another type: a mistake in its code, which
-    /// no configuration causes.
+    /// Panics if the application has not declared settings of this type. That is a mistake in its
+    /// code; no configuration causes it.
     #[track_caller]
     pub fn settings<T: Send + Sync + 'static>(&self) -> Arc<T> {
         match self.states.get::<Settings<T>>() {
             Some(Settings(settings)) => settings,
             None => panic!(
-                "the application has no settings of the type {name}; add `.settings::<{name}>()` to it",
+                "the application has no settings of type {name}; add `.settings::<{name}>()` to it",
                 name = std::any::type_name::<T>(),
             ),
         }
     }
 
     /// The address of this peer's database, for a pool of your own that reads from your tables.
-    /// Writing belongs into a task's transaction ([`Task::transaction`](crate::Task::transaction)).
+    ///
+    /// Writes belong in a task's transaction ([`Task::transaction`](crate::Task::transaction)).
     pub fn database(&self) -> String {
         self.services.config.database()
     }
@@ -81,9 +84,11 @@ impl Frestq {
         &self.services.config
     }
 
-    /// Hands a task to its peer. When this returns, the task is on this peer's disk; its delivery
-    /// goes on until it succeeds, is refused, or the task expires. If the task has a unique key of which
-    /// one is open already, nothing is sent, and what is returned is the open one.
+    /// Sends a task.
+    ///
+    /// When this returns, the task is stored on this peer. Its delivery goes on until it
+    /// succeeds, is rejected, or the task expires. If an open task has the same unique key,
+    /// nothing is sent, and the handle is that of the open task.
     ///
     /// ```no_run
     /// # use frestq::prelude::*;
@@ -98,16 +103,16 @@ impl Frestq {
     ///
     /// # Errors
     ///
-    /// [`Error::PeerUrl`] or [`Error::Json`] for what the task was built from, [`Error::Invalid`] for
-    /// texts longer than the protocol allows, [`Error::Database`] if it could not be stored. In each
-    /// case nothing was sent.
+    /// [`Error::PeerUrl`] or [`Error::Json`] for an invalid address or payload,
+    /// [`Error::Invalid`] for texts longer than the protocol allows, [`Error::Database`] if the
+    /// task could not be stored. In each case nothing was sent.
     pub async fn send<C: Compose>(&self, task: C) -> Result<TaskHandle<C::Output>> {
-        // Boxed, or everybody who waits for the disk would have room for it.
+        // Boxed, so that the futures of all waiting senders stay small.
         let tree = Box::pin(plan(&self.services, vec![task.into_node().0], None)).await?;
-        // A draft gives a row, the root first.
+        // Each draft becomes a row, the root first.
         let root = tree.first().map(|root| root.state.id.clone());
         let id = root.ok_or_else(|| Error::Invalid("a tree without a root".into()))?;
-        // Watched from before it exists, so that waiting for its output costs no look at the database.
+        // Watched before it is stored, so that waiting for its output needs no read.
         let watch = self.services.notifier.watchers.watch(&id);
         let answer = self
             .services
@@ -117,7 +122,7 @@ impl Frestq {
             .pop();
         let (id, watch) = match answer {
             Some(Answer::Known(open)) => {
-                // It may end before it is watched, so the first look is at its row.
+                // It may end before it is watched, so its row is read first.
                 (open, None)
             }
             _ => (id, Some(watch)),
@@ -130,7 +135,7 @@ impl Frestq {
         })
     }
 
-    /// A task of this peer that waits for a person.
+    /// A task of this peer that waits for a person's decision.
     ///
     /// ```no_run
     /// # async fn example(peer: frestq::Frestq, id: frestq::TaskId) -> frestq::Result<()> {
@@ -144,22 +149,21 @@ impl Frestq {
         }
     }
 
-    /// Calls a task off, with its whole subtree, on every peer that can be told.
+    /// Cancels a task with its whole subtree, on every peer that can be notified.
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownTask`], or [`Error::Invalid`] if it has ended.
+    /// [`Error::UnknownTask`], [`Error::Invalid`] if it has ended, or errors of the database.
     pub async fn cancel(&self, id: &TaskId, why: impl Into<String>) -> Result<()> {
         let why = why.into();
-        let asked = ("cancel", why.clone());
         let event = Event::Cancel {
             id: id.clone(),
-            why,
+            why: why.clone(),
         };
-        self.decide(id, (asked.0, &asked.1), event).await
+        self.decide(id, ("cancel", &why), event).await
     }
 
-    /// Notes how far the run of a task under this claim is.
+    /// Stores the progress of a run.
     pub(crate) async fn progress(&self, id: &TaskId, epoch: i64, progress: Json) -> Result<()> {
         let event = Event::Progress {
             id: id.clone(),
@@ -169,21 +173,26 @@ impl Frestq {
         self.services.commits.submit(vec![event]).await.map(drop)
     }
 
-    /// Submits a decision of the application's about one task, which is recorded.
-    async fn decide(&self, id: &TaskId, asked: (&str, &str), event: Event) -> Result<()> {
+    /// Submits a decision of the application about one task, with its audit entry.
+    async fn decide(
+        &self,
+        id: &TaskId,
+        (kind, argument): (&str, &str),
+        event: Event,
+    ) -> Result<()> {
         let now = self.services.clock.now();
         let entry = Entry {
             task: Some(id.as_str().into()),
-            ..Entry::decided(now, APPLICATION, asked.0, asked.1).answered("done")
+            ..Entry::decided(now, APPLICATION, kind, argument).answered("done")
         };
         self.services.commits.decide(id, event, entry).await
     }
 
-    /// The task of this id, as it is on disk.
+    /// Reads the task with this id, as it is stored.
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownTask`] if there is none.
+    /// [`Error::UnknownTask`] if there is none; errors of the database.
     pub async fn task(&self, id: &TaskId) -> Result<TaskRecord> {
         self.services
             .store
@@ -192,16 +201,16 @@ impl Frestq {
             .ok_or_else(|| Error::UnknownTask(id.clone()))
     }
 
-    /// Waits until the task has ended, however long that takes, and gives its output.
+    /// Waits until the task has ended, without a time limit.
     async fn ended(&self, id: &TaskId, mut watch: Option<Watch>) -> Result<Ended> {
         loop {
             if let Some(mut watch) = watch.take()
-                && let Ok(Some(ended)) = tokio::time::timeout(LOOK_AGAIN, watch.ended()).await
+                && let Ok(Some(ended)) = tokio::time::timeout(READ_AGAIN, watch.ended()).await
             {
                 return Ok(ended);
             }
             let next = self.services.notifier.watchers.watch(id);
-            // Boxed, since it is rare, and all who wait would have room for it.
+            // Boxed, since it is rare, so that the futures of all waiting callers stay small.
             let task = Box::pin(self.task(id)).await?.unless_pruned()?;
             if task.status.is_terminal() {
                 return Ok(Ended {
@@ -222,7 +231,7 @@ impl std::fmt::Debug for Frestq {
     }
 }
 
-/// A task that waits for a person's decision.
+/// An external task, which waits for a person's decision.
 #[derive(Clone, Debug)]
 pub struct ExternalTask {
     peer: Frestq,
@@ -230,12 +239,12 @@ pub struct ExternalTask {
 }
 
 impl ExternalTask {
-    /// Ends it well; what is given is its output.
+    /// Finishes the task with this output.
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownTask`]; [`Error::Invalid`] if the task is not external, has ended before, or
-    /// does not wait yet because something before it in its tree has not ended.
+    /// [`Error::UnknownTask`]; [`Error::Invalid`] if the task is not external, has ended, or does
+    /// not wait yet because an earlier task of its tree has not ended; errors of the database.
     pub async fn finish(&self, output: impl Serialize) -> Result<()> {
         let output = to_json(&output)?;
         let event = Event::FinishExternal {
@@ -247,11 +256,11 @@ impl ExternalTask {
             .await
     }
 
-    /// Ends it in error `denied`.
+    /// Ends the task with the error `denied` and this reason.
     ///
     /// # Errors
     ///
-    /// Those of [`finish`](Self::finish).
+    /// The errors of [`finish`](Self::finish).
     pub async fn deny(&self, reason: impl Into<String>) -> Result<()> {
         let reason = reason.into();
         let event = Event::FinishExternal {
@@ -262,12 +271,12 @@ impl ExternalTask {
     }
 }
 
-/// A task that was sent: its id, and its result when it comes.
+/// A task that was sent: its id, and its result once it has ended.
 #[derive(Debug)]
 pub struct TaskHandle<T = serde_json::Value> {
     peer: Frestq,
     id: TaskId,
-    /// Taken by the first wait; later ones begin with a look at the row.
+    /// Taken by the first wait; later ones read the row first.
     watch: Mutex<Option<Watch>>,
     output: PhantomData<fn() -> T>,
 }
@@ -278,22 +287,25 @@ impl<T> TaskHandle<T> {
         &self.id
     }
 
-    /// How far it is.
+    /// Reads the task's status.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// Errors of the database.
     pub async fn status(&self) -> Result<Status> {
         Ok(self.peer.task(&self.id).await?.status)
     }
 
-    /// Waits for the task's end and gives its output. There is no time limit but the task's own
-    /// expiration; dropping the future stops the waiting, never the task.
+    /// Waits until the task ends, and returns its output.
+    ///
+    /// There is no time limit other than the task's expiration date. Dropping the future stops
+    /// the waiting, not the task.
     ///
     /// # Errors
     ///
-    /// [`Error::Task`] with what it failed with, [`Error::Json`] if the output is of another shape
-    /// than `T`, or [`Error::Pruned`] if it was waited for so late that nothing is left.
+    /// [`Error::Task`] with the task's error, [`Error::Json`] if the output has another shape
+    /// than `T`, [`Error::Pruned`] if the task was pruned before this read its output, or errors
+    /// of the database.
     pub async fn output(&self) -> Result<T>
     where
         T: DeserializeOwned,

@@ -1,4 +1,4 @@
-//! The registered peers, as the application sees and changes them.
+//! The registered peers: how the application lists and changes them.
 
 use serde::Serialize;
 
@@ -13,10 +13,10 @@ use crate::{
     security::{certificate::read_fingerprint, registered::RegisteredPeer},
 };
 
-/// The longest name of a peer, in characters.
-const LONGEST_NAME: usize = 100;
+/// The maximum length of a peer's name, in characters.
+const MAX_NAME_LENGTH: usize = 100;
 
-/// Another peer, on its way to be registered: who it is, and what it may hand to us.
+/// A peer to be registered: its name, how it is authenticated, and what it may send.
 ///
 /// ```
 /// use frestq::Peer;
@@ -26,8 +26,8 @@ const LONGEST_NAME: usize = 100;
 ///     .allow("say_queue/hello_world");
 /// ```
 ///
-/// A wrong address or a text that is no certificate is reported by [`RegisteredPeers::add`], so that
-/// building stays fluent.
+/// [`RegisteredPeers::add`] reports an invalid address or certificate, so the builder methods
+/// return no `Result`.
 #[must_use = "a peer is not registered until it is added"]
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -40,7 +40,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A peer under a name of your choice, with its root queues URL, which starts with `https://`.
+    /// Makes a peer with a name of your choice and its root queues URL, which starts with
+    /// `https://`.
     pub fn new(name: impl Into<String>, url: impl AsRef<str>) -> Self {
         Self {
             name: name.into(),
@@ -52,53 +53,59 @@ impl Peer {
         }
     }
 
-    /// A certificate that it may show: the text of a PEM file, or `sha256:` and the fingerprint in
-    /// hexadecimal. At least one is needed unless there is a [`ca`](Self::ca); two are good while one is
-    /// replaced by the other.
+    /// Adds a certificate that the peer may show: the text of a PEM file, or `sha256:` and the
+    /// fingerprint in hexadecimal.
+    ///
+    /// At least one is needed unless there is a [`ca`](Self::ca). Use two while one replaces the
+    /// other.
     pub fn certificate(mut self, certificate: impl Into<String>) -> Self {
         self.certificates.push(certificate.into());
         self
     }
 
-    /// The certificates of authorities, as the text of a PEM file: it may show any certificate that one of
-    /// them has signed, for the host of its URL, in its time. Revocation is not looked at.
+    /// Sets the certificates of its authorities, as the text of a PEM file.
+    ///
+    /// The peer may show any valid certificate for the host of its URL that one of them has
+    /// signed. Revocation is not checked.
     pub fn ca(mut self, bundle: impl Into<String>) -> Self {
         self.ca = Some(bundle.into());
         self
     }
 
-    /// What it may hand to us: `"queue/action"`, `"queue/*"` or `"*"`. Nothing, unless it is said.
+    /// Adds a grant for what it may send to this peer: `"queue/action"`, `"queue/*"` or `"*"`. By
+    /// default it may send nothing.
     pub fn allow(mut self, grant: impl Into<String>) -> Self {
         self.allow.push(grant.into());
         self
     }
 
-    /// Lets the name in its URL stand for a private address, which it may not otherwise.
+    /// Allows the host name in its URL to resolve to a private address, which is rejected by
+    /// default.
     pub fn private(mut self) -> Self {
         self.private = true;
         self
     }
 
-    /// The row of this peer, if it can be one.
+    /// Validates the peer and converts it into its row.
     pub(crate) fn check(self) -> Result<PeerRegistration> {
         let name = self.name;
-        let refuse = |why: String| Error::Invalid(format!("peer {name:?}: {why}"));
+        let reject = |why: String| Error::Invalid(format!("peer {name:?}: {why}"));
         let length = name.chars().count();
-        if name.trim().is_empty() || length > LONGEST_NAME || name.contains(char::is_control) {
-            let why = format!("a name has 1 to {LONGEST_NAME} characters, all of them visible");
-            return Err(refuse(why));
+        if name.trim().is_empty() || length > MAX_NAME_LENGTH || name.contains(char::is_control) {
+            let why = format!("a name has 1 to {MAX_NAME_LENGTH} characters, all of them visible");
+            return Err(reject(why));
         }
         let url: PeerUrl = self.url.parse()?;
         if !url.is_https() {
-            return Err(refuse("the url must start with https://".to_owned()));
+            return Err(reject("the url must start with https://".to_owned()));
         }
         let certificates = self.certificates.iter().map(|text| read_fingerprint(text));
         let certificates = certificates
             .collect::<Result<Vec<_>, _>>()
-            .map_err(refuse)?;
+            .map_err(reject)?;
         if certificates.is_empty() && self.ca.is_none() {
-            return Err(refuse(
-                "at least one certificate is needed, or a ca, by which to know it".to_owned(),
+            return Err(reject(
+                "at least one certificate is needed, or a ca, to authenticate it".to_owned(),
             ));
         }
         let row = PeerRegistration {
@@ -109,26 +116,26 @@ impl Peer {
             allow: self.allow,
             private: self.private,
         };
-        RegisteredPeer::registered(&row).map_err(refuse)?;
+        RegisteredPeer::registered(&row).map_err(reject)?;
         Ok(row)
     }
 }
 
-/// A registered peer, as [`RegisteredPeers::list`] gives it.
+/// A registered peer, as [`RegisteredPeers::list`] returns it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PeerRecord {
-    /// The name that this peer gives it.
+    /// The name under which it is registered.
     pub name: String,
     /// Its root queues URL.
     pub url: PeerUrl,
     /// The fingerprints of the certificates that it may show.
     pub certificates: Vec<String>,
-    /// Whether it is also known by the word of authorities.
+    /// Whether certificates of its authorities are accepted as well.
     pub ca: bool,
-    /// What it may hand to us.
+    /// The grants: what it may send to this peer.
     pub allow: Vec<String>,
-    /// `configuration` or `database`.
+    /// Where it is registered: `configuration` or `database`.
     pub registered_in: &'static str,
 }
 
@@ -145,7 +152,7 @@ impl PeerRecord {
     }
 }
 
-/// The registered peers of this one: those of its configuration, and those that were added since.
+/// The registered peers: those of the configuration and those added to the database.
 ///
 /// ```no_run
 /// # use frestq::{Frestq, Peer};
@@ -158,59 +165,65 @@ impl PeerRecord {
 pub struct RegisteredPeers(pub(crate) Frestq);
 
 impl Frestq {
-    /// The registered peers, to be listed and changed while this one serves.
+    /// The registered peers, to list and change them while this peer is serving.
     pub fn peers(&self) -> RegisteredPeers {
         RegisteredPeers(self.clone())
     }
 }
 
 impl RegisteredPeers {
-    /// Registers a peer: it is in the database when this returns, and may come in from now on. What was
-    /// added under its name before is replaced; a new address keeps the tasks of the old one.
+    /// Registers a peer.
     ///
-    /// The other processes of this peer, if there are any, hear of it within a moment, and within a
-    /// minute at the latest.
+    /// When this returns, the peer is stored in the database, and its messages are accepted. It
+    /// replaces a peer that was added with the same name before; a new address keeps the tasks of
+    /// the old one.
+    ///
+    /// Other processes of this peer usually learn of it at once, and within a minute at the
+    /// latest.
     ///
     /// # Errors
     ///
-    /// [`Error::PeerUrl`] for its address; [`Error::Invalid`] for what else it was built from, and if
-    /// its name, address or certificate is that of another one, or of one that the configuration
-    /// registers; [`Error::Config`] if this peer has no certificate of its own; those of the database.
+    /// [`Error::PeerUrl`] for an invalid address; [`Error::Invalid`] for other invalid values,
+    /// and if its name, address or certificate belongs to another peer or to one of the
+    /// configuration; [`Error::Config`] if this peer has no certificate of its own; errors of the
+    /// database.
     pub async fn add(&self, peer: Peer) -> Result<()> {
         let row = peer.check()?;
         let (name, argument) = (row.name.clone(), serde_json::to_string(&row)?);
         let entry = self.entry(("add_peer", &argument), &name);
         let services = &self.0.services;
         let done = operator::peers::add(&services.registry, &services.commits, row, entry).await?;
-        tracing::info!("{done}");
+        tracing::info!(target: "frestq::operator", "{done}");
         Ok(())
     }
 
-    /// Takes out a peer that was added: it may not come in any more, and nothing is sent to it. Its
-    /// tasks stay as they are, and go on if it is added again.
+    /// Removes a peer that was added.
+    ///
+    /// Its messages are rejected from then on, and nothing is sent to it. Its tasks stay as they
+    /// are, and go on if it is added again.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if there is none of this name, or the configuration has it; those of the
-    /// database.
+    /// [`Error::Invalid`] if no peer has this name, or if the configuration registers it; errors
+    /// of the database.
     pub async fn remove(&self, name: &str) -> Result<()> {
         let entry = self.entry(("remove_peer", ""), name);
         let services = &self.0.services;
         let done =
             operator::peers::remove(&services.registry, &services.commits, name, entry).await?;
-        tracing::info!("{done}");
+        tracing::info!(target: "frestq::operator", "{done}");
         Ok(())
     }
 
-    fn entry(&self, asked: (&str, &str), name: &str) -> Entry {
+    fn entry(&self, (kind, argument): (&str, &str), name: &str) -> Entry {
         let now = self.0.services.clock.now();
         Entry {
             task: Some(name.into()),
-            ..Entry::decided(now, APPLICATION, asked.0, asked.1)
+            ..Entry::decided(now, APPLICATION, kind, argument)
         }
     }
 
-    /// All of them, by name; none where this peer has no certificate.
+    /// Lists all registered peers by name. The list is empty if this peer has no certificate.
     pub fn list(&self) -> Vec<PeerRecord> {
         let snapshot = self.0.services.trust.snapshot();
         snapshot.map_or_else(Vec::new, |snapshot| {
@@ -254,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_a_peer_is_refused_with_the_reason() {
+    fn an_invalid_peer_is_rejected_with_the_reason() {
         let url = "https://b.example.org/api/queues";
         let good = || Peer::new("b", url).certificate(pin());
         good().check().unwrap();

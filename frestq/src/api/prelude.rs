@@ -1,4 +1,4 @@
-//! What a file of handlers and views needs: `use frestq::prelude::*;`.
+//! The names that a file of handlers and views needs: `use frestq::prelude::*;`.
 
 pub use axum::{
     extract::{Path, State},

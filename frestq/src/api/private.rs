@@ -1,8 +1,8 @@
-//! What generated code names. No part of the public API: it changes with the macros, which are
-//! pinned to this very version.
+//! Items that generated code refers to. They are not part of the public API: they change with the
+//! macros, which are pinned to this exact version.
 //!
-//! Expansions stay short: they call these functions, each with a type that the user wrote, so that
-//! an unmet bound is reported at that type.
+//! Expansions stay short: they call these functions, each with a type that the user wrote, so
+//! that an unmet bound is reported at that type.
 
 use std::{future::Future, marker::PhantomData, time::Duration};
 
@@ -43,25 +43,26 @@ use crate::model::{
 
 /// The first argument of a task's handler, which is an extractor or the input.
 ///
-/// `Argument::<T>::take` is the function below if `T` is an extractor, since inherent functions come
-/// first, and that of [`OtherwiseInput`] if not. So the macro needs no guess at what a type is.
+/// `Argument::<T>::take` is the inherent function below if `T` is an extractor, since inherent
+/// functions take precedence. Otherwise it is that of [`OtherwiseInput`]. So the macro needs no
+/// knowledge of the type.
 pub struct Argument<T>(PhantomData<fn() -> T>);
 
 impl<T: FromTask> Argument<T> {
-    /// Takes it as an extractor.
+    /// Extracts it.
     pub fn take(task: &Task) -> Result<T, TaskError> {
         extract(task)
     }
 
-    /// What it needs at start.
+    /// Declares what it needs at start.
     pub fn require(requirements: &mut Requirements<'_>) {
         T::require(requirements);
     }
 }
 
-/// The other half of [`Argument`].
+/// The functions of an [`Argument`] that is no extractor.
 pub trait OtherwiseInput<T> {
-    /// Takes it as the input.
+    /// Reads it from the input.
     fn take(task: &Task) -> Result<T, TaskError>
     where
         T: Input,
@@ -69,7 +70,8 @@ pub trait OtherwiseInput<T> {
         input(task)
     }
 
-    /// An input needs nothing at start. No bound here: `take` reports a type that is neither.
+    /// An input needs nothing at start. There is no bound here: `take` reports a type that is
+    /// neither.
     fn require(_requirements: &mut Requirements<'_>) {}
 }
 
@@ -90,7 +92,7 @@ impl<T: DeserializeOwned> Input for T {}
 /// Reads the input.
 fn input<T: DeserializeOwned>(task: &Task) -> Result<T, TaskError> {
     task.input().map_err(|error| match error {
-        // Only a failure pays for a second reading, which keeps a record of where it is.
+        // Only a failure reads the input again, with a record of the position.
         Error::Json(error) => task.input::<Json>().map_or_else(
             |_| invalid_input(&error, None),
             |json| invalid_input(&error, path_of_fault::<T>(&json)),
@@ -99,7 +101,7 @@ fn input<T: DeserializeOwned>(task: &Task) -> Result<T, TaskError> {
     })
 }
 
-/// Which field can't be read.
+/// The path of the field that can't be read.
 fn path_of_fault<T: DeserializeOwned>(json: &Json) -> Option<String> {
     let reader = &mut serde_json::Deserializer::from_str(json.get());
     let error = serde_path_to_error::deserialize::<_, T>(reader).err()?;
@@ -119,7 +121,7 @@ pub fn extract<T: FromTask>(task: &Task) -> Result<T, TaskError> {
     T::from_task(task).map_err(|error| task_error(error.into()))
 }
 
-/// Says what an extractor needs at start.
+/// Declares what an extractor needs at start.
 pub fn require<T: FromTask>(requirements: &mut Requirements<'_>) {
     T::require(requirements);
 }
@@ -128,7 +130,7 @@ pub fn require<T: FromTask>(requirements: &mut Requirements<'_>) {
 #[diagnostic::on_unimplemented(
     message = "a message handler takes `frestq::Message` first, not `{Self}`",
     label = "not `frestq::Message`",
-    note = "extractors follow the message; what takes an input of its own type is a #[frestq::task]"
+    note = "extractors follow the message; for an input of your own type use #[frestq::task]"
 )]
 pub trait IsMessage: DeserializeOwned {}
 
@@ -139,13 +141,13 @@ pub fn message<T: IsMessage>(task: &Task) -> Result<T, TaskError> {
     input(task)
 }
 
-/// What a handler returned, as what travels.
+/// Converts the result of a handler into JSON or a task error.
 pub fn outcome<R: IntoOutcome>(returned: R) -> Result<Json, TaskError> {
     let output = returned.into_outcome().map_err(task_error)?;
     written(&output)
 }
 
-/// An output as JSON.
+/// Serializes an output.
 fn written<T: Serialize>(output: &T) -> Result<Json, TaskError> {
     to_json(output).map_err(|error| {
         TaskError::new(
@@ -155,8 +157,8 @@ fn written<T: Serialize>(output: &T) -> Result<Json, TaskError> {
     })
 }
 
-/// The future of a run, for a worker on any thread. Its name is part of what rustc says if it is not
-/// `Send`.
+/// Boxes the future of a run, which may run on any thread. Its name is part of the compiler error
+/// if the future is not `Send`.
 pub fn future_of_a_handler_must_be_send<F>(future: F) -> HandlerFuture
 where
     F: Future<Output = Result<Json, TaskError>> + Send + 'static,
@@ -164,14 +166,14 @@ where
     Box::pin(future)
 }
 
-/// The one value of a handler type.
+/// Creates the value of a handler type.
 pub fn made<H: Made>() -> H {
     H::default()
 }
 
-/// A type of which frestq can make a value.
+/// A type of which frestq can create a value.
 #[diagnostic::on_unimplemented(
-    message = "frestq can't make a value of `{Self}`, of which it needs one to serve tasks",
+    message = "frestq can't create the value of `{Self}` that runs its tasks",
     label = "doesn't implement `Default`",
     note = "derive it: #[derive(Default)]"
 )]
@@ -180,7 +182,7 @@ pub trait Made: Default {}
 #[diagnostic::do_not_recommend]
 impl<T: Default> Made for T {}
 
-/// Runs a task by the trait.
+/// Calls [`Handler::execute`].
 pub fn execute<H: Handler>(handler: &'static H, task: Task) -> HandlerFuture {
     Box::pin(async move {
         let input = input(&task)?;
@@ -188,12 +190,12 @@ pub fn execute<H: Handler>(handler: &'static H, task: Task) -> HandlerFuture {
     })
 }
 
-/// Has a handler reserve.
+/// Calls [`Handler::reserve`].
 pub fn reserve<H: Handler>(handler: &'static H, task: Task) -> HandlerFuture {
     Box::pin(async move { outcome(handler.reserve(&task).await) })
 }
 
-/// Has a handler give back what it reserved.
+/// Calls [`Handler::cancel_reservation`].
 pub fn cancel_reservation<H: Handler>(handler: &'static H, task: Task) -> HandlerFuture {
     Box::pin(async move {
         let reservation = task
@@ -203,7 +205,7 @@ pub fn cancel_reservation<H: Handler>(handler: &'static H, task: Task) -> Handle
     })
 }
 
-/// Has a director look at its group.
+/// Calls the methods of a [`Director`]: those before the start, or those after a failed round.
 pub fn direct<D: Director>(
     director: &'static D,
     mut group: Group,
@@ -216,25 +218,26 @@ pub fn direct<D: Director>(
             .collect();
         for subtask in &reserved {
             if !after_round {
-                let seen = director.new_reservation(&group, subtask).await;
-                seen.map_err(task_error)?;
+                let result = director.new_reservation(&group, subtask).await;
+                result.map_err(task_error)?;
             } else if let Err(error) = director.cancelled_reservation(&group, subtask).await {
                 tracing::warn!(
-                    "task {}: the director failed after a round: {error:#}",
-                    subtask.id()
+                    target: "frestq::task",
+                    "task {}: cancelled_reservation of the director failed: {error:#}",
+                    subtask.id(),
                 );
             }
         }
         if after_round {
             return Ok(Vec::new());
         }
-        let looked = director.pre_execute(&mut group).await;
-        looked.map_err(task_error)?;
+        let result = director.pre_execute(&mut group).await;
+        result.map_err(task_error)?;
         Ok(group.into_inputs())
     })
 }
 
-/// Asks a handler about an error.
+/// Calls [`Handler::handle_error`].
 pub fn handle_error<H: Handler>(
     handler: &'static H,
     task: Task,
@@ -243,7 +246,7 @@ pub fn handle_error<H: Handler>(
     Box::pin(async move { recovered(handler.handle_error(&task, &error).await) })
 }
 
-/// What a handler made of an error, as what is stored.
+/// Converts a recovery into the output to continue with, or `None`.
 fn recovered<T: Serialize>(recovery: Recovery<T>) -> Result<Option<Json>, TaskError> {
     match recovery {
         Recovery::Propagate => Ok(None),
@@ -251,7 +254,7 @@ fn recovered<T: Serialize>(recovery: Recovery<T>) -> Result<Option<Json>, TaskEr
     }
 }
 
-/// Where `A` goes, if the handler returns what it declares.
+/// The address of `A`, if the handler returns the declared output.
 pub const fn address_of<A, R>() -> Address
 where
     A: Action,
@@ -261,7 +264,7 @@ where
     address_with_output::<A, R::Output>()
 }
 
-/// Where `A` goes, if `T` is the output that it declares.
+/// The address of `A`, if `T` is the declared output.
 pub const fn address_with_output<A, T>() -> Address
 where
     A: Action,
@@ -273,7 +276,7 @@ where
     }
 }
 
-/// The type that an action declares as its output.
+/// A type that an action declares as its output.
 #[diagnostic::on_unimplemented(
     message = "the output of this handler is `{Self}`, but `{A}` declares `output = {Declared}`",
     label = "expected a `Result` of `{Declared}`",
@@ -283,7 +286,7 @@ pub trait DeclaredOutput<Declared, A> {}
 
 impl<T, A> DeclaredOutput<T, A> for T {}
 
-/// A time limit.
+/// The time limit of a run.
 pub const fn timeout(milliseconds: u64) -> Option<Duration> {
     Some(Duration::from_millis(milliseconds))
 }

@@ -1,4 +1,4 @@
-//! What `inventory` collected, sorted and checked at start.
+//! The registry of handlers: what `inventory` has collected, sorted and checked at start.
 
 use std::{collections::BTreeMap, future::Future, panic::Location, pin::Pin};
 
@@ -9,58 +9,58 @@ use crate::model::{
     error::{Error, Result, TaskError},
 };
 
-/// What a handler's run comes to.
+/// The future of a handler's run.
 pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<Json, TaskError>> + Send>>;
 
 /// Runs a handler for a task that holds its input.
 pub type Run = fn(Task) -> HandlerFuture;
 
-/// What a handler makes of an error: none to let it go on, or the output to continue with.
+/// The future of `handle_error`: `None` propagates the error, an output continues with it.
 pub type HandleErrorFuture = Pin<Box<dyn Future<Output = Result<Option<Json>, TaskError>> + Send>>;
 
-/// Asks a handler what becomes of the task after an error of its own run or of a child.
+/// Calls `handle_error`, after an error of the task's own run or of a child.
 pub type HandleError = fn(Task, TaskError) -> HandleErrorFuture;
 
-/// Has a handler reserve, or give back what it reserved.
+/// Calls `reserve` or `cancel_reservation`.
 pub type Reserve = fn(Task) -> HandlerFuture;
 
-/// The inputs that a director has changed.
+/// The future of a director, with the inputs that it has changed.
 pub type DirectFuture =
     Pin<Box<dyn Future<Output = Result<Vec<(TaskId, Json)>, TaskError>> + Send>>;
 
-/// Has a director look at its group: before the start, or, with `true`, after a failed round.
+/// Calls a director: before the start, or, with `true`, after a failed round.
 pub type Direct = fn(Group, bool) -> DirectFuture;
 
-/// Says what the arguments of a handler need.
+/// Declares what the arguments of a handler need.
 pub type Require = fn(&mut Requirements<'_>);
 
-/// One handler, as the attribute macros submit it.
+/// A handler, as the attribute macros register it.
 #[derive(Debug)]
 pub struct Registration {
-    /// Its names and options.
+    /// Its address, kind and options.
     pub info: HandlerInfo,
-    /// The name of the function or type, with the file and line of its attribute.
+    /// The name of the function or type.
     pub name: &'static str,
-    /// See `name`.
+    /// The file of its attribute.
     pub file: &'static str,
-    /// See `name`.
+    /// The line of its attribute.
     pub line: u32,
-    /// Runs it.
+    /// Runs a task.
     pub run: Run,
-    /// Says what its arguments need.
+    /// Declares what its arguments need.
     pub require: Require,
-    /// Asks it about an error; none if it lets every error go on.
+    /// Calls `handle_error`; `None` if it propagates every error.
     pub handle_error: Option<HandleError>,
-    /// Has it reserve; none if its tasks need nothing but a slot.
+    /// Calls `reserve`; `None` if its tasks only need a slot.
     pub reserve: Option<Reserve>,
-    /// Has it give back what it reserved.
+    /// Calls `cancel_reservation`.
     pub cancel_reservation: Option<Reserve>,
-    /// Has it direct a group.
+    /// Calls the director.
     pub direct: Option<Direct>,
 }
 
 impl Registration {
-    /// A handler that stands where this is called.
+    /// A handler registered at the place of the call.
     #[track_caller]
     pub const fn new(
         kind: HandlerKind,
@@ -70,7 +70,7 @@ impl Registration {
         run: Run,
         require: Require,
     ) -> Self {
-        let place = Location::caller();
+        let caller = Location::caller();
         Self {
             info: HandlerInfo {
                 queue: address.queue,
@@ -79,8 +79,8 @@ impl Registration {
                 options,
             },
             name,
-            file: place.file(),
-            line: place.line(),
+            file: caller.file(),
+            line: caller.line(),
             run,
             require,
             handle_error: None,
@@ -90,27 +90,26 @@ impl Registration {
         }
     }
 
-    /// The same handler, asked about errors. The options say so too, since the engine sees only
-    /// them.
+    /// Adds `handle_error`. The options say so too, since the engine sees only them.
     pub const fn handling_errors(mut self, handle_error: HandleError) -> Self {
         self.handle_error = Some(handle_error);
         self.info.options.handles_errors = true;
         self
     }
 
-    /// The same handler, which reserves before its tasks of a synchronized group start.
+    /// Adds `reserve`.
     pub const fn reserving(mut self, reserve: Reserve) -> Self {
         self.reserve = Some(reserve);
         self
     }
 
-    /// The same handler, which is told to give back what it has reserved.
+    /// Adds `cancel_reservation`.
     pub const fn cancelling_reservations(mut self, cancel: Reserve) -> Self {
         self.cancel_reservation = Some(cancel);
         self
     }
 
-    /// A director that stands where this is called.
+    /// A director registered at the place of the call.
     #[track_caller]
     pub const fn director(name: &'static str, type_name: &'static str, direct: Direct) -> Self {
         let address = Address {
@@ -140,29 +139,29 @@ impl Registration {
         director
     }
 
-    /// Its function or type, for people.
-    fn place(&self) -> String {
+    /// Its function or type and its source location, for error messages.
+    fn location(&self) -> String {
         format!("`{}` at {}:{}", self.name, self.file, self.line)
     }
 }
 
 inventory::collect!(Registration);
 
-/// The handlers of this binary by queue and action.
+/// The handlers of this binary, by queue and action.
 pub(crate) struct Registry {
     handlers: BTreeMap<&'static str, BTreeMap<&'static str, &'static Registration>>,
     faults: Vec<String>,
 }
 
 impl Registry {
-    /// Everything that was linked in; if queues are named, only their handlers, and all directors.
+    /// Collects all linked handlers. If queues are named, only their handlers and all directors.
     pub(crate) fn collect(only: &[String]) -> Self {
-        let wanted = |handler: &&Registration| {
+        let selected = |handler: &&Registration| {
             only.is_empty()
                 || handler.info.kind == HandlerKind::Director
                 || only.iter().any(|queue| queue == handler.info.queue)
         };
-        let mut registry = Self::new(inventory::iter::<Registration>().filter(wanted));
+        let mut registry = Self::new(inventory::iter::<Registration>().filter(selected));
         if only
             .iter()
             .any(|queue| !registry.handlers.contains_key(queue.as_str()))
@@ -173,7 +172,7 @@ impl Registry {
         registry
     }
 
-    /// What to say of queues that an application narrows its handlers to, and that nobody serves.
+    /// The errors for queues of `.only(...)` that no handler serves.
     fn narrowing_faults<'a>(&'a self, only: &'a [String]) -> impl Iterator<Item = String> + 'a {
         let served = |queue: &str| queue != DIRECTORS && self.handlers.contains_key(queue);
         let unserved = only.iter().filter(move |queue| !served(queue));
@@ -183,7 +182,7 @@ impl Registry {
         })
     }
 
-    /// `inventory` gives no order, so faults are sorted to read the same each time.
+    /// `inventory` has no order, so errors are sorted to be the same each time.
     fn new(registrations: impl IntoIterator<Item = &'static Registration>) -> Self {
         let mut all: Vec<_> = registrations.into_iter().collect();
         all.sort_by_key(|r| (r.info.queue, r.info.action, r.file, r.line));
@@ -198,8 +197,8 @@ impl Registry {
                     "  two handlers for action {:?} of queue {:?}: {} and {}; rename or remove one",
                     handler.info.action,
                     handler.info.queue,
-                    first.place(),
-                    handler.place(),
+                    first.location(),
+                    handler.location(),
                 ));
             } else {
                 slot.insert(handler.info.action, handler);
@@ -223,13 +222,13 @@ impl Registry {
         self.handlers.keys().copied()
     }
 
-    /// What the other parts of this peer may know of them.
+    /// The catalog of the handlers, for the layers above `api`.
     pub(crate) fn catalog(&self) -> Catalog {
         self.iter().map(|handler| handler.info).collect()
     }
 
-    /// Every fault at once: doubles, empty names, missing states, configured queues that nobody
-    /// serves.
+    /// Reports all errors at once: duplicate handlers, empty names, missing states, configured
+    /// queues that no handler serves.
     pub(crate) fn check<'a>(
         &self,
         states: &States,
@@ -237,18 +236,18 @@ impl Registry {
     ) -> Result<()> {
         let mut faults = self.faults.clone();
         for handler in self.iter() {
-            let place = handler.place();
-            // The macros refuse these; an `Action` written by hand gets here.
+            let location = handler.location();
+            // The macros reject these; an `Action` written by hand gets here.
             if handler.info.queue.is_empty() || handler.info.action.is_empty() {
                 faults.push(format!(
-                    "  {place} serves action {:?} of queue {:?}; neither name may be empty",
+                    "  {location} serves action {:?} of queue {:?}; neither name may be empty",
                     handler.info.action, handler.info.queue
                 ));
             }
             let mut requirements = Requirements::new(states);
             (handler.require)(&mut requirements);
             faults.extend(requirements.missing().into_iter().map(|missing| {
-                format!("  {place} takes State<{missing}>, which nobody provides; add `.state(...)` in frestq::main!")
+                format!("  {location} takes State<{missing}>, which the application does not provide; add `.state(...)` in frestq::main!")
             }));
         }
         let unserved = configured.filter(|queue| !self.handlers.contains_key(queue));
@@ -260,13 +259,13 @@ impl Registry {
         }
     }
 
-    /// What to say of a configured queue without handlers.
+    /// The error for a configured queue without handlers.
     fn unserved(&self, queue: &str) -> String {
         let hint = self.nearest(queue, |known| format!("[queues.{known}]"));
         format!("  the configuration has [queues.{queue}], which no handler serves; {hint}")
     }
 
-    /// The queue that was probably meant, as `spell` writes it, or which there are.
+    /// A hint: the most similar queue, as `spell` writes it, or a list of all queues.
     fn nearest(&self, queue: &str, spell: impl Fn(&str) -> String) -> String {
         let named = || self.queues().filter(|known| *known != DIRECTORS);
         let nearest = named()
@@ -320,13 +319,13 @@ mod tests {
     }
 
     #[test]
-    fn a_registration_knows_where_it_stands() {
+    fn a_registration_knows_its_source_location() {
         let handler = registered("hello", HELLO, |_| {});
         assert_eq!((handler.file, handler.line), (file!(), line!() - 1));
     }
 
     #[test]
-    fn the_engine_learns_which_handlers_are_asked_about_errors() {
+    fn the_options_say_which_handlers_handle_errors() {
         let silent = registered("silent", HELLO, |_| {});
         assert!(silent.handle_error.is_none());
         assert!(!silent.info.options.handles_errors);
@@ -363,7 +362,7 @@ mod tests {
                     second.line
                 ),
                 format!(
-                    "  `first` at {file}:{line} takes State<u8>, which nobody provides; \
+                    "  `first` at {file}:{line} takes State<u8>, which the application does not provide; \
                      add `.state(...)` in frestq::main!"
                 ),
                 "  the configuration has [queues.sayqueue], which no handler serves; \
@@ -377,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_nobody_serves_narrows_nothing() {
+    fn an_unserved_queue_in_only_is_an_error() {
         let registry = Registry::new([registered("hello", HELLO, |_| {})]);
         let only = ["say_queue".to_owned(), "sayqueue".into(), "other".into()];
         let faults: Vec<_> = registry.narrowing_faults(&only).collect();
@@ -426,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_action_is_answered_with_what_there_is() {
+    fn an_unknown_action_is_answered_with_the_known_actions() {
         let registry = Registry::new([registered("hello", HELLO, |_| {})]);
         assert_eq!(
             registry.catalog().describe(),

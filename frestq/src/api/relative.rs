@@ -1,4 +1,4 @@
-//! Other tasks of the same tree, as a handler sees them.
+//! Relatives: other tasks of the same tree, as a handler sees them.
 
 use serde::de::DeserializeOwned;
 
@@ -8,7 +8,7 @@ use crate::model::{
     error::{Error, Result, TaskError},
 };
 
-/// A task near the running one: its parent, a sibling, a child.
+/// A relative of the running task: its parent, a sibling or a child.
 #[derive(Clone, Debug)]
 pub struct Relative {
     peer: Frestq,
@@ -20,31 +20,33 @@ impl Relative {
         Self { peer, record }
     }
 
-    /// Its id.
+    /// The task's id.
     pub fn id(&self) -> &TaskId {
         &self.record.id
     }
 
-    /// Everything that is stored of it, as it was when it was looked up.
+    /// The stored task, as it was when it was read.
     pub fn record(&self) -> &TaskRecord {
         &self.record
     }
 
-    /// Its input as a type of yours.
+    /// Deserializes the input.
     ///
     /// # Errors
     ///
-    /// [`Error::Json`] if it is of another shape.
+    /// [`Error::Json`] if the input has another shape.
     pub fn input<T: DeserializeOwned>(&self) -> Result<T> {
         Ok(serde_json::from_str(self.record.input_data.get())?)
     }
 
-    /// Its output as a type of yours.
+    /// Deserializes the output.
+    ///
+    /// A task that has not ended has the output so far, `null` at first.
     ///
     /// # Errors
     ///
-    /// [`Error::Task`] with what it failed with, [`Error::Json`] if the output is of another shape;
-    /// the output of a task that has not ended is what it has so far, `null` at first.
+    /// [`Error::Task`] with the task's error if it has failed, [`Error::Json`] if the output has
+    /// another shape.
     pub fn output<T: DeserializeOwned>(&self) -> Result<T> {
         let output = self.record.output_data.get();
         if self.record.status.is_terminal() && self.record.status != Status::Finished {
@@ -56,18 +58,18 @@ impl Relative {
         Ok(serde_json::from_str(output)?)
     }
 
-    /// Its own subtasks, in order.
+    /// The task's own subtasks, in order.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// Errors of the database.
     pub async fn children(&self) -> Result<Relatives> {
-        let family = self.peer.services.store.children(&self.record.id).await?;
-        Ok(Relatives::new(&self.peer, family))
+        let children = self.peer.services.store.children(&self.record.id).await?;
+        Ok(Relatives::new(&self.peer, children))
     }
 }
 
-/// Tasks of one family, in order.
+/// A list of relatives, in order.
 #[derive(Clone, Debug)]
 pub struct Relatives(Vec<Relative>);
 
@@ -81,32 +83,32 @@ impl Relatives {
         )
     }
 
-    /// Their outputs, in order.
+    /// Deserializes the outputs, in order.
     ///
     /// # Errors
     ///
-    /// That of the first one whose output can't be had ([`Relative::output`]).
+    /// The error of the first task whose output can't be read ([`Relative::output`]).
     pub fn outputs<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
         self.0.iter().map(Relative::output).collect()
     }
 
-    /// The one with this label.
+    /// The first task with this label.
     pub fn labelled(&self, label: &str) -> Option<&Relative> {
         let has = |relative: &&Relative| relative.record.label.as_deref() == Some(label);
         self.0.iter().find(has)
     }
 
-    /// Each of them.
+    /// Iterates over the tasks.
     pub fn iter(&self) -> std::slice::Iter<'_, Relative> {
         self.0.iter()
     }
 
-    /// How many there are.
+    /// The number of tasks.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,4 +1,4 @@
-//! The values that the application provides for its handlers.
+//! The states: values that the application provides for its handlers.
 
 use std::{
     any::{Any, TypeId},
@@ -19,12 +19,12 @@ impl States {
         self.0.get(&TypeId::of::<T>())?.downcast_ref::<T>().cloned()
     }
 
-    pub(crate) fn has(&self, wanted: TypeId) -> bool {
-        self.0.contains_key(&wanted)
+    pub(crate) fn has(&self, state: TypeId) -> bool {
+        self.0.contains_key(&state)
     }
 }
 
-/// The application's own settings, told from a state of the same type.
+/// The application's own settings, kept apart from a state of the same type.
 pub(crate) struct Settings<T>(pub(crate) Arc<T>);
 
 impl<T> Clone for Settings<T> {

@@ -1,4 +1,4 @@
-//! `--audit` and `--verify-audit`: who asked for what, and whether that record is as it was written.
+//! `--audit` and `--verify-audit`: list the audit, and verify that it is unchanged.
 
 use std::{collections::BTreeMap, io::Write};
 
@@ -32,7 +32,7 @@ const COLUMNS: &[Column] = &[
     whole("seq", 7),
 ];
 
-/// A row as `--json` gives it.
+/// A row of the audit, as `--json` writes it.
 #[derive(Serialize)]
 struct Record<'a> {
     chain: &'a str,
@@ -91,7 +91,7 @@ pub(super) async fn list(
 fn row(record: &Record<'_>) -> Vec<String> {
     let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
     vec![
-        list::moment(record.date),
+        list::date(record.date),
         record.peer.to_owned(),
         text(record.certificate),
         record.queue_name.to_owned(),
@@ -103,7 +103,7 @@ fn row(record: &Record<'_>) -> Vec<String> {
     ]
 }
 
-/// The earlier heads that are to be in the audit. Wrong ones are a matter of usage.
+/// Parses the earlier heads that must be in the audit. An invalid one is an error of usage.
 pub(super) fn anchors(flags: &Flags) -> Result<Vec<Anchor>, Stop> {
     let given = flags.verify_audit.iter().flatten();
     given
@@ -112,23 +112,23 @@ pub(super) fn anchors(flags: &Flags) -> Result<Vec<Anchor>, Stop> {
         .map_err(|why| Stop::Usage(Box::new(Error::Invalid(why))))
 }
 
-/// `--verify-audit`: a line for each chain. Whether all of them are sound.
+/// `--verify-audit`: writes a line for each chain. Returns whether all are sound.
 pub(super) async fn verify(
     store: &Store,
     flags: &Flags,
     out: &mut dyn Write,
 ) -> Result<bool, Stop> {
-    let mut wanted: BTreeMap<String, Vec<Head>> = BTreeMap::new();
+    let mut expected: BTreeMap<String, Vec<Head>> = BTreeMap::new();
     for Anchor { chain, head } in anchors(flags)? {
-        wanted.entry(chain).or_default().push(head);
+        expected.entry(chain).or_default().push(head);
     }
     let chains = store.audit_chains().await?;
-    if chains.is_empty() && wanted.is_empty() {
+    if chains.is_empty() && expected.is_empty() {
         output::line(out, "the audit is empty")?;
         return Ok(true);
     }
     let mut sound = true;
-    let mut tell = |chain: String, found: Result<Head, Fault>| {
+    let mut report = |chain: String, found: Result<Head, Fault>| {
         sound &= found.is_ok();
         let line = match found {
             Ok(head) => Anchor { chain, head }.to_string(),
@@ -137,12 +137,12 @@ pub(super) async fn verify(
         output::line(out, &output::one_line(&line))
     };
     for chain in chains {
-        let anchors = wanted.remove(&chain.name).unwrap_or_default();
+        let anchors = expected.remove(&chain.name).unwrap_or_default();
         let found = verify_chain(store, &chain, anchors).await?;
-        tell(chain.name, found)?;
+        report(chain.name, found)?;
     }
-    for chain in wanted.into_keys() {
-        tell(chain, Err(Fault::Gone))?;
+    for chain in expected.into_keys() {
+        report(chain, Err(Fault::Gone))?;
     }
     Ok(sound)
 }

@@ -1,5 +1,5 @@
-//! `--new-certificate`: a key and a self-signed certificate, so that a federation needs no other
-//! program.
+//! `--new-certificate`: creates a key and a self-signed certificate, so that a federation needs
+//! no other program.
 
 use std::{
     fs::{self, File},
@@ -16,17 +16,17 @@ use crate::model::{
     error::{Error, Result},
 };
 
-/// Writes `NAME.pem` and `NAME.key`, and what the other peers are to register.
+/// Writes `NAME.pem` and `NAME.key`, and prints the lines for the configurations.
 pub(super) fn make(name: &str, out: &mut dyn Write) -> Result<(), Stop> {
     let (certificate, key) = (format!("{name}.pem"), format!("{name}.key"));
-    let made = self_signed(name)
-        .map_err(|error| Error::Invalid(format!("no certificate can be made: {error}")))?;
+    let created = self_signed(name)
+        .map_err(|error| Error::Invalid(format!("the certificate can't be created: {error}")))?;
     if Path::new(&certificate).exists() {
         return Err(exists(&certificate).into());
     }
-    write(&key, 0o600, &made.key)?;
-    if let Err(error) = write(&certificate, 0o644, &made.certificate) {
-        // A key without its certificate would only be in the way of the next attempt.
+    write(&key, 0o600, &created.key)?;
+    if let Err(error) = write(&certificate, 0o644, &created.certificate) {
+        // A key without its certificate would make the next attempt fail.
         let _ = fs::remove_file(&key);
         return Err(error.into());
     }
@@ -43,17 +43,21 @@ pub(super) fn make(name: &str, out: &mut dyn Write) -> Result<(), Stop> {
         out,
         "\nFor the other peers, under [peers.NAME] with the url of this one:\n",
     )?;
-    output::line(out, &format!("certificates = [\"{}\"]", made.fingerprint))
+    output::line(
+        out,
+        &format!("certificates = [\"{}\"]", created.fingerprint),
+    )
 }
 
-struct Made {
+/// A new certificate with its key.
+struct Created {
     certificate: String,
     key: String,
     fingerprint: Fingerprint,
 }
 
-/// The certificate has no end: it is registered, and replaced, by hand.
-fn self_signed(name: &str) -> Result<Made, rcgen::Error> {
+/// The certificate does not expire: it is registered, and replaced, by hand.
+fn self_signed(name: &str) -> Result<Created, rcgen::Error> {
     let mut params = CertificateParams::default();
     let mut subject = DistinguishedName::new();
     let file = Path::new(name).file_name().unwrap_or_default();
@@ -61,7 +65,7 @@ fn self_signed(name: &str) -> Result<Made, rcgen::Error> {
     params.distinguished_name = subject;
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
-    Ok(Made {
+    Ok(Created {
         certificate: certificate.pem(),
         key: key.serialize_pem(),
         fingerprint: Fingerprint::of(certificate.der()),
@@ -70,7 +74,7 @@ fn self_signed(name: &str) -> Result<Made, rcgen::Error> {
 
 fn exists(path: &str) -> Error {
     Error::Invalid(format!(
-        "{path} exists, and is not overwritten; move it away or choose another name"
+        "{path} exists and is not overwritten; move it away or choose another name"
     ))
 }
 
@@ -86,7 +90,7 @@ fn write(path: &str, mode: u32, text: &str) -> Result<()> {
             return Err(exists(path));
         }
         Err(source) => {
-            let what = format!("{path} can't be made");
+            let what = format!("{path} can't be created");
             return Err(Error::Io { what, source });
         }
     };

@@ -1,4 +1,4 @@
-//! `--check`: all that serving would need, without serving.
+//! `--check`: validates everything that serving needs, without serving.
 
 use std::io::Write;
 
@@ -26,7 +26,7 @@ use crate::{
     store::{OpenMode, Store},
 };
 
-/// What was found.
+/// The result of the check.
 #[derive(Debug, Serialize)]
 struct Findings {
     configuration: Vec<Setting>,
@@ -55,11 +55,11 @@ struct Handler {
 #[derive(Debug, Serialize)]
 struct Database {
     address: String,
-    /// Whether its tables are those of this version.
+    /// Whether its tables are of this version.
     ready: bool,
 }
 
-/// Writes all that there is to know. Returns whether there is no fault.
+/// Writes the findings. Returns whether there is no fault.
 pub(super) async fn run(
     app: &App,
     loaded: &Loaded,
@@ -67,7 +67,7 @@ pub(super) async fn run(
     width: Option<u16>,
     out: &mut dyn Write,
 ) -> Result<bool, Stop> {
-    let findings = look(app, loaded, &app.registry()).await?;
+    let findings = check(app, loaded, &app.registry()).await?;
     match json {
         true => output::pretty(out, &findings)?,
         false => write(&findings, width, out)?,
@@ -75,17 +75,17 @@ pub(super) async fn run(
     Ok(findings.faults.is_empty())
 }
 
-async fn look(app: &App, loaded: &Loaded, registry: &Registry) -> Result<Findings> {
+async fn check(app: &App, loaded: &Loaded, registry: &Registry) -> Result<Findings> {
     let config = &loaded.config;
     let mut faults = loaded.faults.clone();
     faults.extend(config.faults());
     let mut members = None;
     if config.faults().is_empty() {
         let own = Identity::load(&config.tls).err();
-        faults.extend(own.into_iter().map(words));
+        faults.extend(own.into_iter().map(text_of));
         match PeerSet::load(&config.peers) {
             Ok(configured) => members = Some(configured),
-            Err(fault) => faults.push(words(fault)),
+            Err(fault) => faults.push(text_of(fault)),
         }
     }
     match registry.check(&app.states, config.queues.keys().map(String::as_str)) {
@@ -104,8 +104,8 @@ async fn look(app: &App, loaded: &Loaded, registry: &Registry) -> Result<Finding
                 let rows = store.registrations().await?;
                 let count = rows.len();
                 let members = Some(members.with(rows)).filter(|_| !config.is_open());
-                let company = registry::check(members.as_ref(), count);
-                faults.extend(company.err().map(words));
+                let registrations = registry::check(members.as_ref(), count);
+                faults.extend(registrations.err().map(text_of));
             }
             store.close().await;
         }
@@ -122,7 +122,7 @@ async fn look(app: &App, loaded: &Loaded, registry: &Registry) -> Result<Finding
     })
 }
 
-fn words(fault: Error) -> String {
+fn text_of(fault: Error) -> String {
     match fault {
         Error::Config(why) => why,
         other => other.with_causes().to_string(),
@@ -152,7 +152,7 @@ fn handler(registration: &'static Registration) -> Handler {
     }
 }
 
-/// What differs from the defaults.
+/// The options that differ from the defaults.
 fn options(options: &ActionOptions) -> Vec<String> {
     let default = ActionOptions::DEFAULT;
     let mut words = Vec::new();
@@ -191,7 +191,7 @@ fn write(findings: &Findings, width: Option<u16>, out: &mut dyn Write) -> Result
     output::line(out, &render(&columns, &settings, width, Long::Wrapped))?;
     output::line(out, "")?;
     if findings.handlers.is_empty() {
-        let hint = "no handlers; a crate of handlers that nothing names is not linked in: `use my_handlers as _;`";
+        let hint = "no handlers; a crate that nothing refers to is not linked: add `use my_handlers as _;`";
         output::line(out, hint)?;
     } else {
         let handlers: Vec<_> = findings

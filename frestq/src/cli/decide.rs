@@ -1,7 +1,7 @@
-//! `--cancel`, `--finish`, `--deny`, `--retry`, `--prune`, `--add-peer` and `--remove-peer`: what a person
-//! decides.
+//! `--cancel`, `--finish`, `--deny`, `--retry`, `--prune`, `--add-peer` and `--remove-peer`: the
+//! operator's commands.
 //!
-//! The process that serves carries it out, and without one we do.
+//! The serving process carries them out; if there is none, this process does.
 
 use std::{io::Write, sync::Arc, time::Duration};
 
@@ -26,18 +26,18 @@ use crate::{
     store::{OpenMode, Stage, Store},
 };
 
-/// How long an answer is waited for: longer than the lease of a process that died.
+/// How long to wait for an answer: longer than the lease of a process that died.
 const PATIENCE: Duration = Duration::from_secs(45);
-/// What the file of certificates of authorities is told by, in the place of a certificate.
+/// The prefix of a file with certificates of authorities.
 const BUNDLE: &str = "ca:";
-/// How often we look for the answer.
+/// How often to look for the answer.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How often we look whether the one we asked is still there.
-const STILL_THERE: Duration = Duration::from_secs(1);
+/// How often to check whether a process is still serving.
+const CHECK_SERVING: Duration = Duration::from_secs(1);
 
-/// What the flags ask for, of the task that begins with this id or of the peer of this name, if it is about
-/// one. A wrong argument is a matter of usage.
-pub(super) fn wanted(flags: &Flags) -> Result<Option<(Option<&str>, OperatorCommand)>, Stop> {
+/// The command that the flags ask for, with the beginning of the task's id or the name of the
+/// peer, if it is about one. An invalid argument is an error of usage.
+pub(super) fn requested(flags: &Flags) -> Result<Option<(Option<&str>, OperatorCommand)>, Stop> {
     if let Some(age) = flags.prune {
         return Ok(Some((None, OperatorCommand::Prune(age))));
     }
@@ -49,8 +49,8 @@ pub(super) fn wanted(flags: &Flags) -> Result<Option<(Option<&str>, OperatorComm
     }
     if let [id, json] = &flags.finish[..] {
         let output = RawValue::from_string(json.clone()).map_err(|why| {
-            wrong(format!(
-                "the output is not JSON: {why}; a text needs quotes of its own: '\"approved\"'"
+            usage_error(format!(
+                "the output is not JSON: {why}; a string needs its own quotes: '\"approved\"'"
             ))
         })?;
         return Ok(Some((Some(checked(id)?), OperatorCommand::Finish(output))));
@@ -83,7 +83,7 @@ pub(super) fn wanted(flags: &Flags) -> Result<Option<(Option<&str>, OperatorComm
     Ok(None)
 }
 
-/// A fingerprint as it is, or the text of the file that has the certificate.
+/// A fingerprint as it is, or the content of the certificate's file.
 fn certificate_of(argument: &str) -> Result<String, Error> {
     match Fingerprint::read(argument) {
         Some(_) => Ok(argument.to_owned()),
@@ -98,27 +98,27 @@ fn text_of(file: &str) -> Result<String, Error> {
     })
 }
 
-/// The id beside an argument, which the flag's own check does not reach.
+/// Checks an id that comes with another argument, which the flag's own parser does not check.
 fn checked(id: &str) -> Result<&str, Stop> {
-    flags::id(id).map_err(wrong)?;
+    flags::id(id).map_err(usage_error)?;
     Ok(id.trim())
 }
 
-fn wrong(why: String) -> Stop {
+fn usage_error(why: String) -> Stop {
     Stop::Usage(Box::new(Error::Invalid(why)))
 }
 
-/// Has the decision carried out, and says in one line what was done.
+/// Has the command carried out, and writes one line that says what was done.
 pub(super) async fn run(
     config: &Config,
     catalog: &Catalog,
     id: Option<&str>,
-    decision: OperatorCommand,
+    command: OperatorCommand,
     out: &mut dyn Write,
 ) -> Result<(), Stop> {
     let mut store = Store::open(&config.database(), OpenMode::Look).await?;
     let named = match id {
-        Some(name) if !decision.is_about_a_task() => Ok(TaskId::from(name)),
+        Some(name) if !command.is_about_a_task() => Ok(TaskId::from(name)),
         id => named(&store, id).await,
     };
     let task = match named {
@@ -128,15 +128,15 @@ pub(super) async fn run(
             return Err(error.into());
         }
     };
-    let done = match decide(&mut store, &task, &decision).await {
-        Ok(Outcome::Carried(done)) => Ok(done),
-        Ok(Outcome::UpToUs { begun }) => {
+    let done = match request(&mut store, &task, &command).await {
+        Ok(Outcome::Done(done)) => Ok(done),
+        Ok(Outcome::NotServed { begun }) => {
             let store = Arc::new(store);
-            let done = commands::alone(&store, config, catalog, &task, decision).await;
+            let done = commands::run_offline(&store, config, catalog, &task, command).await;
             store.close().await;
             return match done {
                 Err(Error::Invalid(why)) if begun => Err(Error::Invalid(format!(
-                    "{why}; that may be this very decision, which the process that served began with before it ended"
+                    "{why}; the serving process may have carried out this command before it ended"
                 ))
                 .into()),
                 done => output::line(out, &output::one_line(&done?)),
@@ -148,7 +148,7 @@ pub(super) async fn run(
     output::line(out, &output::one_line(&done?))
 }
 
-/// The task that the decision is about, if it is about one.
+/// The id of the task that the command is about, or an empty one.
 async fn named(store: &Store, id: Option<&str>) -> Result<TaskId> {
     match id {
         Some(id) => Ok(find::task(store, id).await?.unless_pruned()?.id),
@@ -156,57 +156,57 @@ async fn named(store: &Store, id: Option<&str>) -> Result<TaskId> {
     }
 }
 
-/// What came of asking.
+/// The outcome of a request to the serving process.
 enum Outcome {
-    /// This was done.
-    Carried(String),
-    /// Nobody serves, or not any more.
-    UpToUs {
-        /// Whoever served had taken the request.
+    /// The process has done this.
+    Done(String),
+    /// No process is serving, or none any longer.
+    NotServed {
+        /// Whether the process that served had taken the request.
         begun: bool,
     },
 }
 
-/// Asks whoever serves.
-async fn decide(store: &mut Store, task: &TaskId, decision: &OperatorCommand) -> Result<Outcome> {
+/// Requests the command from the serving process, and waits for the answer.
+async fn request(store: &mut Store, task: &TaskId, command: &OperatorCommand) -> Result<Outcome> {
     if store.is_alone().await? {
-        return Ok(Outcome::UpToUs { begun: false });
+        return Ok(Outcome::NotServed { begun: false });
     }
-    let (kind, argument) = decision.parts()?;
+    let (kind, argument) = command.parts()?;
     let request = store.ask(kind, task, &argument).await?;
-    let until = Instant::now() + PATIENCE;
-    let mut look_again = Instant::now() + STILL_THERE;
+    let deadline = Instant::now() + PATIENCE;
+    let mut next_check = Instant::now() + CHECK_SERVING;
     loop {
         if let Some(answer) = answered(store, request).await? {
-            return answer.map(Outcome::Carried);
+            return answer.map(Outcome::Done);
         }
-        if Instant::now() >= look_again {
-            look_again += STILL_THERE;
+        if Instant::now() >= next_check {
+            next_check += CHECK_SERVING;
             if store.is_alone().await? {
-                // It may have answered with its last breath. If it only took the request, what it
-                // was about either has happened, and is refused now, or has not.
+                // It may have answered just before it ended. If it only took the request, the
+                // command either has taken effect, and is rejected now, or has not.
                 if let Some(answer) = answered(store, request).await? {
-                    return answer.map(Outcome::Carried);
+                    return answer.map(Outcome::Done);
                 }
                 let begun = !store.withdraw_request(request).await?;
                 store.forget_request(request).await?;
-                return Ok(Outcome::UpToUs { begun });
+                return Ok(Outcome::NotServed { begun });
             }
         }
-        // What there is to prune takes as long as it takes.
-        let works = matches!(decision, OperatorCommand::Prune(_))
+        // Pruning takes as long as it needs.
+        let is_pruning = matches!(command, OperatorCommand::Prune(_))
             && store.request_stage(request).await? == Stage::Taken;
-        if Instant::now() >= until && !works {
-            let nothing = store.withdraw_request(request).await?;
-            return Err(Error::Invalid(match nothing {
+        if Instant::now() >= deadline && !is_pruning {
+            let withdrawn = store.withdraw_request(request).await?;
+            return Err(Error::Invalid(match withdrawn {
                 true => format!(
-                    "the process that serves this peer gave no answer within {} seconds; nothing has happened. Is it of this version, and its database in order?",
+                    "the serving process has not answered within {} seconds, and nothing was done; it may be another version, or unable to use the database",
                     PATIENCE.as_secs()
                 ),
                 false => format!(
-                    "the process that serves this peer took the request and gave no answer within {} seconds; look with {} what came of it",
+                    "the serving process took the request and has not answered within {} seconds; check the result with {}",
                     PATIENCE.as_secs(),
-                    match decision.is_about_a_task() {
+                    match command.is_about_a_task() {
                         true => format!("--show-task {task}"),
                         false => "--peers".to_owned(),
                     }
@@ -217,7 +217,7 @@ async fn decide(store: &mut Store, task: &TaskId, decision: &OperatorCommand) ->
     }
 }
 
-/// The answer, if it is there.
+/// The answer, if it is stored.
 async fn answered(store: &Store, request: i64) -> Result<Option<Result<String>>> {
     let answer = match store.request_stage(request).await? {
         Stage::Pending | Stage::Taken => return Ok(None),

@@ -1,4 +1,4 @@
-//! `--show-external`: a task that waits for a person, and what that person has to know.
+//! `--show-external`: a task that waits for a person, with the data for the decision.
 
 use std::io::Write;
 
@@ -11,7 +11,7 @@ use crate::{
     store::Store,
 };
 
-/// What is shown.
+/// The fields that are shown.
 #[derive(Serialize)]
 struct External {
     id: TaskId,
@@ -36,7 +36,7 @@ pub(super) async fn show(
     let task = find::task(store, id).await?;
     if task.task_type != TaskKind::External {
         let why = format!(
-            "task {} is {}, not external: it waits for nobody; --show-task shows it",
+            "task {} is {}, not external: it waits for no person; --show-task shows it",
             task.id, task.task_type
         );
         return Err(Error::Invalid(why).into());
@@ -61,15 +61,15 @@ pub(super) async fn show(
 }
 
 fn describe(task: &External, now: Timestamp, out: &mut dyn Write) -> Result<(), Stop> {
-    let moment = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
+    let date = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
     let waits = match task.waiting_since {
         Some(since) => format!(
             "now, since {} ({})",
-            moment(since),
+            date(since),
             duration(now.duration_since(since))
         ),
         None if task.status.is_terminal() => format!("no longer: it has ended, as {}", task.status),
-        None => "not yet: what comes before it has not ended".to_owned(),
+        None => "not yet: an earlier task of its tree has not ended".to_owned(),
     };
     let mut line = |name: &str, value: &str| {
         output::line(out, &format!("{name:<8}  {}", output::harmless(value)))
@@ -79,7 +79,7 @@ fn describe(task: &External, now: Timestamp, out: &mut dyn Write) -> Result<(), 
     line("waits", &waits)?;
     line(
         "expires",
-        &task.expiration_date.map_or_else(|| "-".to_owned(), moment),
+        &task.expiration_date.map_or_else(|| "-".to_owned(), date),
     )?;
     line("tree of", task.root_id.as_ref().map_or("-", TaskId::as_str))?;
     line("data", &output::layout(task.input_data.get(), Some(0)))?;

@@ -1,4 +1,4 @@
-//! Ids cut short: which one is meant, and how short one may be shown.
+//! Shortened ids: how to resolve them, and how short one may be shown.
 
 use std::collections::BTreeSet;
 
@@ -11,20 +11,20 @@ use crate::{
     store::{Filters, MESSAGE_FIELDS, Store, TASK_FIELDS},
 };
 
-/// No id is shown shorter than this, so that the next task doesn't make it ambiguous at once.
-const SHORTEST: usize = 8;
-/// A listing of more rows shows whole ids: each short one costs a look into the database.
-const MANY: usize = 100;
-/// How many candidates an ambiguous id is answered with.
-const CANDIDATES: usize = 5;
+/// The minimum length of a shown id, so that the next task does not make it ambiguous at once.
+const MIN_LENGTH: usize = 8;
+/// A listing of more rows shows whole ids: each short one costs a query.
+const MAX_SHORTENED: usize = 100;
+/// How many candidates the error for an ambiguous id lists.
+const MAX_CANDIDATES: usize = 5;
 
-/// The one task whose id is this, or starts with it.
+/// Finds the only task whose id is this or starts with it.
 pub(super) async fn task(store: &Store, id: &str) -> Result<TaskRecord> {
     let exact = Filters::new(TASK_FIELDS, &[format!("id={id}")])?;
     if let Some(task) = store.tasks(&exact, 1).await?.pop() {
         return Ok(task);
     }
-    let mut found = store.find_tasks(id, CANDIDATES as i64 + 1).await?;
+    let mut found = store.find_tasks(id, MAX_CANDIDATES as i64 + 1).await?;
     match (found.len(), found.pop()) {
         (1, Some(task)) => Ok(task),
         (0, _) | (_, None) => Err(Error::Invalid(format!(
@@ -43,11 +43,11 @@ pub(super) async fn task(store: &Store, id: &str) -> Result<TaskRecord> {
     }
 }
 
-/// The message whose id is this, or starts with it. More than one, if several peers chose the same
-/// id, or a peer sent it to itself.
+/// Finds the message whose id is this or starts with it. There are several if several peers chose
+/// the same id, or if a peer sent it to itself.
 pub(super) async fn messages(store: &Store, id: &str) -> Result<Vec<MessageRecord>> {
     let exact = Filters::new(MESSAGE_FIELDS, &[format!("id={id}")])?;
-    let limit = CANDIDATES as i64 + 1;
+    let limit = MAX_CANDIDATES as i64 + 1;
     let found = store.messages(&exact, limit).await?;
     if !found.is_empty() {
         return Ok(found);
@@ -75,18 +75,18 @@ fn ambiguous(what: &str, id: &str, lines: impl Iterator<Item = String>) -> Error
     let mut lines: Vec<_> = lines
         .map(|line| format!("\n  {}", one_line(&line)))
         .collect();
-    let more = match lines.len() > CANDIDATES {
+    let more = match lines.len() > MAX_CANDIDATES {
         true => "\n  ...",
         false => "",
     };
-    lines.truncate(CANDIDATES);
+    lines.truncate(MAX_CANDIDATES);
     Error::Invalid(format!(
-        "several {what} have an id that starts with {id:?}; give more of it:{}{more}",
+        "several {what} have an id that starts with {id:?}; give more characters:{}{more}",
         lines.concat()
     ))
 }
 
-/// How many characters of these ids tell them apart from each other.
+/// The number of characters that distinguish these ids from each other.
 pub(super) fn distinct<'a>(ids: impl IntoIterator<Item = &'a str>) -> usize {
     let ids: BTreeSet<&str> = ids.into_iter().collect();
     ids.iter()
@@ -94,17 +94,18 @@ pub(super) fn distinct<'a>(ids: impl IntoIterator<Item = &'a str>) -> usize {
         .map(|(a, b)| common(a, b) + 1)
         .max()
         .unwrap_or(0)
-        .max(SHORTEST)
+        .max(MIN_LENGTH)
 }
 
-/// How many characters of these tasks' ids tell each of them from every task in the database.
+/// The number of characters that distinguish each of these tasks' ids from every task in the
+/// database.
 pub(super) async fn distinct_in_store(store: &Store, ids: &[&str]) -> Result<usize> {
-    if ids.len() > MANY {
+    if ids.len() > MAX_SHORTENED {
         return Ok(usize::MAX);
     }
     let mut length = distinct(ids.iter().copied());
     for id in ids {
-        // Each round is longer than the one before: others may hide behind those found first.
+        // The length grows in each round: other tasks may be hidden by those found first.
         while length < id.chars().count() {
             let found = store.find_tasks(&shorten(id, length), 3).await?;
             let others = found.iter().map(|task| task.id.as_str());
@@ -149,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_short_id_has_eight_characters_at_least_and_no_dash_at_its_end() {
-        assert_eq!(distinct(["abcdefghijk"]), SHORTEST);
+        assert_eq!(distinct(["abcdefghijk"]), MIN_LENGTH);
         assert_eq!(shorten("0198c0de-1111", 9), "0198c0de-1");
     }
 }

@@ -1,4 +1,4 @@
-//! The flags, spelled like those of the original.
+//! The flags, spelled like those of the original frestq.
 
 use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
@@ -7,25 +7,25 @@ use humantime_serde::re::humantime::parse_duration;
 
 use crate::logging::LogLevel;
 
-/// How many rows a listing has unless `--limit` says otherwise.
+/// The default of `--limit`.
 const LIMIT: u32 = 20;
 
-/// A peer of a federated task queue. Without a flag that does something else it serves, until
-/// SIGTERM or Ctrl-C.
+/// A peer of a federated task queue. It serves until SIGTERM or Ctrl-C, unless a flag asks for
+/// something else.
 #[derive(Clone, Debug, Default, Parser)]
 #[command(
     version,
     disable_help_subcommand = true,
     group(ArgGroup::new("what").args(["createdb", "tasks", "messages", "audit", "verify_audit", "show_task", "show_message", "show_external", "tree", "watch", "check", "cancel", "finish", "deny", "retry", "prune", "peers", "add_peer", "remove_peer", "new_certificate"])),
     group(ArgGroup::new("listing").args(["tasks", "messages", "audit"])),
-    // A group of one, since a flag that conflicts with `tree` would lift a requirement of itself.
+    // A group of one: a flag that conflicts with `tree` would otherwise lift this requirement.
     group(ArgGroup::new("drawing").args(["tree"])),
     group(ArgGroup::new("reading").args(["tasks", "messages", "audit", "show_task", "show_message", "show_external", "tree", "watch", "check", "peers"])),
-    after_help = "Ids may be cut short as long as they stay unique. Every key of frestq.toml can also be set in the \
+    after_help = "Ids may be shortened as long as they are unique. Every key of frestq.toml can also be set in the \
         environment, as FRESTQ_ and its name in capitals; --check shows what is in effect."
 )]
 pub(super) struct Flags {
-    /// Make the database, or bring its tables up to date, and exit; safe to repeat
+    /// Create the database or migrate its tables, and exit; safe to repeat
     #[arg(long)]
     pub(super) createdb: bool,
     /// List tasks, newest first
@@ -34,88 +34,91 @@ pub(super) struct Flags {
     /// List messages, newest first
     #[arg(long)]
     pub(super) messages: bool,
-    /// List who asked for what, and what was answered, newest first
+    /// List the audit: what each peer and operator asked for, with the answers, newest first
     #[arg(long)]
     pub(super) audit: bool,
-    /// Check that no row of the audit was changed, removed or moved, and print the head of each chain; exits with 1 on
-    /// any fault. With heads that were printed earlier: that they are still in it
+    /// Verify that no row of the audit was changed, removed or moved, and print the head of each
+    /// chain; exits with 1 on a fault. Heads printed earlier, if given, must still be in the
+    /// audit
     #[arg(long, value_name = "CHAIN:SEQ:HASH", num_args = 0..)]
     pub(super) verify_audit: Option<Vec<String>>,
-    /// Only rows with these fields, such as status=error; a value that ends in * is a prefix
+    /// Only list rows with these fields, such as status=error; a value that ends in * is a prefix
     #[arg(long, value_name = "KEY=VALUE", num_args = 1.., requires = "listing")]
     pub(super) filters: Vec<String>,
-    /// How many rows to list at most [default: 20]
+    /// The maximum number of rows to list [default: 20]
     #[arg(long, short = 'n', value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..), requires = "listing")]
     limit: Option<u32>,
-    /// Show all of one task
+    /// Show all fields of a task
     #[arg(long, value_name = "ID", value_parser = id)]
     pub(super) show_task: Option<String>,
-    /// Show all of one message
+    /// Show all fields of a message
     #[arg(long, value_name = "ID", value_parser = id)]
     pub(super) show_message: Option<String>,
-    /// Show one task that waits for a person, and whether it waits now
+    /// Show a task that waits for a person, and whether it waits now
     #[arg(long, value_name = "ID", value_parser = id)]
     pub(super) show_external: Option<String>,
-    /// Draw a task with all below it
+    /// Draw the tree of a task and its subtasks
     #[arg(long, value_name = "ID", value_parser = id)]
     pub(super) tree: Option<String>,
-    /// Draw the whole tree that the task is a part of
+    /// Draw the whole tree that contains the task
     #[arg(long, requires = "drawing")]
     pub(super) with_parents: bool,
-    /// Call a task off, with all below it
+    /// Cancel a task with its subtree
     #[arg(long, value_name = "ID", value_parser = id)]
     pub(super) cancel: Option<String>,
-    /// End a task that waits for a person, with this output
+    /// Finish a task that waits for a person, with this output
     #[arg(long, num_args = 2, value_names = ["ID", "JSON"], allow_hyphen_values = true)]
     pub(super) finish: Vec<String>,
-    /// End a task that waits for a person in error, for this reason
+    /// Deny a task that waits for a person: end it in error, with this reason
     #[arg(long, num_args = 2, value_names = ["ID", "REASON"])]
     pub(super) deny: Vec<String>,
-    /// Send a task that failed once more, as a new one
+    /// Retry a failed task as a new one
     #[arg(long, value_name = "ID", value_parser = id)]
     pub(super) retry: Option<String>,
-    /// Remove tasks that ended longer ago than AGE, such as 30d, with their messages
+    /// Remove tasks that ended longer than AGE ago, such as 30d, and their messages
     #[arg(long, value_name = "AGE", value_parser = age)]
     pub(super) prune: Option<Duration>,
-    /// Follow a task until it ends; exits with 0 if it finished and with 1 if it did not
+    /// Follow a task until it ends; exits with 0 if it finished, and with 1 otherwise
     #[arg(long, value_name = "ID", value_parser = id)]
     pub(super) watch: Option<String>,
-    /// List the other peers: their certificates, what each may ask for, and whether it can be reached
+    /// List the other peers: certificates, grants, and whether each is reachable
     #[arg(long)]
     pub(super) peers: bool,
-    /// Register a peer in the database, or change it: its certificate as a PEM file or sha256:..., or
-    /// ca:FILE with those of authorities, several with commas between; and the tasks that it may hand to this one, as queue/action, queue/* or *
+    /// Register a peer in the database, or change it. CERTIFICATE is a PEM file, sha256:..., or
+    /// ca:FILE with the certificates of authorities; separate several by commas. GRANT is what it
+    /// may send to this peer: queue/action, queue/* or *
     #[arg(long, num_args = 3.., value_names = ["NAME", "URL", "CERTIFICATE", "GRANT"])]
     pub(super) add_peer: Vec<String>,
-    /// Let the name in the URL of the peer stand for a private address
+    /// Allow the host name in the URL of the peer to resolve to a private address
     #[arg(long, requires = "add_peer")]
     pub(super) private: bool,
-    /// Take out a peer that --add-peer or the application has registered
+    /// Remove a peer that was added with --add-peer or by the application
     #[arg(long, value_name = "NAME")]
     pub(super) remove_peer: Option<String>,
-    /// Make a key and a self-signed certificate, NAME.key and NAME.pem, and show its fingerprint
+    /// Create a key and a self-signed certificate, NAME.key and NAME.pem, and show its
+    /// fingerprint
     #[arg(long, value_name = "NAME")]
     pub(super) new_certificate: Option<String>,
-    /// Check configuration, handlers and database without serving; exits with 1 on any fault
+    /// Check configuration, handlers and database without serving; exits with 1 on a fault
     #[arg(long)]
     pub(super) check: bool,
-    /// Write JSON
+    /// Print JSON
     #[arg(long, requires = "reading")]
     pub(super) json: bool,
-    /// What to log: DEBUG, INFO, WARNING, ERROR, CRITICAL, or directives such as frestq=debug;
+    /// The log level: DEBUG, INFO, WARNING, ERROR, CRITICAL, or directives such as frestq=debug;
     /// also -ll, and FRESTQ_LOG [default: INFO]
     #[arg(long, value_name = "LEVEL")]
     pub(super) log_level: Option<LogLevel>,
-    /// The port of root URL and listener, unless those are set
+    /// The port of the root URL and the listener, unless those are set
     #[arg(long)]
     port: Option<u16>,
-    /// Where to listen, such as 127.0.0.1:5000
+    /// The address to listen on, such as 127.0.0.1:5000
     #[arg(long, value_name = "ADDRESS")]
     bind: Option<SocketAddr>,
-    /// This peer's address and name on the wire, such as `https://auth1.example.org:5000/api/queues`
+    /// This peer's root queues URL, such as `https://auth1.example.org:5000/api/queues`
     #[arg(long, value_name = "URL")]
     root_url: Option<String>,
-    /// sqlite:PATH or postgres://USER@HOST/NAME
+    /// The database: sqlite:PATH or postgres://USER@HOST/NAME
     #[arg(long, value_name = "URL")]
     database: Option<String>,
 }
@@ -126,7 +129,7 @@ impl Flags {
         Self::try_parse_from(spelled_out(arguments))
     }
 
-    /// Whether no flag asks for anything else.
+    /// Whether to serve, since no flag asks for anything else.
     pub(super) fn serves(&self) -> bool {
         let reads = self.tasks
             || self.messages
@@ -152,7 +155,7 @@ impl Flags {
         !reads && !self.createdb && !decides && ids.iter().all(|id| id.is_none())
     }
 
-    /// How many rows to list.
+    /// The maximum number of rows to list.
     pub(super) fn limit(&self) -> i64 {
         self.limit.unwrap_or(LIMIT).into()
     }
@@ -171,7 +174,8 @@ impl Flags {
     }
 }
 
-/// The original has `-ll`, a short flag of two letters, which clap does not know.
+/// Spells out `-ll` of the original frestq, a short flag of two letters, which clap does not
+/// support.
 fn spelled_out(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let spell = |argument: OsString| match argument.to_str() {
         Some("-ll") => "--log-level".into(),
@@ -184,7 +188,7 @@ fn spelled_out(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     arguments.into_iter().map(spell).collect()
 }
 
-/// An id as it may be given: whole or its beginning.
+/// Parses an id, or the beginning of one.
 pub(super) fn id(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("an id is needed, or the beginning of one".to_owned()),
@@ -193,7 +197,7 @@ pub(super) fn id(text: &str) -> Result<String, String> {
     }
 }
 
-/// How long ago.
+/// Parses an age.
 fn age(text: &str) -> Result<Duration, String> {
     parse_duration(text)
         .map_err(|why| format!("{why}; an age is a number and a unit, such as 30d or 12h"))
@@ -211,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_holds_together() {
+    fn the_definition_is_consistent() {
         Flags::command().debug_assert();
     }
 
@@ -245,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_that_contradict_each_other_are_refused() {
+    fn contradictory_flags_are_rejected() {
         for arguments in [
             &["--tasks", "--messages"][..],
             &["--createdb", "--check"],

@@ -40,7 +40,8 @@ const MESSAGE_COLUMNS: &[Column] = &[
     cut("last_error", 8),
 ];
 
-/// The conditions of a listing. Wrong ones are a matter of usage, found before the database is opened.
+/// The filters of a listing. Invalid ones are an error of usage, which is found before the
+/// database is opened.
 pub(super) fn filters(flags: &Flags) -> Result<Filters, Stop> {
     let fields = match (flags.messages, flags.audit) {
         (true, _) => MESSAGE_FIELDS,
@@ -67,7 +68,7 @@ pub(super) async fn tasks(
     let ids: Vec<_> = tasks.iter().map(|task| task.id.as_str()).collect();
     let length = match width {
         Some(_) => find::distinct_in_store(store, &ids).await?,
-        // What a script reads must still be right tomorrow.
+        // An id in a script's output must stay unique.
         None => usize::MAX,
     };
     let rows: Vec<_> = tasks.iter().map(|task| task_row(task, length)).collect();
@@ -87,7 +88,7 @@ fn task_row(task: &TaskRecord, length: usize) -> Vec<String> {
         task.action.clone(),
         task.label.clone().unwrap_or_default(),
         peer,
-        moment(task.created_date),
+        date(task.created_date),
         task.task_type.to_string(),
         task.attempt.to_string(),
     ]
@@ -106,8 +107,8 @@ pub(super) async fn messages(
     if messages.is_empty() {
         return output::line(out, "no messages match");
     }
-    // Messages have no index by id alone, so these are distinct within the listing; if another one
-    // starts the same, `--show-message` names both.
+    // Messages have no index by id alone, so ids are distinct within the listing only. If another
+    // message has the same beginning, `--show-message` lists both.
     let length = width.map_or(usize::MAX, |_| {
         find::distinct(messages.iter().map(|message| message.id.as_str()))
     });
@@ -130,7 +131,7 @@ fn message_row(message: &MessageRecord, length: usize) -> Vec<String> {
         message.queue_name.clone(),
         message.action.clone(),
         peer,
-        moment(message.created_date),
+        date(message.created_date),
         message
             .task_id
             .as_ref()
@@ -140,7 +141,7 @@ fn message_row(message: &MessageRecord, length: usize) -> Vec<String> {
     ]
 }
 
-/// To the second, in UTC.
-pub(super) fn moment(at: Timestamp) -> String {
+/// A date in UTC, to the second.
+pub(super) fn date(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }

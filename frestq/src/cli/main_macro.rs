@@ -1,10 +1,10 @@
 //! `frestq::main!`.
 
-/// Makes the binary of a peer: configuration, logging, the command line, the routes, the workers,
+/// Defines the `main` function of a peer: configuration, logging, command line, routes, workers,
 /// graceful shutdown.
 ///
-/// `frestq::main!();` alone serves the handlers of the binary on the defaults. A closure adds what is
-/// the peer's own:
+/// `frestq::main!();` serves the handlers of the binary with the defaults. A closure adds what is
+/// specific to this peer:
 ///
 /// ```no_run
 /// use frestq::prelude::*;

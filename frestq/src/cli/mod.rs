@@ -1,7 +1,7 @@
-//! The command line of every peer's binary.
+//! The command line of a peer's binary.
 //!
-//! May import everything. What only reads works beside a serving peer; what changes something goes
-//! through the serving process, if there is one.
+//! May import everything. Commands that read work beside a serving peer. Commands that change
+//! something are carried out by the serving process, if there is one.
 
 mod audit;
 mod certificate;

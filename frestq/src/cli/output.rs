@@ -1,4 +1,5 @@
-//! Writing to standard output, where a reader may leave at any time, and rows come from strangers.
+//! Output: writes to a standard output that may be closed at any time, and escapes texts of other
+//! peers.
 
 use std::io::Write;
 
@@ -22,12 +23,12 @@ pub(super) fn compact<T: Serialize + ?Sized>(out: &mut dyn Write, value: &T) -> 
     out.flush().map_err(Stop::Output)
 }
 
-/// Lays valid JSON out anew: over lines that start `depth` steps in, or in one line. It stays text,
-/// since a payload's numbers may be larger than any type of ours.
+/// Formats valid JSON: over several lines, indented by `depth` levels, or in one line. It works
+/// on text, since numbers in a payload may exceed any Rust type.
 pub(super) fn layout(json: &str, depth: Option<usize>) -> String {
     let mut laid = String::with_capacity(json.len());
     let mut level = depth.unwrap_or(0);
-    let fresh = |laid: &mut String, level: usize| {
+    let newline = |laid: &mut String, level: usize| {
         if depth.is_some() {
             laid.push('\n');
             laid.extend(std::iter::repeat_n("  ", level));
@@ -64,17 +65,17 @@ pub(super) fn layout(json: &str, depth: Option<usize>) -> String {
                     laid.push(end);
                 } else {
                     level += 1;
-                    fresh(&mut laid, level);
+                    newline(&mut laid, level);
                 }
             }
             '}' | ']' => {
                 level = level.saturating_sub(1);
-                fresh(&mut laid, level);
+                newline(&mut laid, level);
                 laid.push(c);
             }
             ',' => {
                 laid.push(c);
-                fresh(&mut laid, level);
+                newline(&mut laid, level);
             }
             ':' if depth.is_some() => laid.push_str(": "),
             c => laid.push(c),
@@ -83,11 +84,11 @@ pub(super) fn layout(json: &str, depth: Option<usize>) -> String {
     laid
 }
 
-/// Text that other peers chose, without what a terminal would obey.
+/// Replaces characters that a terminal would interpret, in text from other peers.
 pub(super) fn harmless(text: &str) -> String {
     let safe = |c: char| match c {
         '\n' | '\t' => c,
-        // Also those that turn the direction of what follows.
+        // Also characters that change the direction of text.
         '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
         c if c.is_control() => '\u{fffd}',
         c => c,
@@ -95,7 +96,7 @@ pub(super) fn harmless(text: &str) -> String {
     text.chars().map(safe).collect()
 }
 
-/// The same, in one line.
+/// Like [`harmless`], in one line.
 pub(super) fn one_line(text: &str) -> String {
     let flat = |c| if matches!(c, '\n' | '\t') { ' ' } else { c };
     harmless(text).chars().map(flat).collect()
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_would_obey_is_replaced() {
+    fn characters_that_a_terminal_interprets_are_replaced() {
         assert_eq!(
             harmless("a\u{1b}[2Jb\u{9b}c\nd"),
             "a\u{fffd}[2Jb\u{fffd}c\nd"

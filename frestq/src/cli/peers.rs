@@ -1,4 +1,5 @@
-//! `--peers`: who the other peers are, what each may ask for, and whether it can be reached.
+//! `--peers`: lists the other peers with their certificates and grants, and whether each is
+//! reachable.
 
 use std::{collections::HashMap, io::Write};
 
@@ -18,28 +19,29 @@ use crate::{
     store::{Contact, PeerHealth, PeerRow, Store},
 };
 
-/// What is known of a peer.
+/// A peer in the listing.
 #[derive(Debug, Serialize)]
 struct Line {
-    /// None for one that has been met and is not registered.
+    /// `None` for a peer that is not registered.
     name: Option<String>,
     url: String,
     certificates: Vec<String>,
-    /// Whether it is also known by the word of authorities.
+    /// Whether certificates of its authorities are accepted as well.
     ca: bool,
     allow: Vec<String>,
     registered_in: Option<&'static str>,
-    /// When a request of it came in last, and when it last answered one of ours; a few seconds old.
+    /// When its last request arrived, and when it last answered a request of this peer. Both may
+    /// be a few seconds old.
     last_heard: Option<Timestamp>,
     last_answer: Option<Timestamp>,
     breaker: &'static str,
     next_attempt: Option<Timestamp>,
-    /// Messages that wait for it.
+    /// The number of messages that wait for it.
     backlog: i64,
     last_error: Option<String>,
 }
 
-/// Writes the registered peers, then the others that the database knows.
+/// Lists the registered peers, then the others that the database knows.
 pub(super) async fn list(
     store: &Store,
     config: &Config,
@@ -47,7 +49,7 @@ pub(super) async fn list(
     width: Option<u16>,
     out: &mut dyn Write,
 ) -> Result<(), Stop> {
-    let lines = look(store, config).await?;
+    let lines = lines(store, config).await?;
     if json {
         return output::pretty(out, &lines);
     }
@@ -72,8 +74,8 @@ pub(super) async fn list(
                 pins.join(" "),
                 line.allow.join(" "),
                 line.registered_in.unwrap_or("-").to_owned(),
-                at(line.last_heard),
-                at(line.last_answer),
+                date(line.last_heard),
+                date(line.last_answer),
                 breaker,
                 line.backlog.to_string(),
                 output::one_line(line.last_error.as_deref().unwrap_or_default()),
@@ -95,14 +97,14 @@ pub(super) async fn list(
     output::line(out, &render(&columns, &rows, width, Long::Wrapped))
 }
 
-fn at(moment: Option<Timestamp>) -> String {
-    moment.map_or_else(|| "-".to_owned(), |at| at.strftime("%F %TZ").to_string())
+fn date(date: Option<Timestamp>) -> String {
+    date.map_or_else(|| "-".to_owned(), |at| at.strftime("%F %TZ").to_string())
 }
 
-async fn look(store: &Store, config: &Config) -> Result<Vec<Line>> {
+async fn lines(store: &Store, config: &Config) -> Result<Vec<Line>> {
     let members = PeerSet::load(&config.peers)?.with(store.registrations().await?);
     let backlog: HashMap<PeerId, i64> = store.waiting_messages().await?.into_iter().collect();
-    let met: Vec<PeerRow> = store
+    let known: Vec<PeerRow> = store
         .peers()
         .await?
         .into_iter()
@@ -110,11 +112,11 @@ async fn look(store: &Store, config: &Config) -> Result<Vec<Line>> {
         .collect();
     let mut lines = Vec::new();
     for member in members.all() {
-        // Under its name, as it may have changed its address since the last start.
-        let row = met
+        // By its name first, since its address may have changed since the last start.
+        let row = known
             .iter()
             .find(|row| row.name.as_ref() == Some(&member.name));
-        let row = row.or_else(|| met.iter().find(|row| row.url == member.url));
+        let row = row.or_else(|| known.iter().find(|row| row.url == member.url));
         let shown = PeerRecord::of(member);
         lines.push(Line {
             name: Some(shown.name),
@@ -132,7 +134,7 @@ async fn look(store: &Store, config: &Config) -> Result<Vec<Line>> {
         last_error: Some(why.clone()),
         ..line(String::new(), None, &backlog)
     }));
-    let others = met.iter().filter(|row| {
+    let others = known.iter().filter(|row| {
         let name = row.name.as_deref();
         let named = name.and_then(|name| members.by_name(name));
         named.or(members.by_url(&row.url)).is_none()

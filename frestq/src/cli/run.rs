@@ -1,7 +1,8 @@
-//! The command line: what every peer's binary does with its arguments.
+//! Runs the command line of a peer's binary.
 //!
-//! Everything but serving and `--createdb` works whether the peer is up or down: what only reads does
-//! so beside it, and what a person decides goes by the process that serves, if there is one.
+//! Everything but serving and `--createdb` works whether the peer is running or not: commands
+//! that read do so beside it, and commands of the operator are carried out by the serving
+//! process, if there is one.
 
 use std::{
     io::{self, Write},
@@ -30,11 +31,13 @@ use crate::{
 };
 
 impl App {
-    /// Does all that the binary of a peer does: reads flags and configuration, then serves until
-    /// SIGTERM or Ctrl-C, or does what a flag asks for. [`frestq::main!`](crate::main) calls it.
+    /// Runs the application as the binary of a peer: reads flags and configuration, then serves
+    /// until SIGTERM or Ctrl-C, or does what a flag asks for.
     ///
-    /// The exit code is 0 if all went well, 2 if the command line is wrong, and 1 otherwise. Errors are
-    /// written to standard error. Call it outside of an async runtime: it makes its own.
+    /// [`frestq::main!`](crate::main) calls it.
+    ///
+    /// The exit code is 0 on success, 2 if the command line is invalid, and 1 otherwise. Errors
+    /// are written to standard error. Call it outside of an async runtime: it creates its own.
     ///
     /// ```no_run
     /// fn main() -> std::process::ExitCode {
@@ -46,19 +49,20 @@ impl App {
         let flags = match Flags::read(std::env::args_os()) {
             Ok(flags) => flags,
             Err(error) => {
-                // Help and version come by this way too, and may be piped into a pager that ends.
+                // Help and version are printed here as well, possibly into a pager that ends
+                // early.
                 let _ = error.print();
                 return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
             }
         };
         let environment = Environment::of_process(flags.settings());
-        let code = obey(self, &flags, &environment).unwrap_or_else(|stop| report(&stop));
+        let code = dispatch(self, &flags, &environment).unwrap_or_else(|stop| report(&stop));
         ExitCode::from(code)
     }
 }
 
-/// Does what the flags ask for.
-fn obey(app: App, flags: &Flags, environment: &Environment) -> Result<u8, Stop> {
+/// Serves, or does what a flag asks for.
+fn dispatch(app: App, flags: &Flags, environment: &Environment) -> Result<u8, Stop> {
     logging::start(&log_level(flags, environment)?);
     if let Some(name) = &flags.new_certificate {
         certificate::make(name, &mut io::stdout().lock())?;
@@ -101,7 +105,7 @@ fn serve(mut app: App, loaded: Loaded, environment: &Environment) -> Result<u8, 
     }));
     app.adopt(loaded)?;
     let mut runtime = match app.config.threads {
-        // Without threads among which work moves, and each move wakes one up, it is faster.
+        // One thread without work stealing and its wake-ups is faster.
         1 => tokio::runtime::Builder::new_current_thread(),
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
@@ -111,8 +115,8 @@ fn serve(mut app: App, loaded: Loaded, environment: &Environment) -> Result<u8, 
         .build()
         .map_err(no_runtime)?;
     let served = runtime.block_on(app.serve_until_signal());
-    // The peer has waited for its handlers as long as it was told to: whatever thread still hangs
-    // may not keep the process.
+    // The peer has waited for its handlers up to `shutdown_timeout`; a thread that still hangs
+    // must not keep the process alive.
     runtime.shutdown_background();
     served?;
     Ok(0)
@@ -139,10 +143,10 @@ pub(super) async fn run(
     }
     list::filters(flags)?;
     audit::anchors(flags)?;
-    let decision = decide::wanted(flags)?;
+    let command = decide::requested(flags)?;
     let config = loaded.into_config()?;
-    if let Some((id, decision)) = decision {
-        decide::run(&config, &app.registry().catalog(), id, decision, out).await?;
+    if let Some((id, command)) = command {
+        decide::run(&config, &app.registry().catalog(), id, command, out).await?;
         return Ok(0);
     }
     let database = config.database();
@@ -202,17 +206,17 @@ async fn create(database: &str, schema: &[&'static str], out: &mut dyn Write) ->
         Err(_) => false,
     };
     let store = Store::open(database, OpenMode::Create).await?;
-    let made = store.run_schema(schema).await;
+    let created = store.run_schema(schema).await;
     store.close().await;
-    made?;
+    created?;
     let ours = match up_to_date {
         true => "its tables are up to date",
-        false => "its tables are made",
+        false => "its tables are created",
     };
     let own = match schema.len() {
         0 => String::new(),
-        1 => "; ran the application's own statement".to_owned(),
-        count => format!("; ran {count} statements of the application's own"),
+        1 => "; ran the statement of the application".to_owned(),
+        count => format!("; ran {count} statements of the application"),
     };
     output::line(
         out,

@@ -1,4 +1,4 @@
-//! `--show-task` and `--show-message`: every field of one.
+//! `--show-task` and `--show-message`: all fields of a record.
 
 use std::{fmt, io::Write};
 
@@ -19,7 +19,7 @@ pub(super) async fn task(
     record(&find::task(store, id).await?, json, out)
 }
 
-/// Several, if several peers chose the same id.
+/// There are several if several peers chose the same id.
 pub(super) async fn message(
     store: &Store,
     id: &str,
@@ -47,10 +47,10 @@ fn record<T: Serialize>(record: &T, json: bool, out: &mut dyn Write) -> Result<(
     Ok(())
 }
 
-/// Text without quotes, a payload over several lines, nothing as a dash.
+/// Formats a value: text without quotes, a payload over several lines, `null` as a dash.
 fn shown(json: &str) -> String {
     if let Ok(text) = serde_json::from_str::<String>(json) {
-        // No line of it looks like a field.
+        // Indented, so that no line looks like a field.
         return output::harmless(&text).replace('\n', "\n    ");
     }
     match json {
@@ -59,7 +59,7 @@ fn shown(json: &str) -> String {
     }
 }
 
-/// The fields of a record in their order, as the text they have.
+/// The fields of a record in their order, as JSON text.
 struct Fields(Vec<(String, Json)>);
 
 impl<'de> Deserialize<'de> for Fields {

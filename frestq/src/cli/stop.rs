@@ -1,16 +1,17 @@
-//! Why a command ends early, and what is said of it.
+//! The reason why a command ends early, and how it is reported.
 
 use std::io::{self, Write};
 
 use crate::model::error::Error;
 
-/// Why a command ends early.
+/// The reason why a command ends early.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// It was asked for wrongly.
+    /// The command line is invalid.
     Usage(Box<Error>),
+    /// The command has failed.
     Failed(Box<Error>),
-    /// Standard output takes no more.
+    /// Standard output can't be written.
     Output(io::Error),
 }
 
@@ -20,7 +21,7 @@ impl<E: Into<Error>> From<E> for Stop {
     }
 }
 
-/// Says on standard error why it went wrong, and returns the process's exit code.
+/// Reports the reason on standard error, and returns the exit code of the process.
 pub(super) fn report(stop: &Stop) -> u8 {
     let (code, text) = match stop {
         Stop::Output(error) if is_closed(error) => return 0,
@@ -28,26 +29,26 @@ pub(super) fn report(stop: &Stop) -> u8 {
         Stop::Usage(error) => (2, format!("{}\n\nTry --help.", chain(error))),
         Stop::Failed(error) => (1, chain(error)),
     };
-    // There is nowhere left to say that standard error is closed.
+    // If standard error is closed, there is nowhere to report it.
     let _ = writeln!(io::stderr(), "{text}");
     code
 }
 
-/// An error with its causes, leaving out those it has already told.
+/// Formats an error with its causes, without those that its text already contains.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut told = format!("error: {error}");
+    let mut text_so_far = format!("error: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
-        if !told.contains(&text) {
-            told.push_str(&format!("\n  caused by: {text}"));
+        if !text_so_far.contains(&text) {
+            text_so_far.push_str(&format!("\n  caused by: {text}"));
         }
         cause = error.source();
     }
-    told
+    text_so_far
 }
 
-/// Whether the reader has gone away, as `head` does: no fault of anybody's.
+/// Whether the reader has closed the pipe, as `head` does. That is no error.
 pub(super) fn is_closed(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
 }

@@ -1,21 +1,22 @@
-//! Tables that fit the terminal: long cells are cut or wrapped, the least telling columns left out.
+//! Tables that fit the terminal: long cells are cut or wrapped, and the least important columns
+//! are left out.
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, Width};
 
 use super::output::one_line;
 
-/// A column may be cut down to this many characters before one is left out for want of room.
+/// A column may be cut to this many characters before a column is left out.
 const NARROW: usize = 10;
-/// Between two columns.
+/// The gap between two columns.
 const GAP: usize = 2;
 
-/// A column.
+/// A column of a table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Column {
     pub(super) name: &'static str,
-    /// The smallest number is left out last.
+    /// The column with the largest rank is left out first.
     pub(super) rank: u8,
-    /// Useless when cut.
+    /// Its cells are never cut.
     pub(super) whole: bool,
 }
 
@@ -37,29 +38,30 @@ pub(super) const fn whole(name: &'static str, rank: u8) -> Column {
     }
 }
 
-/// What becomes of a cell that is too long.
+/// How to show a cell that is too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Long {
-    /// It is cut, so that a row is a line.
+    /// Cut it, so that a row is one line.
     Cut,
-    /// It goes on in the next line, so that nothing is lost.
+    /// Continue it in the next line, so that nothing is lost.
     Wrapped,
 }
 
-/// The width of the terminal that standard output is; `None` if it is a file or a pipe, where
-/// nothing is cut.
+/// The width of the terminal on standard output; `None` for a file or a pipe, where nothing is
+/// cut.
 pub(super) fn terminal_width() -> Option<u16> {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
     Some(size.ws_col).filter(|columns| *columns > 0)
 }
 
-/// How many lines the terminal has that standard output is.
+/// The height of the terminal on standard output, in lines.
 pub(super) fn terminal_height() -> Option<u16> {
     let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
     Some(size.ws_row).filter(|rows| *rows > 0)
 }
 
-/// The table as text, without a newline at its end. Columns that are empty in every row are left out.
+/// Renders a table, without a newline at its end. Columns that are empty in every row are left
+/// out.
 pub(super) fn render(
     columns: &[Column],
     rows: &[Vec<String>],
@@ -107,7 +109,7 @@ pub(super) fn render(
     table.trim_fmt()
 }
 
-/// The places of the columns that there is something in, and room for.
+/// The indices of the columns that are not empty and fit.
 fn choose(columns: &[Column], rows: &[Vec<String>], width: Option<usize>) -> Vec<usize> {
     let mut shown: Vec<usize> = (0..columns.len())
         .filter(|&i| rows.is_empty() || rows.iter().any(|row| !row[i].is_empty()))

@@ -1,4 +1,4 @@
-//! Commands against a database of their own, from the arguments to what is written.
+//! Tests of commands against a database of their own, from the arguments to the output.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -38,7 +38,7 @@ impl Place {
         format!("sqlite:{}", self.0.join("peer.sqlite").display())
     }
 
-    /// What the command writes, at a width of 80, and its exit code.
+    /// Runs a command at a width of 80. Returns its output and its exit code.
     async fn run(&self, arguments: &[&str]) -> Result<(u8, String), Stop> {
         self.run_with(arguments, App::new(), Some(80)).await
     }
@@ -75,7 +75,7 @@ impl Place {
         }
     }
 
-    /// A database with these tasks.
+    /// Makes a database with these tasks.
     async fn with_tasks(name: &str, tasks: &[(&str, Status)]) -> Self {
         let place = Self::new(name);
         place.ok(&["--createdb"]).await;
@@ -148,7 +148,7 @@ async fn createdb_says_what_it_made_and_may_be_repeated() {
     let (code, first) = place.run_with(&["--createdb"], app(), None).await.unwrap();
     assert_eq!((code, first.lines().count()), (0, 1));
     assert!(
-        first.contains("are made; ran the application's own statement"),
+        first.contains("are created; ran the statement of the application"),
         "{first}"
     );
     let (_, again) = place.run_with(&["--createdb"], app(), None).await.unwrap();
@@ -564,7 +564,7 @@ async fn an_external_task_says_whether_it_waits() {
 async fn without_a_server_decisions_are_carried_out_at_once() {
     let place = planted("decide").await;
     let said = place.ok(&["--cancel", "ro"]).await;
-    assert_eq!(said, "task root is called off, with all below it\n");
+    assert_eq!(said, "task root is cancelled, with its subtree\n");
     assert!(
         place
             .ok(&["--show-task", "group"])
@@ -579,7 +579,7 @@ async fn without_a_server_decisions_are_carried_out_at_once() {
     assert!(error.contains("has not failed: it is created"), "{error}");
     let error = place.refused(&["--retry", "last"]).await;
     assert!(error.contains("task root"), "{error}");
-    // No handler of the test's own binary runs it.
+    // No handler of this test's binary runs it.
     let error = place.refused(&["--retry", "root"]).await;
     assert!(error.contains("no action say_queue/hello_world"), "{error}");
     assert!(
@@ -629,7 +629,8 @@ async fn a_request_is_answered_by_the_one_process_that_takes_it() {
     assert!(asking.is_alone().await.unwrap());
 }
 
-/// The one that served was killed in the middle: it had taken the request, and did nothing or all.
+/// The serving process was killed in the middle: it had taken the request, and carried out all or
+/// nothing of it.
 #[tokio::test]
 async fn a_request_that_was_taken_by_a_process_that_died_is_carried_out() {
     for (name, did) in [("taken-open", false), ("taken-done", true)] {
@@ -655,7 +656,7 @@ async fn a_request_that_was_taken_by_a_process_that_died_is_carried_out() {
             };
             assert!(error.to_string().contains("this very decision"), "{error}");
         } else {
-            assert!(answer.unwrap().1.contains("is called off"));
+            assert!(answer.unwrap().1.contains("is cancelled"));
         }
         let shown = place.ok(&["--show-task", "root"]).await;
         assert!(shown.contains("cancelled"), "{shown}");

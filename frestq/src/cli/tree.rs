@@ -1,4 +1,4 @@
-//! `--tree`: a task with all below it, which one query loads.
+//! `--tree`: a task with its subtree, loaded by one query.
 
 use std::{collections::HashMap, io::Write};
 
@@ -13,7 +13,7 @@ use crate::{
     store::Store,
 };
 
-/// An output is shown up to this many characters.
+/// The maximum number of characters of a shown output.
 const SHORT: usize = 60;
 
 pub(super) async fn show(
@@ -41,15 +41,15 @@ pub(super) async fn show(
     Ok(())
 }
 
-/// A task with all below it.
+/// A task with its subtree.
 pub(super) struct Tree {
     tasks: Vec<TaskRecord>,
-    /// Where each one's children are, in order.
+    /// The indices of each task's children, in order.
     children: Vec<Vec<usize>>,
     root: usize,
 }
 
-/// A step of the walk through a tree: trees may be deeper than a stack.
+/// A step of the traversal, which is iterative since a tree may be deeper than the stack.
 enum Step {
     Enter(usize),
     Leave,
@@ -88,7 +88,7 @@ impl Tree {
         &self.tasks[self.root]
     }
 
-    /// A line for each task, cut to the width, if there is one.
+    /// Renders a line for each task, cut to the width if there is one.
     pub(super) fn lines(
         &self,
         marked: Option<&TaskId>,
@@ -98,7 +98,7 @@ impl Tree {
         let ids = self.tasks.iter().map(|task| task.id.as_str());
         let length = width.map_or(usize::MAX, |_| find::distinct(ids));
         let mut lines = Vec::with_capacity(self.tasks.len());
-        // Where to draw, what stands before the task itself, and what before its children.
+        // The task, the prefix of its own line, and the prefix of its children's lines.
         let mut open = vec![(self.root, String::new(), String::new())];
         while let Some((place, before, below)) = open.pop() {
             let task = &self.tasks[place];
@@ -124,14 +124,14 @@ impl Tree {
         lines
     }
 
-    /// Each task with its `children`.
+    /// Writes each task with its `children`, as JSON.
     fn json(&self) -> Result<String> {
         let mut json = String::new();
         let mut steps = vec![Step::Enter(self.root)];
         while let Some(step) = steps.pop() {
             match step {
                 Step::Enter(place) => {
-                    // After the end of a sibling.
+                    // A sibling precedes it.
                     if json.ends_with('}') {
                         json.push(',');
                     }
@@ -185,7 +185,7 @@ fn describe(task: &TaskRecord, length: usize, now: Timestamp) -> String {
     output::one_line(&parts.join("  "))
 }
 
-/// How far its handler says it is, as `40 % mixing`.
+/// The progress that the handler has reported, as `40 % mixing`.
 pub(super) fn progress(task: &TaskRecord) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Progress {
@@ -207,9 +207,10 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// Cuts a line so that it surely stays one on a terminal.
+/// Cuts a line so that it fits the terminal.
 fn fit(line: &str, width: usize) -> String {
-    // Nothing of another script is wider than two columns; what we draw ourselves takes one.
+    // Characters of other scripts are at most two columns wide; those that this module draws take
+    // one.
     let columns = |c: char| match c {
         '\u{2500}'..='\u{257f}' => 1,
         c if c.is_ascii() => 1,
@@ -227,9 +228,9 @@ fn fit(line: &str, width: usize) -> String {
     cut
 }
 
-/// A duration as a person says it: its two largest units.
+/// Formats a duration with its two largest units.
 pub(super) fn duration(duration: SignedDuration) -> String {
-    // Clocks of two processes differ.
+    // The clocks of two processes may differ.
     let seconds = duration.as_secs().max(0);
     match seconds {
         0..60 => format!("{:.1} s", duration.as_secs_f64().max(0.0)),

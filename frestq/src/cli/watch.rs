@@ -1,7 +1,7 @@
-//! `--watch`: follows a task until it ends, by looking at its row, so that it does not matter which
-//! process runs the task, or whether one does.
+//! `--watch`: follows a task until it ends. It reads the task's row, so it works whichever
+//! process runs the task, if any.
 //!
-//! On a terminal the whole tree is drawn, over and over at the same place.
+//! On a terminal, the whole tree is redrawn in place.
 
 use std::{io::Write, time::Duration};
 
@@ -18,14 +18,14 @@ use crate::{
     store::{Filters, Store, TASK_FIELDS},
 };
 
-/// How often the row is looked at.
+/// How often the row is read.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// A terminal, on which the tree is drawn over and over at the same place.
+/// A terminal on which the tree is redrawn in place.
 pub(super) struct Screen {
     width: u16,
     height: u16,
-    /// How many lines stand there now.
+    /// The number of lines drawn last.
     drawn: usize,
 }
 
@@ -38,9 +38,9 @@ impl Screen {
         }
     }
 
-    /// Draws over what stands there.
+    /// Draws over the lines drawn last.
     fn draw(&mut self, mut lines: Vec<String>, out: &mut dyn Write) -> Result<(), Stop> {
-        // The cursor can't go back to lines that have left the screen.
+        // The cursor can't return to lines that have scrolled off the screen.
         let room = usize::from(self.height).saturating_sub(2).max(1);
         if lines.len() > room {
             let hidden = lines.len() - room + 1;
@@ -61,8 +61,8 @@ impl Screen {
     }
 }
 
-/// Draws the tree on a screen; writes a line for each change elsewhere. Returns the status the task
-/// ended in.
+/// Draws the tree on a screen, or writes a line for each change otherwise. Returns the final
+/// status of the task.
 pub(super) async fn follow(
     store: &Store,
     id: &str,
@@ -115,12 +115,12 @@ async fn draw(
             output::line(out, &describe(root))?;
             return Ok(root.status);
         }
-        // A large tree may not keep the database busy.
+        // A large tree must not load the database continuously.
         tokio::time::sleep(PAUSE.max(took * 5)).await;
     }
 }
 
-/// What makes a line worth writing when it changes.
+/// The fields whose change is worth a line.
 fn state(task: &TaskRecord) -> (Status, i64, i64, Option<Timestamp>, String) {
     let said = task.progress.get().to_owned();
     (

@@ -1,5 +1,5 @@
-//! Back-pressure: how much may wait here. Past that, a message is answered with 503 before it costs
-//! anything.
+//! Admission control: how many received tasks may be open. Past the limit a task is rejected with
+//! 503 before it causes any work.
 
 use std::{
     collections::HashMap,
@@ -11,13 +11,14 @@ use std::{
 
 use crate::{config::Limits, model::PeerId};
 
-/// Counts the received tasks that have not ended. A cache of rows: loaded at start, kept by the
-/// committer, and loaded again now and then where other processes end tasks too.
+/// The number of open received tasks, in total and for each peer. A cache of rows: loaded at
+/// start, updated by the committer, and reloaded periodically where other processes end tasks
+/// too.
 pub(crate) struct Admission {
     limits: Limits,
     total: AtomicI64,
     by_peer: Mutex<HashMap<PeerId, i64>>,
-    /// Those among them that are not stored yet.
+    /// The part of `by_peer` that is not stored yet.
     permits: Mutex<HashMap<PeerId, i64>>,
     disk_is_full: AtomicBool,
 }
@@ -33,7 +34,7 @@ impl Admission {
         }
     }
 
-    /// Sets the counts to what the database says, and what is about to be stored.
+    /// Sets the counts to those of the database, plus the permits that are held.
     pub(crate) fn reset(&self, counts: Vec<(PeerId, i64)>) {
         let mut by_peer = self
             .by_peer
@@ -46,14 +47,14 @@ impl Admission {
         self.total.store(by_peer.values().sum(), Ordering::Relaxed);
     }
 
-    /// Locked after `by_peer`, where both are.
+    /// Lock order: `by_peer` first, then this.
     fn permits(&self) -> MutexGuard<'_, HashMap<PeerId, i64>> {
         self.permits
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Adds what a transaction has brought or ended.
+    /// Adds the tasks that a transaction has created, and subtracts those that it has ended.
     pub(crate) fn add(&self, changes: &HashMap<PeerId, i64>) {
         let mut by_peer = self
             .by_peer
@@ -69,34 +70,38 @@ impl Admission {
         if self.disk_is_full.swap(full, Ordering::Relaxed) != full {
             if full {
                 tracing::error!(
-                    "the disk is nearly full: new messages are refused until there is room"
+                    target: "frestq::commit",
+                    "the disk is nearly full: new messages are rejected until there is room",
                 );
             } else {
-                tracing::info!("the disk has room again: new messages are accepted");
+                tracing::info!(
+                    target: "frestq::commit",
+                    "the disk has room again: new messages are accepted",
+                );
             }
         }
     }
 
-    /// Whether nothing at all can be taken in.
+    /// The reason to reject every message, if there is one.
     pub(crate) fn refuse_message(&self) -> Option<&'static str> {
         self.disk_is_full
             .load(Ordering::Relaxed)
             .then_some("the disk of this peer is nearly full")
     }
 
-    /// Whether another task of this peer can be taken in. If so it counts from now on, by the permit
-    /// until it is stored or refused, so that many at once don't pass the limit together.
+    /// Admits another task of this peer, unless a limit is reached. The permit counts it until it
+    /// is stored or rejected, so that concurrent requests can't exceed the limit together.
     pub(crate) fn admit(self: &Arc<Self>, peer: PeerId) -> Result<Permit, &'static str> {
         let mut by_peer = self
             .by_peer
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         if self.total.load(Ordering::Relaxed) >= self.limits.open_tasks {
-            return Err("too many tasks wait here");
+            return Err("too many open tasks");
         }
         let waiting = by_peer.entry(peer).or_default();
         if *waiting >= self.limits.open_tasks_per_peer {
-            return Err("too many tasks of yours wait here");
+            return Err("too many open tasks from your peer");
         }
         *waiting += 1;
         *self.permits().entry(peer).or_default() += 1;
@@ -107,13 +112,13 @@ impl Admission {
         })
     }
 
-    /// Bytes that must stay free on the disk.
+    /// The number of bytes that must stay free on the disk.
     pub(crate) fn free_disk(&self) -> u64 {
         self.limits.free_disk
     }
 }
 
-/// Counts for a task that is about to be stored.
+/// Counts a task that is about to be stored.
 #[must_use]
 pub(crate) struct Permit {
     admission: Arc<Admission>,
@@ -138,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_at_once_do_not_pass_the_limit_together() {
+    fn concurrent_requests_do_not_exceed_the_limit() {
         let limits = Limits {
             open_tasks: 5,
             open_tasks_per_peer: 3,
@@ -156,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_that_are_loaded_again_keep_what_is_about_to_be_stored() {
+    fn reloaded_counts_keep_the_permits() {
         let limits = Limits {
             open_tasks: 3,
             ..Limits::default()
@@ -166,7 +171,7 @@ mod tests {
         admission.add(&HashMap::from([(peer, 2)]));
         let permit = admission.admit(peer);
         assert!(permit.is_ok() && admission.admit(peer).is_err());
-        // Another process has ended one.
+        // Another process has ended one task.
         admission.reset(vec![(peer, 1)]);
         assert!(admission.admit(peer).is_ok());
         drop(permit);

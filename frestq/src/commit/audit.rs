@@ -1,4 +1,4 @@
-//! The audit of a transaction: what was accepted in it, as the next rows of this process's chain.
+//! The audit of a transaction: what it has accepted, as the next rows of this process's chain.
 
 use super::{audit_chain::AuditChain, committer::Committer, queue::Submission};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     store::Recorded,
 };
 
-/// What a transaction writes of these rows.
+/// The rows as a transaction writes them.
 pub(super) fn recorded<'a>(
     chain: Option<&'a AuditChain>,
     links: &'a [Link],
@@ -20,7 +20,8 @@ pub(super) fn recorded<'a>(
 }
 
 impl Committer {
-    /// The rows for what was accepted, and for what a person has decided.
+    /// The rows for the messages that were accepted and for the decisions of operators and the
+    /// application.
     pub(super) async fn links(
         &mut self,
         batch: &[Submission],
@@ -52,7 +53,7 @@ impl Committer {
         for submission in batch {
             let mine: Vec<_> = answers.by_ref().take(submission.events.len()).collect();
             let accepted = |answer: &&Option<Answer>| **answer == Some(Answer::Accepted);
-            // What was asked in vain has changed nothing.
+            // A rejected decision has changed nothing.
             if mine.iter().all(accepted) {
                 entries.extend(submission.entry.as_deref().cloned());
             }
@@ -60,7 +61,7 @@ impl Committer {
         self.link(entries).await
     }
 
-    /// Links entries to the chain, as far as it goes. That is true only once it is committed.
+    /// Links entries to the chain. The new links count once they are committed.
     pub(super) async fn link(&mut self, entries: Vec<Entry>) -> Result<Vec<Link>> {
         let Some(chain) = self.audit.as_mut().filter(|_| !entries.is_empty()) else {
             return Ok(Vec::new());
@@ -77,14 +78,14 @@ impl Committer {
         Ok(links.collect())
     }
 
-    /// These are on disk.
+    /// Moves the head of the chain to the last link, which is committed.
     pub(super) fn advance(&mut self, links: &[Link]) {
         if let (Some(chain), Some(last)) = (&mut self.audit, links.last()) {
             chain.head = Some(last.head());
         }
     }
 
-    /// What the rows say is to be looked up.
+    /// Discards the known head; the next transaction reads it from the rows.
     pub(super) fn forget_head(&mut self) {
         if let Some(chain) = &mut self.audit {
             chain.head = None;

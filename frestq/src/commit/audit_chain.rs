@@ -1,12 +1,13 @@
-//! The chain of the audit that this process writes.
+//! The audit chain that this process writes.
 
 use crate::model::audit::Head;
 
-/// A chain that one process writes at a time. It is that of its name, which outlives the process.
+/// An audit chain, written by one process at a time. Its name outlives the process.
 pub(crate) struct AuditChain {
     pub(super) name: Box<str>,
-    /// How far it goes, if that is known: not before the first transaction, nor after one that failed,
-    /// which may have come through all the same, or have met another process at the chain.
+    /// The head of the chain, if it is known. It is unknown before the first transaction, and
+    /// after one that failed: that one may have been committed all the same, or another process
+    /// may write the chain.
     pub(super) head: Option<Head>,
 }
 

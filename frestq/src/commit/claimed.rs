@@ -1,4 +1,4 @@
-//! A task that got a slot.
+//! Claimed tasks.
 
 use tokio::sync::watch;
 
@@ -7,16 +7,16 @@ use crate::{
     store::Waiting,
 };
 
-/// A task that got a slot: to be run now.
+/// A task that has a slot of its queue and starts to run.
 #[derive(Debug)]
 pub(crate) struct ClaimedTask {
     pub(crate) state: TaskState,
     pub(crate) input: Json,
-    /// What its handler is to handle, if it is not to execute.
+    /// The error for `handle_error`, if this run handles one.
     pub(crate) error: Option<Json>,
-    /// What it has reserved.
+    /// The reservation that it holds.
     pub(crate) reservation: Json,
-    /// Turns true when the task is called off.
+    /// Becomes `true` when the task is cancelled.
     pub(crate) cancelled: Option<watch::Receiver<bool>>,
 }
 

@@ -1,8 +1,8 @@
-//! Group commit: one writer, many events a transaction, one sync for all that wait.
+//! Group commit: one writer, many events in a transaction, one sync for all of them.
 //!
-//! Whoever has events submits them and waits for the answers. The committer takes all that has come
-//! in, loads the rows they need, lets the engine decide, hands free slots to waiting tasks, writes
-//! everything in one transaction, and only then answers and signals.
+//! Callers submit events and wait for the answers. The committer takes all events that have
+//! arrived, loads the rows they need, lets the engine decide, gives free slots to waiting tasks,
+//! writes everything in one transaction, and only then answers and notifies.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,7 +16,7 @@ use super::{
     admission::Admission,
     audit_chain::AuditChain,
     claimed::ClaimedTask,
-    queue::{Aside, Command, CommitQueue, MOST_KIBIBYTES, MOST_WAITING, Submission},
+    queue::{Command, CommitQueue, MAX_KIBIBYTES, MAX_SUBMISSIONS, Standalone, Submission},
     slots::Slots,
     task_cache::TaskCache,
 };
@@ -35,16 +35,16 @@ use crate::{
     store::{StatementFailure, Store, Writer},
 };
 
-/// The most events in one transaction.
-const MOST_EVENTS: usize = 1024;
+/// The maximum number of events in one transaction.
+const MAX_EVENTS: usize = 1024;
 
-/// How long events that nobody waits for may wait for others.
+/// How long events without a waiting caller may linger until others arrive.
 const LINGER: Duration = Duration::from_millis(20);
 
-/// How often a transaction that lost a race against another process is tried.
-const MOST_RACES: usize = 10;
+/// How often a transaction is tried that conflicts with another process.
+const MAX_ATTEMPTS: usize = 10;
 
-/// What the committer works with.
+/// The one writer of a process.
 pub(crate) struct Committer {
     pub(crate) store: Arc<Store>,
     pub(crate) writer: Writer,
@@ -52,11 +52,11 @@ pub(crate) struct Committer {
     pub(crate) url: PeerUrl,
     pub(crate) clock: Clock,
     pub(crate) peers: Arc<PeerDirectory>,
-    pub(crate) signals: Arc<Notifier>,
+    pub(crate) notifier: Arc<Notifier>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) slots: Slots,
     pub(crate) claimed: mpsc::UnboundedSender<ClaimedTask>,
-    /// How long a message without an expiration date is tried.
+    /// How long the delivery of a message without an expiration date is tried.
     pub(crate) give_up_after: Duration,
     pub(crate) reservation_timeout: Duration,
     /// How long the statements of one handler may take.
@@ -65,29 +65,30 @@ pub(crate) struct Committer {
     /// again when it is repeated.
     pub(crate) undone: HashMap<(TaskId, i64), StatementFailure>,
     pub(crate) log_payloads: bool,
-    pub(crate) doubt: UncertainCommit,
-    /// What has a transaction of its own after this batch.
-    pub(crate) aside: Option<Aside>,
-    /// Where what was asked for is recorded, if it is.
+    pub(crate) uncertain: UncertainCommit,
+    /// A command with a transaction of its own, to run after this batch.
+    pub(crate) standalone: Option<Standalone>,
+    /// The audit chain, if the audit is on.
     pub(crate) audit: Option<AuditChain>,
     /// Another process may have started a task that holds a slot here.
-    pub(crate) look_at_held: bool,
-    pub(crate) recent: TaskCache,
+    pub(crate) recheck_held: bool,
+    pub(crate) task_cache: TaskCache,
 }
 
-/// Whether what is in memory agrees with the rows. It may not after a commit whose answer was lost:
-/// it may have come through, with tasks claimed that nobody runs and messages that nobody sends.
+/// Whether memory may disagree with the rows. That is so after an uncertain commit, whose answer
+/// was lost: if it was committed, tasks are claimed that don't run and messages are stored that
+/// are not sent.
 #[derive(Default)]
 pub(crate) struct UncertainCommit {
-    pub(super) open: bool,
-    /// Tasks that were handed to the worker, each with the epoch of its claim.
+    pub(super) pending: bool,
+    /// The tasks that the worker runs, each with the epoch of its claim.
     pub(super) running: HashSet<(TaskId, i64)>,
 }
 
-/// What a transaction came to, to be told once it is true.
+/// The result of a transaction, to be published once it is committed.
 pub(super) struct Done {
     pub(super) answers: Vec<Answer>,
-    pub(super) world: BatchState,
+    pub(super) batch_state: BatchState,
     pub(super) changes: Changes,
     pub(super) outbox: Vec<OutboxRow>,
     pub(super) claimed: Vec<ClaimedTask>,
@@ -95,13 +96,13 @@ pub(super) struct Done {
 }
 
 impl Committer {
-    /// Starts it.
+    /// Starts the committer.
     pub(crate) fn start(self) -> CommitQueue {
-        let (sender, receiver) = mpsc::channel(MOST_WAITING);
+        let (sender, receiver) = mpsc::channel(MAX_SUBMISSIONS);
         tokio::spawn(vital("the committer", self.run(receiver)));
         CommitQueue {
             sender,
-            room: Arc::new(Semaphore::new(MOST_KIBIBYTES as usize)),
+            memory: Arc::new(Semaphore::new(MAX_KIBIBYTES as usize)),
         }
     }
 
@@ -110,22 +111,22 @@ impl Committer {
         while open {
             let mut batch = Vec::new();
             open = self.gather(&mut commands, &mut batch, &mut ending).await;
-            if std::mem::take(&mut self.look_at_held)
+            if std::mem::take(&mut self.recheck_held)
                 && let Ok(owned) = self.store.owned(self.node).await
             {
                 let owned = owned.into_iter().map(|task| task.state.id);
-                self.slots.keep(&owned.collect());
+                self.slots.keep_owned(&owned.collect());
             }
-            if !batch.is_empty() || self.slots.wants_to_claim() {
+            if !batch.is_empty() || self.slots.can_claim() {
                 self.commit_all(batch).await;
             }
-            if let Some(aside) = self.aside.take() {
-                self.do_aside(aside).await;
+            if let Some(standalone) = self.standalone.take() {
+                self.run_standalone(standalone).await;
             }
         }
     }
 
-    /// Takes what has come in; `false`: this was the last of it.
+    /// Gathers a batch from the commands that have arrived. Returns `false` after the last one.
     async fn gather(
         &mut self,
         commands: &mut mpsc::Receiver<Command>,
@@ -139,11 +140,11 @@ impl Committer {
                 Ok(command) => command,
                 Err(mpsc::error::TryRecvError::Disconnected) => return false,
                 Err(mpsc::error::TryRecvError::Empty) => {
-                    let urgent = batch.iter().any(|submission| !submission.patient);
-                    if urgent || self.slots.wants_to_claim() {
+                    let urgent = batch.iter().any(|submission| !submission.may_linger);
+                    if urgent || self.slots.can_claim() {
                         return true;
                     }
-                    // Nothing yet, or only what can wait for company.
+                    // There is nothing yet, or only events that may linger.
                     let next = if batch.is_empty() {
                         commands.recv().await
                     } else {
@@ -164,21 +165,21 @@ impl Committer {
                 Command::Submit(submission) => {
                     events += submission.events.len();
                     batch.push(submission);
-                    if events >= MOST_EVENTS {
+                    if events >= MAX_EVENTS {
                         return true;
                     }
                 }
-                Command::Look(queue) => {
-                    self.slots.look(&queue);
-                    self.look_at_held = self.slots.holds_any();
+                Command::TasksWaiting(queue) => {
+                    self.slots.mark_waiting(&queue);
+                    self.recheck_held = self.slots.holds_any();
                 }
-                Command::Aside(aside) => {
-                    self.aside = Some(aside);
+                Command::Standalone(standalone) => {
+                    self.standalone = Some(standalone);
                     return true;
                 }
                 Command::StopClaiming => {
                     self.slots.stop();
-                    // Whoever runs the claimed tasks sees by this that the last one has come.
+                    // Closing the channel shows the worker that no further task is claimed.
                     self.claimed = mpsc::unbounded_channel().0;
                 }
                 Command::Close(end) => {
@@ -189,105 +190,120 @@ impl Committer {
         }
     }
 
-    /// Commits a batch; if it fails, each submission alone, so that one bad event spoils no other.
+    /// Commits a batch. If that fails, commits each submission separately, so that one bad event
+    /// affects no other.
     async fn commit_all(&mut self, batch: Vec<Submission>) {
         self.commit_or_split(batch).await;
         self.undone.clear();
-        if self.doubt.open
-            && let Err(error) = self.resolve_doubt().await
+        if self.uncertain.pending
+            && let Err(error) = self.resolve_uncertain_commit().await
         {
-            tracing::warn!(error = %error.with_causes(), "whether a transaction came through is not known yet; trying again");
-            // So that it is tried again even if nothing else happens.
-            self.slots.look_everywhere();
+            tracing::warn!(
+                target: "frestq::commit",
+                error = %error.with_causes(),
+                "it is not known yet whether a transaction was committed; trying again",
+            );
+            // This makes the loop try again even if no command arrives.
+            self.slots.mark_all_waiting();
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
-    /// Takes up what a commit has left on disk whose answer was lost.
-    async fn resolve_doubt(&mut self) -> Result<()> {
+    /// Brings memory in line with the rows after an uncertain commit.
+    async fn resolve_uncertain_commit(&mut self) -> Result<()> {
         let owned = self.store.owned(self.node).await?;
         let open = self.store.open_tasks().await?;
         let backlog = self.store.backlog().await?;
-        self.doubt.open = false;
-        self.recent.forget();
+        self.uncertain.pending = false;
+        self.task_cache.forget();
         self.admission.reset(open);
         let holding = owned.iter().filter(|task| task.state.moment.is_none());
         let holding = holding.map(|task| task.state.id.clone()).collect();
-        self.slots.keep(&holding);
+        self.slots.keep_owned(&holding);
         for task in owned {
             if task.state.moment.is_none() {
-                // It holds its slot, and nothing runs.
+                // It holds its slot while nothing runs.
                 continue;
             }
             let claim = (task.state.id.clone(), task.state.epoch);
-            if !self.doubt.running.contains(&claim) {
+            if !self.uncertain.running.contains(&claim) {
                 self.slots.take_owned(&task.state.queue);
-                self.hand_over(task.into());
+                self.start_run(task.into());
             }
         }
-        self.slots.look_everywhere();
+        self.slots.mark_all_waiting();
         for (peer, _) in backlog {
-            self.signals.wake_outbox(peer, WakeReason::Elsewhere);
+            self.notifier.wake_outbox(peer, WakeReason::Elsewhere);
         }
-        self.signals.watchers.look_all();
-        self.signals.timer.plan(self.clock.now());
+        self.notifier.watchers.look_all();
+        self.notifier.timer.plan(self.clock.now());
         Ok(())
     }
 
     async fn commit_or_split(&mut self, batch: Vec<Submission>) {
         match self.commit(&batch).await {
-            Ok(done) => self.tell(done, batch),
-            Err(error) if batch.len() > 1 || (self.doubt.open && !batch.is_empty()) => {
-                tracing::warn!(error = %error.with_causes(), submissions = batch.len(), "a transaction failed; trying its parts one by one");
+            Ok(done) => self.publish(done, batch),
+            Err(error) if batch.len() > 1 || (self.uncertain.pending && !batch.is_empty()) => {
+                tracing::warn!(
+                    target: "frestq::commit",
+                    error = %error.with_causes(),
+                    submissions = batch.len(),
+                    "a transaction failed; trying its submissions one by one",
+                );
                 for submission in batch {
-                    let alone = [submission];
-                    match self.commit(&alone).await {
-                        Ok(done) => self.tell(done, alone),
-                        Err(error) => refuse(alone, error),
+                    let single = [submission];
+                    match self.commit(&single).await {
+                        Ok(done) => self.publish(done, single),
+                        Err(error) => reject(single, error),
                     }
                 }
             }
             Err(error) => {
-                // Nothing to answer may be left when only slots were to be handed out.
+                // The batch is empty if the transaction was only to claim waiting tasks.
                 if batch.is_empty() {
-                    tracing::warn!(error = %error.with_causes(), "waiting tasks could not be claimed; trying again");
+                    tracing::warn!(
+                        target: "frestq::commit",
+                        error = %error.with_causes(),
+                        "waiting tasks could not be claimed; trying again",
+                    );
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
-                refuse(batch, error);
+                reject(batch, error);
             }
         }
     }
 
     async fn commit(&mut self, batch: &[Submission]) -> Result<Done> {
-        let mut expect_new = self.recent.expects_new();
-        for race in 1.. {
+        let mut expect_new = self.task_cache.expects_new();
+        for attempt in 1.. {
             let undone = self.undone.len();
             match self.transaction(batch, expect_new).await {
                 Ok(done) => return Ok(done),
                 Err(error) if expect_new && crate::store::was_there(&error) => {
                     self.writer.rollback().await?;
                     expect_new = false;
-                    self.recent.be_careful();
+                    self.task_cache.be_careful();
                 }
                 Err(_) if self.undone.len() > undone => {
-                    self.recent.forget();
+                    self.task_cache.forget();
                     self.forget_head();
                     self.writer.rollback().await?;
                 }
                 Err(error) => {
-                    self.recent.forget();
-                    self.undo(error, race).await?;
+                    self.task_cache.forget();
+                    self.undo(error, attempt).await?;
                 }
             }
         }
         unreachable!("the loop ends by returning")
     }
 
-    /// Undoes a transaction that failed; an error, unless it is worth another try.
-    pub(super) async fn undo(&mut self, error: Error, race: usize) -> Result<()> {
+    /// Rolls back a transaction that failed. Returns the error unless another attempt makes
+    /// sense.
+    pub(super) async fn undo(&mut self, error: Error, attempt: usize) -> Result<()> {
         self.forget_head();
         self.writer.rollback().await?;
-        match race >= MOST_RACES || !crate::store::is_transient(&error) {
+        match attempt >= MAX_ATTEMPTS || !crate::store::is_transient(&error) {
             true => Err(error),
             false => Ok(()),
         }
@@ -295,7 +311,7 @@ impl Committer {
 }
 
 /// Answers the one submission that there was, if there was one.
-fn refuse(batch: impl IntoIterator<Item = Submission>, error: Error) {
+fn reject(batch: impl IntoIterator<Item = Submission>, error: Error) {
     if let Some(submission) = batch.into_iter().next() {
         let _ = submission.reply.send(Err(error));
     }

@@ -1,10 +1,9 @@
-//! The one writer: it gathers events, has the engine decide, and commits all of a batch in one
-//! transaction before it answers.
+//! The group commit: one writer gathers events, lets the engine decide them, and commits a batch
+//! in one transaction before it answers.
 //!
 //! May import `model`, `protocol`, `config`, `runtime`, `engine`, `store`, `security` and `peers`.
 
 pub(crate) mod admission;
-mod aside;
 mod audit;
 pub(crate) mod audit_chain;
 mod claimed;
@@ -13,6 +12,7 @@ mod encode;
 mod publish;
 pub(crate) mod queue;
 pub(crate) mod slots;
+mod standalone;
 pub(crate) mod task_cache;
 mod task_log;
 mod transaction;

@@ -1,4 +1,4 @@
-//! What is true is told: answers, wakes, counts, the log, tasks to be run.
+//! Publishes a committed transaction: answers, notifications, counts, the log, tasks to run.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,63 +18,70 @@ use crate::{
 };
 
 impl Committer {
-    /// Answers, and signals what is true now.
-    pub(super) fn tell(&mut self, done: Done, batch: impl IntoIterator<Item = Submission>) {
+    /// Publishes the result of a transaction that is committed.
+    pub(super) fn publish(&mut self, done: Done, batch: impl IntoIterator<Item = Submission>) {
         let Done {
             answers,
-            world,
+            batch_state,
             changes,
             outbox,
             claimed,
             slots,
         } = done;
         self.slots = slots;
-        // First of all what counts, so that the next message is judged by it.
-        self.tell_changes(&world, &changes);
-        task_log::tell(&self.peers, &world, &changes, &claimed, self.log_payloads);
+        // The counts come first: the admission of the next message depends on them.
+        self.publish_changes(&batch_state, &changes);
+        task_log::write(
+            &self.peers,
+            &batch_state,
+            &changes,
+            &claimed,
+            self.log_payloads,
+        );
         for id in &changes.cancelled_runs {
-            self.signals.runs.cancel(id);
+            self.notifier.runs.cancel(id);
         }
-        self.recent.keep(world, &claimed);
+        self.task_cache.keep(batch_state, &claimed);
         for task in claimed {
-            self.hand_over(task);
+            self.start_run(task);
         }
-        // Then what is to be delivered: who stops once he has his answer leaves nothing behind.
+        // Deliveries are scheduled before the answers: a caller that shuts down after its answer
+        // leaves no delivery behind.
         let mut stored: HashMap<PeerId, Vec<Arc<OutboxRow>>> = HashMap::new();
         for row in outbox {
             if row.due_at > row.created_at {
                 let reason = WakeReason::DueAt(row.due_at);
-                self.signals.wake_outbox(row.peer, reason);
+                self.notifier.wake_outbox(row.peer, reason);
             } else {
                 stored.entry(row.peer).or_default().push(Arc::new(row));
             }
         }
         for (peer, rows) in stored {
-            self.signals.wake_outbox(peer, WakeReason::Stored(rows));
+            self.notifier.wake_outbox(peer, WakeReason::Stored(rows));
         }
         let mut answers = answers.into_iter();
         for submission in batch {
             for event in &submission.events {
                 if let Event::Completed { id, epoch, .. } = event {
-                    self.doubt.running.remove(&(id.clone(), *epoch));
+                    self.uncertain.running.remove(&(id.clone(), *epoch));
                 }
             }
             let mine = answers.by_ref().take(submission.events.len()).collect();
-            // Who has stopped waiting learns of it by other means.
+            // A caller that has stopped waiting is notified in other ways.
             let _ = submission.reply.send(Ok(mine));
         }
     }
 
-    /// Gives a claimed task to the worker.
-    pub(super) fn hand_over(&mut self, mut task: ClaimedTask) {
+    /// Hands a claimed task to the worker.
+    pub(super) fn start_run(&mut self, mut task: ClaimedTask) {
         let (id, epoch) = (&task.state.id, task.state.epoch);
-        self.doubt.running.insert((id.clone(), epoch));
-        task.cancelled = Some(self.signals.runs.begin(id, epoch));
-        // Without a worker the peer is stopping, and the lease is released with the rest.
+        self.uncertain.running.insert((id.clone(), epoch));
+        task.cancelled = Some(self.notifier.runs.begin(id, epoch));
+        // Without a worker the peer is stopping, and this claim is released with the others.
         let _ = self.claimed.send(task);
     }
 
-    fn tell_changes(&self, world: &BatchState, changes: &Changes) {
+    fn publish_changes(&self, batch_state: &BatchState, changes: &Changes) {
         let mut open: HashMap<PeerId, i64> = HashMap::new();
         let ended_now: HashSet<_> = changes
             .log
@@ -84,36 +91,36 @@ impl Committer {
             })
             .map(|(id, ..)| id)
             .collect();
-        let watched = !self.signals.watchers.is_empty();
+        let watched = !self.notifier.watchers.is_empty();
         let created = changes.created.iter().map(|new| (&new.state.id, true));
         let changed = changes.changed.iter().map(|id| (id, false));
         for (id, new) in created.chain(changed) {
-            let Some(Some(state)) = world.tasks.get(id) else {
+            let Some(Some(state)) = batch_state.tasks.get(id) else {
                 continue;
             };
-            // One that had ended before may still give back what it had reserved.
+            // A task that ended earlier may still release its reservation.
             let ended = state.status.is_terminal() && ended_now.contains(id);
             if state.role == Role::Received {
-                // A task that came and ended in the same transaction is in both lists.
+                // A task that was created and ended in the same transaction is in both lists.
                 *open.entry(state.peer).or_default() += i64::from(new) - i64::from(!new && ended);
             }
             if let Some(at) = state.run_at.filter(|_| state.role != Role::Sent) {
-                self.signals.timer.plan(at);
+                self.notifier.timer.plan(at);
             }
             if let Some(at) = state.wake_at {
-                self.signals.timer.plan(at);
+                self.notifier.timer.plan(at);
             }
             if let Some(at) = state.expires_at.filter(|_| new && !ended) {
-                self.signals.timer.plan(at);
+                self.notifier.timer.plan(at);
             }
             if watched && ended {
                 match changes.outputs.get(id).cloned() {
                     Some(output) => {
                         let status = state.status;
-                        self.signals.watchers.tell(id, &Ended { status, output });
+                        self.notifier.watchers.tell(id, &Ended { status, output });
                     }
-                    // It keeps the output that it had.
-                    None => self.signals.watchers.look(id),
+                    // Its output is unchanged; a watcher reads it from the row.
+                    None => self.notifier.watchers.look(id),
                 }
             }
         }

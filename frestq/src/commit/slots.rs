@@ -1,4 +1,5 @@
-//! The free slots of each queue in this process, and whether tasks may wait for them.
+//! The slots of each queue in this process: how many are free, and whether tasks may wait for
+//! one.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,7 +8,7 @@ use std::{
 
 use crate::model::TaskId;
 
-/// Known for every queue that has a handler.
+/// The slots of every queue that has a handler.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slots {
     queues: HashMap<Arc<str>, Queue>,
@@ -19,12 +20,12 @@ pub(crate) struct Slots {
 #[derive(Clone, Copy, Debug)]
 struct Queue {
     free: usize,
-    /// Tasks may wait in the database, so a new one has to queue up behind them.
+    /// Tasks may wait in the database, so a new one queues up behind them.
     waiting: bool,
 }
 
 impl Slots {
-    /// All slots free, and something may wait from before the start.
+    /// All slots are free, and tasks may wait since before the start.
     pub(crate) fn new<'a>(queues: impl Iterator<Item = (&'a str, usize)>) -> Self {
         let queues = queues.map(|(name, concurrency)| {
             (
@@ -42,14 +43,14 @@ impl Slots {
         }
     }
 
-    /// A run of this queue ended.
+    /// Frees a slot: a run in this queue has ended.
     pub(super) fn free(&mut self, queue: &str) {
         if let Some(queue) = self.queues.get_mut(queue) {
             queue.free += 1;
         }
     }
 
-    /// A run of this task ended, and the task keeps its slot.
+    /// Keeps the slot of a task whose run has ended.
     pub(super) fn hold(&mut self, id: TaskId, queue: &str) {
         self.held.insert(id, queue.into());
     }
@@ -58,7 +59,7 @@ impl Slots {
         self.held.contains_key(id)
     }
 
-    /// Whether no more tasks are handed out.
+    /// Whether no more tasks are claimed.
     pub(super) fn stopped(&self) -> bool {
         self.stopped
     }
@@ -68,8 +69,9 @@ impl Slots {
         !self.held.is_empty()
     }
 
-    /// Frees what is held for tasks that are not this process's any more: another one started them.
-    pub(super) fn keep(&mut self, owned: &HashSet<TaskId>) {
+    /// Frees the slots held for tasks that this process no longer owns, since another one has
+    /// started them.
+    pub(super) fn keep_owned(&mut self, owned: &HashSet<TaskId>) {
         let lost: Vec<_> = (self.held)
             .extract_if(|id, _| !owned.contains(id))
             .collect();
@@ -78,13 +80,14 @@ impl Slots {
         }
     }
 
-    /// The task does not hold its slot any more: it runs in it, or has left it.
+    /// The task no longer holds its slot: it runs in it, or has released it.
     pub(super) fn forget(&mut self, id: &TaskId) {
         self.held.remove(id);
     }
 
-    /// A slot for a task that is being stored right now, if it need not queue up.
-    pub(super) fn take_fresh(&mut self, queue: &str) -> bool {
+    /// Takes a slot for a task that is stored in this transaction. Returns `false` if it has to
+    /// queue up.
+    pub(super) fn take_for_new(&mut self, queue: &str) -> bool {
         let stopped = self.stopped;
         match self.queues.get_mut(queue) {
             Some(queue) if !stopped && !queue.waiting && queue.free > 0 => {
@@ -99,42 +102,42 @@ impl Slots {
         }
     }
 
-    /// A slot for a task that holds one already, as its row says.
+    /// Takes a slot for a task that owns one according to its row.
     pub(super) fn take_owned(&mut self, queue: &str) {
         if let Some(queue) = self.queues.get_mut(queue) {
             queue.free = queue.free.saturating_sub(1);
         }
     }
 
-    /// Tasks may wait in every queue.
-    pub(super) fn look_everywhere(&mut self) {
+    /// Notes that tasks may wait in every queue.
+    pub(super) fn mark_all_waiting(&mut self) {
         for queue in self.queues.values_mut() {
             queue.waiting = true;
         }
     }
 
-    /// Tasks of this queue may wait.
-    pub(super) fn look(&mut self, queue: &str) {
+    /// Notes that tasks of this queue may wait.
+    pub(super) fn mark_waiting(&mut self, queue: &str) {
         if let Some(queue) = self.queues.get_mut(queue) {
             queue.waiting = true;
         }
     }
 
-    /// Queues with free slots in which tasks may wait.
-    pub(super) fn hungry(&self) -> Vec<(Arc<str>, usize)> {
+    /// The queues with free slots in which tasks may wait, with the number of free slots.
+    pub(super) fn claimable(&self) -> Vec<(Arc<str>, usize)> {
         if self.stopped {
             return Vec::new();
         }
-        let hungry = self
+        let claimable = self
             .queues
             .iter()
             .filter(|(_, queue)| queue.waiting && queue.free > 0);
-        hungry
+        claimable
             .map(|(name, queue)| (name.clone(), queue.free))
             .collect()
     }
 
-    pub(super) fn wants_to_claim(&self) -> bool {
+    pub(super) fn can_claim(&self) -> bool {
         !self.stopped
             && self
                 .queues
@@ -142,15 +145,15 @@ impl Slots {
                 .any(|queue| queue.waiting && queue.free > 0)
     }
 
-    /// So many tasks were found waiting, when every free slot was offered.
-    pub(super) fn took(&mut self, queue: &str, count: usize) {
+    /// Takes slots for the waiting tasks that were claimed when every free slot was offered.
+    pub(super) fn claimed(&mut self, queue: &str, count: usize) {
         if let Some(queue) = self.queues.get_mut(queue) {
             queue.waiting = count >= queue.free;
             queue.free -= count.min(queue.free);
         }
     }
 
-    /// Hands out nothing any more.
+    /// Stops claiming.
     pub(super) fn stop(&mut self) {
         self.stopped = true;
     }
@@ -162,64 +165,64 @@ mod tests {
 
     fn slots() -> Slots {
         let mut slots = Slots::new([("q", 2)].into_iter());
-        slots.took("q", 0);
+        slots.claimed("q", 0);
         slots
     }
 
     #[test]
     fn a_new_task_takes_a_free_slot_until_there_is_none() {
         let mut slots = slots();
-        assert!(slots.take_fresh("q") && slots.take_fresh("q") && !slots.take_fresh("q"));
+        assert!(slots.take_for_new("q") && slots.take_for_new("q") && !slots.take_for_new("q"));
         slots.free("q");
-        assert_eq!(slots.hungry(), [("q".into(), 1)]);
+        assert_eq!(slots.claimable(), [("q".into(), 1)]);
     }
 
     #[test]
     fn a_new_task_does_not_overtake_those_that_wait() {
         let mut slots = slots();
-        slots.look("q");
-        assert!(!slots.take_fresh("q"));
-        slots.took("q", 1);
-        assert!(slots.take_fresh("q"));
+        slots.mark_waiting("q");
+        assert!(!slots.take_for_new("q"));
+        slots.claimed("q", 1);
+        assert!(slots.take_for_new("q"));
     }
 
     #[test]
     fn a_full_offer_may_have_left_some_waiting() {
         let mut slots = slots();
-        slots.look("q");
-        slots.took("q", 2);
-        assert!(!slots.wants_to_claim());
+        slots.mark_waiting("q");
+        slots.claimed("q", 2);
+        assert!(!slots.can_claim());
         slots.free("q");
-        assert!(slots.wants_to_claim());
+        assert!(slots.can_claim());
     }
 
     #[test]
-    fn a_slot_is_held_while_nothing_runs_in_it_and_freed_once_it_is_not_ours_any_more() {
+    fn a_held_slot_is_freed_once_another_process_owns_its_task() {
         let (one, two) = (TaskId::from("one"), TaskId::from("two"));
         let mut slots = slots();
-        assert!(slots.take_fresh("q") && slots.take_fresh("q"));
+        assert!(slots.take_for_new("q") && slots.take_for_new("q"));
         slots.hold(one.clone(), "q");
         slots.hold(two.clone(), "q");
-        // Twice, after a commit in doubt, is once.
+        // Holding twice, as after an uncertain commit, counts once.
         slots.hold(two.clone(), "q");
-        assert!(!slots.take_fresh("q"));
+        assert!(!slots.take_for_new("q"));
         // Another process has started the second one.
-        slots.keep(&HashSet::from([one.clone()]));
+        slots.keep_owned(&HashSet::from([one.clone()]));
         assert!(slots.holds(&one) && !slots.holds(&two));
-        slots.keep(&HashSet::from([one]));
-        assert_eq!(slots.hungry(), [("q".into(), 1)]);
+        slots.keep_owned(&HashSet::from([one]));
+        assert_eq!(slots.claimable(), [("q".into(), 1)]);
     }
 
     #[test]
     fn a_stopped_peer_claims_nothing() {
         let mut slots = slots();
         slots.stop();
-        slots.look("q");
-        assert!(!slots.take_fresh("q") && slots.hungry().is_empty() && !slots.wants_to_claim());
+        slots.mark_waiting("q");
+        assert!(!slots.take_for_new("q") && slots.claimable().is_empty() && !slots.can_claim());
     }
 
     #[test]
     fn a_queue_without_handlers_has_no_slots() {
-        assert!(!slots().take_fresh("other"));
+        assert!(!slots().take_for_new("other"));
     }
 }

@@ -1,5 +1,5 @@
-//! Open tasks as the last transactions left them, so that what happens to one next needs no look at the
-//! database. A cache of rows, and only where no other process changes them.
+//! Open tasks as the last transactions left them, so that the next event of a task needs no read.
+//! A cache of rows, used only where no other process changes tasks.
 
 use std::collections::HashMap;
 
@@ -9,95 +9,105 @@ use crate::{
     model::{TaskId, TaskState},
 };
 
-/// How many tasks are kept. When there are more, all go: those that something happens to come back.
-const MOST: usize = 12 * 1024;
+/// The maximum number of cached tasks. When it is exceeded, the cache is cleared; tasks in use
+/// return to it.
+const CAPACITY: usize = 12 * 1024;
 
-/// For how many transactions the rows are looked at after one of them was not as expected, since whoever
-/// sends the same again may do so many times.
-const CAREFUL: u32 = 32;
+/// For how many transactions rows are read after a message that was assumed new turned out to be
+/// a repetition. A sender that repeats one message often repeats many.
+const CAREFUL_TRANSACTIONS: u32 = 32;
 
+/// The cached tasks.
 #[derive(Debug)]
 pub(crate) struct TaskCache {
-    alone: bool,
+    exclusive: bool,
     tasks: HashMap<TaskId, TaskState>,
+    /// For how many further transactions rows are read.
     careful: u32,
 }
 
 impl TaskCache {
-    /// `alone`: no other process changes tasks.
-    pub(crate) fn new(alone: bool) -> Self {
+    /// `exclusive`: no other process changes tasks.
+    pub(crate) fn new(exclusive: bool) -> Self {
         Self {
-            alone,
+            exclusive,
             tasks: HashMap::new(),
             careful: 0,
         }
     }
 
-    /// Whether a message or a task that comes in may be taken for a new one, as nearly all are. If it is
-    /// not, its row can't be stored, and all is done again with a look at the rows.
+    /// Whether messages and tasks that arrive may be assumed new, as nearly all are. If one is
+    /// not, storing its row fails, and the transaction is repeated with reads.
     pub(super) fn expects_new(&mut self) -> bool {
         let careful = self.careful > 0;
         self.careful = self.careful.saturating_sub(1);
-        self.alone && !careful
+        self.exclusive && !careful
     }
 
-    /// Something was there already.
+    /// A message that was assumed new was a repetition.
     pub(super) fn be_careful(&mut self) {
-        self.careful = CAREFUL;
+        self.careful = CAREFUL_TRANSACTIONS;
     }
 
-    /// Takes what comes in for new, unless something says otherwise.
-    pub(super) fn assume_new(&self, event: &Event, world: &mut BatchState) {
+    /// Assumes that a received message is new, without a read.
+    pub(super) fn assume_new(&self, event: &Event, batch_state: &mut BatchState) {
         let Event::Receive(received) = event else {
             return;
         };
-        world.inbox.insert(received.row.key.clone(), None);
+        batch_state.inbox.insert(received.row.key.clone(), None);
         if let MessageKind::Task(task) = &received.what {
             let known = self.tasks.get(&task.state.id).cloned();
-            world.tasks.insert(task.state.id.clone(), known);
+            batch_state.tasks.insert(task.state.id.clone(), known);
         }
     }
 
-    /// Gives what is wanted and known, and leaves the rest wanted; says what was known.
-    pub(super) fn seed(&self, wanted: &mut RowRequests, world: &mut BatchState) -> Vec<TaskId> {
+    /// Answers requests from the cache and removes them from `requests`. Returns the ids of the
+    /// tasks that were cached.
+    pub(super) fn seed(
+        &self,
+        requests: &mut RowRequests,
+        batch_state: &mut BatchState,
+    ) -> Vec<TaskId> {
         let mut seeded = Vec::new();
-        wanted.inbox.retain(|key| !world.inbox.contains_key(key));
-        wanted.tasks.retain(|id| {
-            if world.tasks.contains_key(id) {
+        requests
+            .inbox
+            .retain(|key| !batch_state.inbox.contains_key(key));
+        requests.tasks.retain(|id| {
+            if batch_state.tasks.contains_key(id) {
                 return false;
             }
             let known = self.tasks.get(id).cloned();
             let missing = known.is_none();
             if !missing {
                 seeded.push(id.clone());
-                world.tasks.insert(id.clone(), known);
+                batch_state.tasks.insert(id.clone(), known);
             }
             missing
         });
         seeded
     }
 
-    /// What a transaction has left, now that it is true.
-    pub(super) fn keep(&mut self, world: BatchState, claimed: &[ClaimedTask]) {
-        if !self.alone {
+    /// Keeps the tasks of a transaction that is committed.
+    pub(super) fn keep(&mut self, batch_state: BatchState, claimed: &[ClaimedTask]) {
+        if !self.exclusive {
             return;
         }
-        if self.tasks.len() + world.tasks.len() > MOST {
+        if self.tasks.len() + batch_state.tasks.len() > CAPACITY {
             self.tasks = HashMap::new();
         }
-        for (id, state) in world.tasks {
+        for (id, state) in batch_state.tasks {
             match state.filter(|state| !state.status.is_terminal()) {
                 Some(state) => drop(self.tasks.insert(id, state)),
                 None => drop(self.tasks.remove(&id)),
             }
         }
-        // Those that waited in the database got their slot after the world was written.
+        // Tasks that waited in the database were claimed after the batch was decided.
         for task in claimed {
             self.tasks.insert(task.state.id.clone(), task.state.clone());
         }
     }
 
-    /// Whatever a transaction may have left, nobody knows.
+    /// Clears the cache: the outcome of a transaction is unknown.
     pub(super) fn forget(&mut self) {
         self.tasks = HashMap::new();
     }
@@ -110,7 +120,7 @@ mod tests {
 
     const NOW: jiff::Timestamp = jiff::Timestamp::UNIX_EPOCH;
 
-    fn world(tasks: &[(&str, Status)]) -> BatchState {
+    fn batch_state(tasks: &[(&str, Status)]) -> BatchState {
         let tasks = tasks.iter().map(|(id, status)| {
             let state = TaskState {
                 id: (*id).into(),
@@ -125,54 +135,54 @@ mod tests {
         }
     }
 
-    fn known(recent: &TaskCache, ids: &[&str]) -> Vec<TaskId> {
-        let mut wanted = RowRequests {
+    fn cached(cache: &TaskCache, ids: &[&str]) -> Vec<TaskId> {
+        let mut requests = RowRequests {
             tasks: ids.iter().map(|id| TaskId::from(*id)).collect(),
             ..RowRequests::default()
         };
-        let mut seeded = recent.seed(&mut wanted, &mut BatchState::default());
-        assert_eq!(seeded.len() + wanted.tasks.len(), ids.len());
+        let mut seeded = cache.seed(&mut requests, &mut BatchState::default());
+        assert_eq!(seeded.len() + requests.tasks.len(), ids.len());
         seeded.sort();
         seeded
     }
 
     #[test]
-    fn open_tasks_are_known_until_they_end() {
-        let mut recent = TaskCache::new(true);
-        recent.keep(
-            world(&[("a", Status::Executing), ("b", Status::Created)]),
+    fn open_tasks_are_cached_until_they_end() {
+        let mut cache = TaskCache::new(true);
+        cache.keep(
+            batch_state(&[("a", Status::Executing), ("b", Status::Created)]),
             &[],
         );
-        assert_eq!(known(&recent, &["a", "b", "c"]), ["a".into(), "b".into()]);
-        recent.keep(world(&[("a", Status::Finished)]), &[]);
-        assert_eq!(known(&recent, &["a", "b"]), ["b".into()]);
-        recent.forget();
-        assert!(known(&recent, &["a", "b"]).is_empty());
+        assert_eq!(cached(&cache, &["a", "b", "c"]), ["a".into(), "b".into()]);
+        cache.keep(batch_state(&[("a", Status::Finished)]), &[]);
+        assert_eq!(cached(&cache, &["a", "b"]), ["b".into()]);
+        cache.forget();
+        assert!(cached(&cache, &["a", "b"]).is_empty());
     }
 
     #[test]
-    fn where_others_change_tasks_too_nothing_is_known_nor_expected() {
-        let mut recent = TaskCache::new(false);
-        recent.keep(world(&[("a", Status::Executing)]), &[]);
-        assert!(known(&recent, &["a"]).is_empty());
-        assert!(!recent.expects_new());
+    fn nothing_is_cached_where_other_processes_change_tasks() {
+        let mut cache = TaskCache::new(false);
+        cache.keep(batch_state(&[("a", Status::Executing)]), &[]);
+        assert!(cached(&cache, &["a"]).is_empty());
+        assert!(!cache.expects_new());
     }
 
     #[test]
     fn memory_is_bounded() {
-        let mut recent = TaskCache::new(true);
-        for n in 0..3 * MOST {
-            recent.keep(world(&[(&n.to_string(), Status::Created)]), &[]);
+        let mut cache = TaskCache::new(true);
+        for n in 0..3 * CAPACITY {
+            cache.keep(batch_state(&[(&n.to_string(), Status::Created)]), &[]);
         }
-        assert!(recent.tasks.len() <= MOST);
+        assert!(cache.tasks.len() <= CAPACITY);
     }
 
     #[test]
-    fn after_a_repetition_the_rows_are_looked_at_for_a_while() {
-        let mut recent = TaskCache::new(true);
-        assert!(recent.expects_new());
-        recent.be_careful();
-        let careful = (0..).take_while(|_| !recent.expects_new()).count();
-        assert_eq!(careful, CAREFUL as usize);
+    fn after_a_repetition_rows_are_read_for_a_while() {
+        let mut cache = TaskCache::new(true);
+        assert!(cache.expects_new());
+        cache.be_careful();
+        let careful = (0..).take_while(|_| !cache.expects_new()).count();
+        assert_eq!(careful, CAREFUL_TRANSACTIONS as usize);
     }
 }

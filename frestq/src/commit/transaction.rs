@@ -1,4 +1,4 @@
-//! One transaction: load, decide, claim, write.
+//! One transaction of the committer: load, decide, claim, write.
 
 use std::{
     borrow::Cow,
@@ -28,14 +28,14 @@ use crate::{
     store::{Loaded, Lookup, NewPayload, OutboxState, Ran, Settled, Writes},
 };
 
-/// A batch while it is decided: its events, and what has come of them so far.
+/// A batch that is being decided: its events and their effects so far.
 struct Decided<'a> {
     /// A completion whose statements failed is replaced by its failure.
     events: Vec<Cow<'a, Event>>,
     answers: Vec<Option<Answer>>,
     state: BatchState,
     changes: Changes,
-    /// Messages of which it is known whether they came before.
+    /// The messages whose inbox rows were read.
     looked_up: HashSet<InboxKey>,
 }
 
@@ -54,7 +54,7 @@ impl<'a> Decided<'a> {
 }
 
 impl Committer {
-    /// Decides a batch, hands out slots, and commits all of it.
+    /// Decides a batch, claims tasks, and commits everything.
     pub(super) async fn transaction(
         &mut self,
         batch: &[Submission],
@@ -72,7 +72,7 @@ impl Committer {
             ..
         } = decided;
         let resumed = self.resume(&mut slots, &mut state, &changes, now).await?;
-        let mut claimed = self.claim_fresh(&mut slots, &mut state, &changes, now);
+        let mut claimed = self.claim_new(&mut slots, &mut state, &changes, now);
         claimed.extend(resumed);
         let mut outbox = self.freeze(&changes, now).await?;
         let links = self.links(batch, &answers, &changes).await?;
@@ -82,9 +82,9 @@ impl Committer {
         drop(writes);
         self.claim_waiting(&mut slots, &mut claimed, now).await?;
         let committed = self.writer.commit().await;
-        // A row that could not be stored because it is there already was not committed, for certain.
-        let unsure = |error| !crate::store::was_there(error);
-        self.doubt.open |= committed.as_ref().is_err_and(unsure);
+        // After a unique violation the transaction is certainly not committed.
+        let is_uncertain = |error| !crate::store::was_there(error);
+        self.uncertain.pending |= committed.as_ref().is_err_and(is_uncertain);
         let places: HashMap<MessageId, i64> = committed?.into_iter().collect();
         self.advance(&links);
         for row in &mut outbox {
@@ -93,7 +93,7 @@ impl Committer {
         Ok(Done {
             // `decide` ends only when every event has its answer.
             answers: answers.into_iter().flatten().collect(),
-            world: state,
+            batch_state: state,
             changes,
             outbox,
             claimed,
@@ -101,7 +101,8 @@ impl Committer {
         })
     }
 
-    /// Has the engine decide each event, and loads the rows that it misses, until all are decided.
+    /// Lets the engine decide each event, and loads the rows that are missing, until all are
+    /// decided.
     async fn decide<'a>(
         &mut self,
         batch: &'a [Submission],
@@ -109,52 +110,53 @@ impl Committer {
         now: Timestamp,
     ) -> Result<Decided<'a>> {
         let mut decided = Decided::new(batch);
-        let mut wanted = self.prefetch(&mut decided, expect_new);
+        let mut requests = self.prefetch(&mut decided, expect_new);
         loop {
-            let seeded = self.recent.seed(&mut wanted, &mut decided.state);
+            let seeded = self.task_cache.seed(&mut requests, &mut decided.state);
             if cfg!(debug_assertions) {
-                self.compare(&seeded, &decided.state).await?;
-            }
-            if !wanted.is_empty() {
-                let requests = std::mem::take(&mut wanted);
-                self.load(requests, &mut decided.state).await?;
-            }
-            for index in 0..decided.events.len() {
-                self.decide_one(&mut decided, index, expect_new, now, &mut wanted)
+                self.assert_cached_tasks_match(&seeded, &decided.state)
                     .await?;
             }
-            if wanted.is_empty() {
+            if !requests.is_empty() {
+                let missing = std::mem::take(&mut requests);
+                self.load(missing, &mut decided.state).await?;
+            }
+            for index in 0..decided.events.len() {
+                self.decide_one(&mut decided, index, expect_new, now, &mut requests)
+                    .await?;
+            }
+            if requests.is_empty() {
                 return Ok(decided);
             }
         }
     }
 
-    /// The rows that the events are sure to need.
+    /// The rows that the events certainly need.
     fn prefetch(&mut self, decided: &mut Decided<'_>, expect_new: bool) -> RowRequests {
-        let mut wanted = RowRequests::default();
+        let mut requests = RowRequests::default();
         for event in &decided.events {
             if expect_new {
-                self.recent.assume_new(event, &mut decided.state);
+                self.task_cache.assume_new(event, &mut decided.state);
             }
-            engine::prefetch(event, &mut wanted);
+            engine::prefetch(event, &mut requests);
             if let Event::Send(tree) = &**event
                 && let Some(root) = tree.first()
-                && self.doubt.open
+                && self.uncertain.pending
             {
-                wanted.tasks.insert(root.state.id.clone());
+                requests.tasks.insert(root.state.id.clone());
             }
         }
-        wanted
+        requests
     }
 
-    /// Decides one event, unless a row is missing, which it then asks for.
+    /// Decides one event. If a row is missing, requests it instead.
     async fn decide_one(
         &mut self,
         decided: &mut Decided<'_>,
         index: usize,
         expect_new: bool,
         now: Timestamp,
-        wanted: &mut RowRequests,
+        requests: &mut RowRequests,
     ) -> Result<()> {
         while decided.answers[index].is_none() {
             let event = &decided.events[index];
@@ -167,14 +169,15 @@ impl Committer {
                 && *given != Answer::Accepted
                 && decided.looked_up.insert(received.row.key.clone())
             {
-                // Nothing will be stored that could tell whether it came before.
+                // A rejected message is not stored, so no unique violation would show that it is
+                // a repetition. Its inbox row has to be read.
                 decided.state.inbox.remove(&received.row.key);
-                wanted.add(MissingRow::Inbox(received.row.key.clone()));
+                requests.add(MissingRow::Inbox(received.row.key.clone()));
                 return Ok(());
             }
             match given {
                 Ok(given) => match self.run_statements(event, &given).await? {
-                    // The completion did not come through; its failure takes its place.
+                    // The completion's statements failed; its failure takes its place.
                     Some(failure) => decided.events[index] = Cow::Owned(failure),
                     None => {
                         let outcome = context.finish();
@@ -183,7 +186,7 @@ impl Committer {
                     }
                 },
                 Err(missing) => {
-                    wanted.add(missing);
+                    requests.add(missing);
                     return Ok(());
                 }
             }
@@ -191,7 +194,7 @@ impl Committer {
         Ok(())
     }
 
-    /// Frees the slots of runs that have ended, unless the task holds its slot on.
+    /// Frees the slots of runs that have ended, unless the task keeps its slot.
     fn settle_slots(&self, decided: &Decided<'_>, slots: &mut Slots) {
         for (event, answer) in decided.events.iter().zip(&decided.answers) {
             let Event::Completed {
@@ -203,7 +206,7 @@ impl Committer {
             let state = decided.state.tasks.get(id).and_then(Option::as_ref);
             let accepted = *answer == Some(Answer::Accepted);
             let holds = state.is_some_and(|task| {
-                // Reported again, after a commit whose answer was lost.
+                // The completion is submitted again after an uncertain commit.
                 let again = task.moment.is_none() && task.epoch == *epoch;
                 task.owner == Some(self.node) && (accepted || again)
             });
@@ -215,14 +218,18 @@ impl Committer {
         }
     }
 
-    /// What was taken from memory is what the rows say.
-    async fn compare(&self, seeded: &[TaskId], world: &BatchState) -> Result<()> {
+    /// Asserts that the tasks taken from the cache equal their rows.
+    async fn assert_cached_tasks_match(
+        &self,
+        seeded: &[TaskId],
+        batch_state: &BatchState,
+    ) -> Result<()> {
         if seeded.is_empty() {
             return Ok(());
         }
-        // Beside the writer, which has written nothing yet: what reads nothing is another kind of transaction.
+        // Reads by another connection: the writer's transaction has written nothing yet.
         for row in self.store.states(seeded).await? {
-            let known = world.tasks.get(&row.id).cloned().flatten();
+            let known = batch_state.tasks.get(&row.id).cloned().flatten();
             // Rows keep microseconds.
             let stored = |at: Option<Timestamp>| {
                 at.and_then(|at| Timestamp::from_microsecond(at.as_microsecond()).ok())
@@ -290,116 +297,119 @@ impl Committer {
         }))
     }
 
-    async fn load(&mut self, wanted: RowRequests, world: &mut BatchState) -> Result<()> {
+    async fn load(&mut self, requests: RowRequests, batch_state: &mut BatchState) -> Result<()> {
         let lookup = Lookup {
-            tasks: wanted.tasks.iter().collect(),
-            inbox: wanted.inbox.iter().collect(),
-            places: wanted.places.iter().collect(),
-            families: wanted.families.iter().collect(),
-            keys: wanted.keys.iter().map(|key| &**key).collect(),
+            tasks: requests.tasks.iter().collect(),
+            inbox: requests.inbox.iter().collect(),
+            places: requests.places.iter().collect(),
+            families: requests.families.iter().collect(),
+            keys: requests.keys.iter().map(|key| &**key).collect(),
         };
         let Loaded {
             mut tasks,
             inbox,
             keys,
         } = self.writer.load(&lookup).await?;
-        let families = wanted.families.iter();
+        let families = requests.families.iter();
         let families: HashSet<_> = families
-            .filter(|parent| !world.families.contains_key(*parent))
+            .filter(|parent| !batch_state.families.contains_key(*parent))
             .cloned()
             .collect();
-        if !wanted.outputs.is_empty() {
-            let ids: Vec<_> = wanted.outputs.iter().collect();
+        if !requests.outputs.is_empty() {
+            let ids: Vec<_> = requests.outputs.iter().collect();
             for (id, content) in self.writer.contents(&ids).await? {
-                world.outputs.entry(id).or_insert(content.output);
+                batch_state.outputs.entry(id).or_insert(content.output);
             }
         }
-        for id in wanted.outputs {
-            world.outputs.entry(id).or_insert_with(null);
+        for id in requests.outputs {
+            batch_state.outputs.entry(id).or_insert_with(null);
         }
         tasks.sort_by(|one, other| (one.order, &one.id).cmp(&(other.order, &other.id)));
-        // A row may come for more than one reason.
+        // A row may be loaded for more than one reason.
         tasks.dedup_by(|one, other| one.id == other.id);
         for task in &tasks {
             let Some(parent) = &task.parent else { continue };
             if families.contains(parent) {
-                let family = world.families.entry(parent.clone()).or_default();
+                let family = batch_state.families.entry(parent.clone()).or_default();
                 family.push(task.id.clone());
             }
             let place = (parent.clone(), task.order);
-            if wanted.places.contains(&place) {
-                world.places.insert(place, Some(task.id.clone()));
+            if requests.places.contains(&place) {
+                batch_state.places.insert(place, Some(task.id.clone()));
             }
         }
-        // What was looked for and is not there is known to be missing.
+        // Requested rows that don't exist are known to be missing.
         for parent in families {
-            world.families.entry(parent).or_default();
+            batch_state.families.entry(parent).or_default();
         }
-        for place in wanted.places {
-            world.places.entry(place).or_insert(None);
+        for place in requests.places {
+            batch_state.places.entry(place).or_insert(None);
         }
         for task in tasks {
-            // What the batch has changed already is newer than the row.
-            world.tasks.entry(task.id.clone()).or_insert(Some(task));
+            // The state that the batch has changed is newer than the row.
+            batch_state
+                .tasks
+                .entry(task.id.clone())
+                .or_insert(Some(task));
         }
-        for id in wanted.tasks {
-            world.tasks.entry(id).or_insert(None);
+        for id in requests.tasks {
+            batch_state.tasks.entry(id).or_insert(None);
         }
         for (key, id) in keys {
-            world.keys.entry(key).or_insert(Some(id));
+            batch_state.keys.entry(key).or_insert(Some(id));
         }
-        for key in wanted.keys {
-            world.keys.entry(key).or_insert(None);
+        for key in requests.keys {
+            batch_state.keys.entry(key).or_insert(None);
         }
         for (key, hash) in inbox {
-            world.inbox.insert(key, Some(hash));
+            batch_state.inbox.insert(key, Some(hash));
         }
-        for key in wanted.inbox {
-            world.inbox.entry(key).or_insert(None);
+        for key in requests.inbox {
+            batch_state.inbox.entry(key).or_insert(None);
         }
         Ok(())
     }
 
-    /// Tasks that hold a slot go on in it, or leave it.
+    /// Starts the next run of tasks that hold a slot, and frees slots that tasks have released.
     async fn resume(
         &mut self,
         slots: &mut Slots,
-        world: &mut BatchState,
+        batch_state: &mut BatchState,
         changes: &Changes,
         now: jiff::Timestamp,
     ) -> Result<Vec<ClaimedTask>> {
         let resumed: HashSet<_> = changes.resumed.iter().collect();
-        let mut going_on = Vec::new();
+        let mut resuming = Vec::new();
         for id in resumed {
-            let Some(Some(state)) = world.tasks.get_mut(id) else {
+            let Some(Some(state)) = batch_state.tasks.get_mut(id) else {
                 continue;
             };
             let goes_on = state.owner == Some(self.node) && slots.holds(id) && !slots.stopped();
             if goes_on && state.moment.is_some() {
                 slots.forget(id);
                 engine::claim(state, self.node, now);
-                going_on.push(state.clone());
+                resuming.push(state.clone());
             } else if state.moment.is_some() {
-                // The slot is another process's, which finds that out by itself; or nothing starts here
-                // any more.
+                // Another process owns the slot and will find the task by itself; or this process
+                // starts no more runs.
                 state.owner = None;
             }
         }
         for id in &changes.changed {
             if slots.holds(id)
-                && let Some(Some(state)) = world.tasks.get(id)
+                && let Some(Some(state)) = batch_state.tasks.get(id)
                 && state.owner != Some(self.node)
             {
                 slots.forget(id);
                 slots.free(&state.queue);
             }
         }
-        if going_on.is_empty() {
+        if resuming.is_empty() {
             return Ok(Vec::new());
         }
-        let ids: Vec<_> = going_on.iter().map(|state| &state.id).collect();
+        let ids: Vec<_> = resuming.iter().map(|state| &state.id).collect();
         let mut contents: HashMap<_, _> = self.writer.contents(&ids).await?.into_iter().collect();
-        let claimed = going_on.into_iter().filter_map(|state| {
+        let claimed = resuming.into_iter().filter_map(|state| {
             let content = contents.remove(&state.id)?;
             let changed = |of: &HashMap<TaskId, Json>| of.get(&state.id).cloned();
             Some(ClaimedTask {
@@ -413,26 +423,26 @@ impl Committer {
         Ok(claimed.collect())
     }
 
-    /// A new task for a queue with a free slot, and nobody waiting before it, starts in the very
-    /// transaction that stores it.
-    fn claim_fresh(
+    /// A new task whose queue has a free slot and no waiting tasks starts in the transaction that
+    /// stores it.
+    fn claim_new(
         &self,
         slots: &mut Slots,
-        world: &mut BatchState,
+        batch_state: &mut BatchState,
         changes: &Changes,
         now: jiff::Timestamp,
     ) -> Vec<ClaimedTask> {
         let mut claimed = Vec::new();
-        let mut fresh: Vec<_> = changes.created.iter().collect();
-        fresh.sort_by_key(|new| Reverse(new.priority));
-        for new in fresh {
-            let Some(Some(state)) = world.tasks.get_mut(&new.state.id) else {
+        let mut new_tasks: Vec<_> = changes.created.iter().collect();
+        new_tasks.sort_by_key(|new| Reverse(new.priority));
+        for new in new_tasks {
+            let Some(Some(state)) = batch_state.tasks.get_mut(&new.state.id) else {
                 continue;
             };
             if !engine::runs_now(state, now) {
                 continue;
             }
-            if slots.take_fresh(&state.queue) {
+            if slots.take_for_new(&state.queue) {
                 engine::claim(state, self.node, now);
                 claimed.push(ClaimedTask {
                     state: state.clone(),
@@ -443,18 +453,18 @@ impl Committer {
                 });
             }
         }
-        // A run that failed or was cut off waits behind the others of its queue.
+        // A task whose run failed or was interrupted queues up behind the others.
         for id in &changes.changed {
-            if let Some(Some(state)) = world.tasks.get(id)
+            if let Some(Some(state)) = batch_state.tasks.get(id)
                 && engine::runs_now(state, now)
             {
-                slots.look(&state.queue);
+                slots.mark_waiting(&state.queue);
             }
         }
         claimed
     }
 
-    /// Hands the slots that are left to tasks that wait in the database.
+    /// Gives the remaining slots to tasks that wait in the database.
     async fn claim_waiting(
         &mut self,
         slots: &mut Slots,
@@ -462,10 +472,10 @@ impl Committer {
         now: jiff::Timestamp,
     ) -> Result<()> {
         let mut fetched = Vec::new();
-        for (queue, free) in slots.hungry() {
+        for (queue, free) in slots.claimable() {
             let limit = i64::try_from(free).unwrap_or(i64::MAX);
             let rows = self.writer.waiting(&queue, limit, now).await?;
-            slots.took(&queue, rows.len());
+            slots.claimed(&queue, rows.len());
             fetched.extend(rows);
         }
         if fetched.is_empty() {
@@ -486,7 +496,7 @@ impl Committer {
     }
 }
 
-/// Inputs and reservations that were replaced.
+/// The inputs, reservations and progress that were replaced.
 fn payloads(changes: &Changes) -> Vec<NewPayload<'_>> {
     let (inputs, reservations) = (&changes.inputs, &changes.reservations);
     let changed = inputs.keys().chain(reservations.keys());
@@ -502,11 +512,11 @@ fn payloads(changes: &Changes) -> Vec<NewPayload<'_>> {
 
 /// The rows as they are at the end of the batch.
 fn writes<'a>(
-    world: &'a BatchState,
+    batch_state: &'a BatchState,
     changes: &'a Changes,
     outgoing: &'a [OutboxRow],
 ) -> Writes<'a> {
-    let state = |id| world.tasks.get(id).and_then(Option::as_ref);
+    let state = |id| batch_state.tasks.get(id).and_then(Option::as_ref);
     let created: HashSet<_> = changes.created.iter().map(|new| &new.state.id).collect();
     Writes {
         created: changes

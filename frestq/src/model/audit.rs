@@ -1,18 +1,17 @@
-//! Entries of the audit: who asked for what, in chains in which each row holds the hash of the row
-//! before it.
+//! Entries of the audit, in chains in which each row holds the hash of the row before it.
 //!
-//! `hash = SHA-256(previous hash || row)`, where the length of each field precedes it, so that no two
-//! rows are the same bytes.
+//! `hash = SHA-256(previous hash || row)`. The length of each field precedes it, so different
+//! rows never have the same encoding.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-/// What the hash of the first row begins with in place of a previous hash.
+/// The previous hash of the first row.
 const START: Digest = Digest([0; 32]);
 
-/// Tells these hashes from those of anything else, and from those of another encoding.
+/// Separates these hashes from those of other data and of other encodings.
 const DOMAIN: &[u8] = b"frestq audit 1";
 
 /// A SHA-256, written as hexadecimal digits.
@@ -42,7 +41,7 @@ impl FromStr for Digest {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a hash, which has 64 hexadecimal digits");
+        let invalid = || format!("{text:?} is not a hash of 64 hexadecimal digits");
         let digits: Option<Vec<u8>> = text
             .chars()
             .map(|digit| {
@@ -51,30 +50,31 @@ impl FromStr for Digest {
                     .and_then(|value| u8::try_from(value).ok())
             })
             .collect();
-        let bytes = digits.ok_or_else(wrong)?;
+        let bytes = digits.ok_or_else(invalid)?;
         let bytes: Vec<u8> = bytes
             .chunks(2)
             .map(|pair| pair.iter().fold(0, |byte, digit| byte * 16 + digit))
             .collect();
         match <[u8; 32]>::try_from(bytes) {
             Ok(bytes) if text.len() == 64 => Ok(Self(bytes)),
-            _ => Err(wrong()),
+            _ => Err(invalid()),
         }
     }
 }
 
-/// Who asks, where it is this peer's own code.
+/// The name of this peer's own application in the audit.
 pub(crate) const APPLICATION: &str = "application";
 
-/// What was asked, by whom, and what came of it.
+/// An entry: what was requested, by whom, and the answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) at: Timestamp,
-    /// The address of the peer that asked; `operator`, `application` or `retention` where it was this peer itself.
+    /// The address of the peer that sent the request; `operator`, `application` or `retention`
+    /// for this peer itself.
     pub(crate) peer: Box<str>,
-    /// The fingerprint of the certificate that the connection has shown; none in open mode.
+    /// The fingerprint of the connection's certificate; `None` in open mode.
     pub(crate) certificate: Option<Box<str>>,
-    /// Empty where no message was sent to a queue.
+    /// Empty if no message was sent to a queue.
     pub(crate) queue: Arc<str>,
     pub(crate) action: Arc<str>,
     pub(crate) message: Option<Box<str>>,
@@ -85,7 +85,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// What this peer's own operator or configuration has decided; its argument appears by its hash.
+    /// An entry for a decision of this peer itself. It holds the hash of the argument.
     pub(crate) fn decided(at: Timestamp, by: &str, action: &str, argument: &str) -> Self {
         Self {
             at,
@@ -100,7 +100,7 @@ impl Entry {
         }
     }
 
-    /// The same, with what was answered.
+    /// The same entry with this answer.
     pub(crate) fn answered(mut self, answer: &str) -> Self {
         self.answer = answer.into();
         self
@@ -120,7 +120,7 @@ impl Entry {
         field(self.peer.as_bytes());
         for optional in [&self.certificate, &self.message, &self.task] {
             match optional {
-                // Nothing is not the empty text.
+                // `None` differs from an empty text.
                 None => field(&[]),
                 Some(text) => {
                     field(&[1]);
@@ -136,7 +136,7 @@ impl Entry {
     }
 }
 
-/// How far a chain goes.
+/// The head of a chain: its last row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Head {
     /// The number of the last row; 0 before the first one.
@@ -145,13 +145,13 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Of a chain without rows.
+    /// The head of a chain without rows.
     pub(crate) const EMPTY: Self = Self {
         seq: 0,
         hash: START,
     };
 
-    /// The row that holds this entry behind this head.
+    /// The row for this entry after this head.
     pub(crate) fn link(&self, chain: &str, entry: Entry) -> Link {
         let seq = self.seq + 1;
         Link {
@@ -171,7 +171,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// The head of a chain that ends with it.
+    /// The head of the chain that ends with this row.
     pub(crate) fn head(&self) -> Head {
         Head {
             seq: self.seq,
@@ -180,7 +180,7 @@ impl Link {
     }
 }
 
-/// A head as `--verify-audit` prints it and takes it: `CHAIN:SEQ:HASH`.
+/// A head with the name of its chain, as `--verify-audit` prints and takes it: `CHAIN:SEQ:HASH`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Anchor {
     pub(crate) chain: String,
@@ -197,7 +197,7 @@ impl FromStr for Anchor {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // From the end, since the name of a chain may be an address with its port.
+        // Split from the end, since the name of a chain may be an address with a port.
         let mut parts = text.rsplitn(3, ':');
         let (Some(hash), Some(seq), Some(chain)) = (parts.next(), parts.next(), parts.next())
         else {

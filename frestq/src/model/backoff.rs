@@ -1,13 +1,13 @@
-//! When to try again.
+//! Backoff: when to try again.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// The waits before the second, third, ... attempt; the last one repeats.
+/// The waits in seconds before the second, third, ... attempt; the last one repeats.
 const WAITS: [u64; 7] = [1, 5, 30, 120, 600, 1800, 3600];
 
-/// A `Retry-After` beyond this is cut to it.
+/// The maximum of `Retry-After`; a longer one is cut to it.
 pub(crate) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// The longest wait after the given number of failed attempts.
@@ -18,15 +18,16 @@ pub(crate) fn schedule(failed: i64) -> Duration {
     Duration::from_secs(WAITS[index])
 }
 
-/// When to make the next attempt: full jitter, so that many who failed together don't come back
+/// The time of the next attempt, with full jitter, so that peers that failed together don't retry
 /// together. `luck` is from 0 to 1.
 pub(crate) fn next_attempt(failed: i64, now: Timestamp, luck: f64) -> Timestamp {
     let wait = schedule(failed).mul_f64(luck.clamp(0.0, 1.0));
     now.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
 
-/// When the breaker of a peer lets the next probe through. Half of the wait is fixed, so that a
-/// dead peer is never hammered; a minute at most, so that a peer that is back is soon noticed.
+/// The time of a peer's next probe while its breaker is open. Half of the wait is fixed, so that
+/// probes of a dead peer are never frequent; the wait is at most a minute, so that a peer that is
+/// back is noticed soon.
 pub(crate) fn next_probe(failures: i64, now: Timestamp, luck: f64) -> Timestamp {
     let longest = schedule(failures).min(Duration::from_secs(60));
     let wait = longest.mul_f64(0.5 + luck.clamp(0.0, 1.0) / 2.0);

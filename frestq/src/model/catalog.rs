@@ -1,24 +1,24 @@
-//! What is known of the registered handlers: names and options, no functions.
+//! The catalog of registered handlers: names and options, without functions.
 
 use std::collections::BTreeMap;
 
 use super::ActionOptions;
 
-/// The queue of directors, which no task of the wire gets into.
+/// The queue of directors, which no received task can enter.
 pub(crate) const DIRECTORS: &str = "internal.directors";
 
-/// What a handler is for.
+/// The kind of a handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandlerKind {
-    /// `#[frestq::task]`: runs tasks, reports back.
+    /// `#[frestq::task]`: runs tasks, and reports back.
     Task,
-    /// `#[frestq::message]`: takes raw messages, reports nothing.
+    /// `#[frestq::message]`: takes raw messages, and reports nothing.
     Message,
     /// `#[frestq::director]`: directs synchronized groups of this peer.
     Director,
 }
 
-/// Which action of which queue.
+/// The address of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
     /// The queue.
@@ -27,7 +27,7 @@ pub struct Address {
     pub action: &'static str,
 }
 
-/// A handler, as far as it concerns whoever does not run it.
+/// A handler without its functions, for the layers that don't run it.
 #[derive(Clone, Copy, Debug)]
 pub struct HandlerInfo {
     /// Its queue.
@@ -63,12 +63,12 @@ impl Catalog {
         self.0.keys().copied()
     }
 
-    /// The answer to an unknown action: what there is, and why something may be missing.
+    /// The answer to an unknown action: the known actions, or why there may be none.
     pub(crate) fn describe(&self) -> String {
         self.describe_if(|_, _| true)
     }
 
-    /// The same, of the actions that `visible` allows.
+    /// Like [`describe`](Self::describe), restricted to the actions that `visible` allows.
     pub(crate) fn describe_if(&self, visible: impl Fn(&str, &str) -> bool) -> String {
         let known: Vec<_> = self
             .iter()
@@ -76,7 +76,7 @@ impl Catalog {
             .map(|h| format!("{}/{}", h.queue, h.action))
             .collect();
         if known.is_empty() {
-            "no actions are registered here; a crate of handlers that nothing names is not linked in: `use my_handlers as _;`"
+            "no actions are registered here; a crate that nothing refers to is not linked: add `use my_handlers as _;`"
                 .to_owned()
         } else {
             format!("registered here: {}", known.join(", "))

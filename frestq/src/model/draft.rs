@@ -1,4 +1,4 @@
-//! A task before it is stored: what the builders make and the planner reads.
+//! Drafts: tasks before they are stored, which the builders make and the planner reads.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{
     null,
 };
 
-/// What a task will be, whatever its kind and output.
+/// A task that is not stored yet, of any kind and output.
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(crate) target: Target,
@@ -27,7 +27,7 @@ pub(crate) struct Draft {
     pub(crate) pin: Option<String>,
 }
 
-/// What runs it.
+/// What the task does.
 #[derive(Debug)]
 pub(crate) enum Target {
     Action {
@@ -40,7 +40,7 @@ pub(crate) enum Target {
         waits_for_all: bool,
     },
     External,
-    /// Directed by nobody if the name is empty.
+    /// An empty name means no director.
     Synchronized {
         director: &'static str,
     },
@@ -65,7 +65,7 @@ impl Draft {
     }
 }
 
-/// A moment, or a distance from the moment of sending.
+/// A time, or a duration from the time of sending.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum When {
     At(Timestamp),

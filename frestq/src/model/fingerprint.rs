@@ -1,11 +1,11 @@
-//! What a certificate is told by.
+//! Fingerprints of certificates.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 
-/// What a fingerprint starts with where it is written.
+/// The prefix of a fingerprint in text.
 const PREFIX: &str = "sha256:";
 
 /// The SHA-256 of a certificate.
@@ -13,15 +13,16 @@ const PREFIX: &str = "sha256:";
 pub(crate) struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// Of a certificate in DER.
+    /// The fingerprint of a certificate in DER.
     pub(crate) fn of(certificate: &[u8]) -> Self {
         Self(Sha256::digest(certificate).into())
     }
 
-    /// Reads `sha256:HEX`; none if the text is something else, which then is a file's name.
+    /// Parses `sha256:HEX`. Returns `None` if the text has another form, such as the name of a
+    /// file.
     pub(crate) fn read(text: &str) -> Option<Result<Self, String>> {
         let digits = text.strip_prefix(PREFIX)?;
-        // As `openssl x509 -fingerprint` writes it, too.
+        // With colons, as `openssl x509 -fingerprint` writes it.
         let digits: Vec<u8> = digits.bytes().filter(|digit| *digit != b':').collect();
         let value = |digit: &u8| char::from(*digit).to_digit(16);
         let bytes: Option<Vec<u8>> = digits
@@ -33,11 +34,11 @@ impl Fingerprint {
             .collect();
         let bytes = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
         Some(bytes.map(Self).ok_or_else(|| {
-            format!("{text:?} is no fingerprint: {PREFIX} is followed by 64 hexadecimal digits")
+            format!("{text:?} is not a fingerprint: {PREFIX} is followed by 64 hexadecimal digits")
         }))
     }
 
-    /// Takes the bytes of a database; none if they are of another length.
+    /// Makes it from the bytes in a database; `None` if their number is wrong.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
@@ -46,7 +47,7 @@ impl Fingerprint {
         &self.0
     }
 
-    /// Enough of it to tell certificates apart by eye.
+    /// The beginning, enough to distinguish certificates by eye.
     pub(crate) fn short(&self) -> String {
         self.to_string().chars().take(PREFIX.len() + 12).collect()
     }
@@ -70,7 +71,7 @@ impl<'de> Deserialize<'de> for Fingerprint {
         let text = String::deserialize(deserializer)?;
         match Self::read(&text) {
             Some(read) => read.map_err(de::Error::custom),
-            None => Err(de::Error::custom(format!("{text:?} is no fingerprint"))),
+            None => Err(de::Error::custom(format!("{text:?} is not a fingerprint"))),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What a peer may hand to us.
+//! Grants.
 
 use std::{fmt, str::FromStr};
 
-/// What a peer may hand to us.
+/// A grant: what another peer may send to this one.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Grant {
     Everything,
@@ -45,7 +45,7 @@ impl FromStr for Grant {
                 Ok(Grant::Action(queue.to_owned(), action.to_owned()))
             }
             _ => Err(format!(
-                "{text:?} is none of \"queue/action\", \"queue/*\" and \"*\""
+                "{text:?} is not one of \"queue/action\", \"queue/*\" and \"*\""
             )),
         }
     }

@@ -1,4 +1,4 @@
-//! Identifiers. Each is a type of its own, so that the compiler tells them apart.
+//! Identifiers, each with a type of its own, so that the compiler distinguishes them.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The id of a task: the same on the peer that sent it and on the peer that runs it.
 ///
-/// Ours are time-ordered UUIDs; a foreign peer may send any text of up to 128 characters.
+/// This peer generates time-ordered UUIDs. Other peers may send any text of up to 128 characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TaskId(Arc<str>);
@@ -61,22 +61,22 @@ macro_rules! text_id {
 text_id!(TaskId);
 text_id!(MessageId);
 
-/// The row of a peer in our database. Small, since every task and message carries one.
+/// The row of a peer in this peer's database. Small, since every task and message has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct PeerId(pub(crate) i64);
 
 impl PeerId {
-    /// This peer itself. Its row is the first one, made with the database.
+    /// This peer itself. Its row is the first one, created with the database.
     pub(crate) const SELF: PeerId = PeerId(0);
 }
 
-/// One serving process. Several of them may be one peer, on one Postgres database.
+/// A serving process. On Postgres, several processes may serve one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct NodeId(pub(crate) i64);
 
 /// The root queues URL of a peer: its address, and its name on the wire.
 ///
-/// Kept in one normal form, without the trailing slash, so that equal addresses are equal values.
+/// It is normalized, without the trailing slash, so that equal addresses are equal values.
 ///
 /// ```
 /// let url: frestq::PeerUrl = "HTTP://127.0.0.1:5001/api/queues/".parse()?;
@@ -93,12 +93,12 @@ impl PeerUrl {
         &self.0
     }
 
-    /// Whether the way there is encrypted.
+    /// Whether connections to it are encrypted.
     pub(crate) fn is_https(&self) -> bool {
         self.0.starts_with("https://")
     }
 
-    /// The host, as a certificate names it.
+    /// The host name, as in a certificate.
     pub(crate) fn host(&self) -> String {
         let url = url::Url::parse(&self.0).ok();
         let host = url.as_ref().and_then(url::Url::host_str);
@@ -106,7 +106,8 @@ impl PeerUrl {
         host.trim_matches(['[', ']']).to_owned()
     }
 
-    /// Where messages for `queue` are posted. Its name is one segment of the path, whatever it holds.
+    /// The URL to which messages for `queue` are posted. The queue's name is one segment of the
+    /// path, percent-encoded.
     pub(crate) fn queue(&self, queue: &str) -> String {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
         let mut url = format!("{}/", self.0);
@@ -121,26 +122,26 @@ impl PeerUrl {
         url
     }
 
-    /// Takes text that this type wrote earlier, from the database.
+    /// Makes it from text in the database, which is already normalized.
     pub(crate) fn trusted(text: String) -> Self {
         Self(text.into())
     }
 }
 
-/// A text is no root queues URL.
+/// The error for a text that is not a root queues URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{url:?} is no root queues URL: {why}; expected something like https://auth1.example.org:5000/api/queues"
+    "{url:?} is not a root queues URL: {why}; expected something like https://auth1.example.org:5000/api/queues"
 )]
 #[non_exhaustive]
 pub struct InvalidPeerUrl {
-    /// The text, cut short.
+    /// The beginning of the text, up to 120 characters.
     pub url: String,
     /// What is wrong with it.
     pub why: String,
 }
 
-/// A task is addressed by text; this lets it be addressed by what we have: `.to(task.here())`.
+/// Lets a task be addressed by a `PeerUrl`, as in `.to(task.here())`.
 impl AsRef<str> for PeerUrl {
     fn as_ref(&self) -> &str {
         &self.0
@@ -154,29 +155,29 @@ impl FromStr for PeerUrl {
     ///
     /// # Errors
     ///
-    /// The text is no absolute `http` or `https` URL with a host, carries a query, a fragment or
-    /// credentials, or is longer than 1,024 characters.
+    /// [`InvalidPeerUrl`] if the text is not an absolute `http` or `https` URL with a host, if it
+    /// has a query, a fragment or credentials, or if it is longer than 1,024 characters.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = |why: &str| InvalidPeerUrl {
+        let reject = |why: &str| InvalidPeerUrl {
             url: text.chars().take(120).collect(),
             why: why.into(),
         };
         if text.chars().count() > 1024 {
-            return Err(refuse("it is longer than 1024 characters"));
+            return Err(reject("it is longer than 1024 characters"));
         }
-        let url = url::Url::parse(text).map_err(|e| refuse(&e.to_string()))?;
+        let url = url::Url::parse(text).map_err(|e| reject(&e.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(refuse("the scheme must be http or https"));
+            return Err(reject("the scheme must be http or https"));
         }
         if url.host_str().is_none() {
-            return Err(refuse("it names no host"));
+            return Err(reject("it names no host"));
         }
         if url.query().is_some()
             || url.fragment().is_some()
             || !url.username().is_empty()
             || url.password().is_some()
         {
-            return Err(refuse("it may have no query, fragment or credentials"));
+            return Err(reject("it may have no query, fragment or credentials"));
         }
         Ok(Self(url.as_str().trim_end_matches('/').into()))
     }

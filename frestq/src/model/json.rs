@@ -1,4 +1,5 @@
-//! Payloads are opaque: kept as the very text that came, numbers and key order included.
+//! JSON payloads, which are opaque: the received text is kept unchanged, with its numbers and key
+//! order.
 
 use serde::Serialize;
 use serde_json::value::RawValue;

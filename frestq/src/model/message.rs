@@ -1,4 +1,4 @@
-//! Rows of messages: what came in, what goes out.
+//! Messages: received ones, and those to be sent.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fingerprint, Json, MessageId, PeerId, PeerUrl, Status, TaskId};
 
-/// What makes a received message the same as an earlier one: its sender, and the id it chose.
+/// The deduplication key of a received message: its sender, and the id that the sender chose.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct InboxKey {
     pub(crate) peer: PeerId,
@@ -18,28 +18,30 @@ pub(crate) struct InboxKey {
 #[derive(Clone, Debug)]
 pub(crate) struct InboxRow {
     pub(crate) key: InboxKey,
-    /// SHA-256 of queue and body, cut to 16 bytes: tells a repetition from a reused id.
+    /// The first 16 bytes of the SHA-256 of queue and body. It distinguishes a repetition from a
+    /// reused id.
     pub(crate) hash: [u8; 16],
     pub(crate) queue: Arc<str>,
     pub(crate) action: Arc<str>,
     pub(crate) task: Option<TaskId>,
-    /// `None` where the message carries a task: it is that task's input.
+    /// `None` if the message carries a task: then it is that task's input.
     pub(crate) data: Option<Json>,
     pub(crate) received_at: Timestamp,
-    /// What the audit keeps of it beside; none where there is no audit.
+    /// The evidence for the audit; `None` without an audit.
     pub(crate) evidence: Option<Evidence>,
 }
 
-/// Where a message came from, and what exactly it was.
+/// The evidence for the audit: the certificate of a message's connection, and the hash of its
+/// body.
 #[derive(Clone, Debug)]
 pub(crate) struct Evidence {
-    /// The fingerprint of the certificate that its connection has shown.
+    /// The fingerprint of the connection's certificate.
     pub(crate) certificate: Option<Box<str>>,
     /// SHA-256 of the body.
     pub(crate) body: [u8; 32],
 }
 
-/// A message that a decision causes; it becomes an [`OutboxRow`] when its bytes are frozen.
+/// A message that the engine has decided to send. It becomes an [`OutboxRow`] when it is encoded.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
     pub(crate) peer: PeerId,
@@ -54,43 +56,43 @@ pub(crate) struct Outgoing {
     /// The trace of the task that it carries, for peers that read it.
     pub(crate) trace: Option<Arc<str>>,
     pub(crate) expires_at: Option<Timestamp>,
-    /// Its first attempt waits until then.
+    /// The earliest time of the first attempt.
     pub(crate) not_before: Option<Timestamp>,
-    /// Whether this message carries the task itself, so that its refusal ends the task.
+    /// Whether the message carries the task itself, so that its rejection ends the task.
     pub(crate) carries_task: bool,
     /// For no server but the one that shows this certificate.
     pub(crate) pin: Option<Fingerprint>,
-    /// Not sent at all to a peer that has not shown that it reads our extensions.
+    /// Whether it is sent only to a peer that has shown that it reads the extensions.
     pub(crate) needs_extensions: bool,
 }
 
-/// What a message holds. Payloads that the decision has not seen are taken from the task's row.
+/// The data of a message. Payloads that the engine has not loaded are taken from the task's row.
 #[derive(Clone, Debug)]
 pub(crate) enum Data {
     /// The task's input, with its info and pingback date.
     Input,
-    /// How far the task is, with its output: the given one, or the one that it has.
+    /// The task's status and output: the given one, or that of its row.
     Update {
         status: Status,
         output: Option<Json>,
     },
-    /// What a performer needs in order to reserve for the task.
+    /// The data for a reservation.
     Synchronize { queue: Arc<str>, action: Arc<str> },
-    /// What a performer has reserved: what is given, or what it has.
+    /// The reservation: the given one, or that of the task's row.
     Confirm {
         reservation: Option<Json>,
         seconds: u64,
     },
-    /// The task's input as it is by now.
+    /// The task's current input.
     Execute { queue: Arc<str>, action: Arc<str> },
     /// Nothing.
     Nothing,
 }
 
-/// A message on its way out. Its body is frozen: every attempt sends the same bytes.
+/// A message to be sent. Its body is encoded once: every attempt sends the same bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct OutboxRow {
-    /// Its place in the outbox; 0 before it is stored.
+    /// Its number in the outbox; 0 before it is stored.
     pub(crate) seq: i64,
     pub(crate) peer: PeerId,
     pub(crate) message: MessageId,
@@ -101,16 +103,16 @@ pub(crate) struct OutboxRow {
     /// For no server but the one that shows this certificate.
     pub(crate) pin: Option<Fingerprint>,
     pub(crate) body: Box<str>,
-    /// After this its delivery is given up.
+    /// The time after which its delivery is given up.
     pub(crate) expires_at: Option<Timestamp>,
     pub(crate) attempts: i64,
     pub(crate) due_at: Timestamp,
     pub(crate) created_at: Timestamp,
-    /// It would hand over a task that has ended.
+    /// Whether it carries a task that has ended by now, so that it need not be sent.
     pub(crate) moot: bool,
 }
 
-/// Whether a message came in or goes out.
+/// Whether a message was received or sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
@@ -120,7 +122,8 @@ pub enum Direction {
     Out,
 }
 
-/// A message as listings and `--show-message` give it, with the original's field names.
+/// A message, as listings and `--show-message` return it, with the field names of the original
+/// frestq.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 #[allow(
@@ -137,7 +140,8 @@ pub struct MessageRecord {
     pub is_received: bool,
     pub task_id: Option<TaskId>,
     pub input_data: Json,
-    /// The HTTP status: what we answered, or were answered last; 0 before any answer.
+    /// The HTTP status of this peer's answer, or of the last answer that it received; 0 before
+    /// any.
     pub output_status: i64,
     pub created_date: Timestamp,
     /// `accepted` for a received message; `pending`, `delivered` or `failed` for a sent one.

@@ -1,5 +1,5 @@
-//! The vocabulary: ids, statuses, tasks, messages, peers, grants, errors, trees before they are
-//! stored, and what is known of the registered handlers.
+//! The model: ids, statuses, tasks, messages, peers, grants, errors, drafts of trees, and the
+//! catalog of handlers.
 //!
 //! Imports nothing else of this crate.
 

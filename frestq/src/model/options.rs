@@ -1,27 +1,28 @@
-//! What an action declares about its own execution.
+//! The options of an action.
 
 use std::time::Duration;
 
 /// The options of `#[frestq::task]`, as the engine reads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActionOptions {
-    /// Callable by this peer's own code only.
+    /// Only this peer itself may send such tasks.
     pub local: bool,
-    /// How often a handler's `Err` is tried again before it is final.
+    /// How often a run that returned `Err` is retried.
     pub retries: u32,
-    /// How often in a row a run of any of its methods may be cut off (a crash, a lost lease) before the
-    /// task ends in error.
+    /// How many runs in a row may be interrupted (a crash, a lost lease) before the task ends in
+    /// error. Runs of all methods count.
     pub max_attempts: u32,
-    /// How long one run may take; unlimited when `None`.
+    /// The time limit of a run; `None` for no limit.
     pub timeout: Option<Duration>,
-    /// Never run a second time: a cut-off run ends in error `interrupted`.
+    /// An interrupted run is never repeated: the task ends with the error `interrupted`.
     pub at_most_once: bool,
-    /// The handler has something to say when its own run or a child fails.
+    /// Whether the handler implements `handle_error`.
     pub handles_errors: bool,
 }
 
 impl ActionOptions {
-    /// Nothing declared: any peer may call, an `Err` is final, up to 20 cut-off runs, no time limit.
+    /// The defaults: any peer may send tasks, an `Err` is final, up to 20 interrupted runs, no
+    /// time limit.
     pub const DEFAULT: Self = Self {
         local: false,
         retries: 0,

@@ -1,4 +1,4 @@
-//! A peer that was registered while this one ran.
+//! Registrations of peers in the database.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,22 +9,22 @@ use super::{Fingerprint, PeerUrl};
 pub(crate) struct PeerRegistration {
     pub(crate) name: String,
     pub(crate) url: PeerUrl,
-    /// The certificates it may show.
+    /// The certificates that it may show.
     pub(crate) certificates: Vec<Fingerprint>,
-    /// The certificates of authorities that vouch for it, in PEM.
+    /// The certificates of its authorities, in PEM.
     pub(crate) ca: Option<String>,
-    /// The tasks it may hand to us.
+    /// The grants: what it may send to this peer.
     pub(crate) allow: Vec<String>,
-    /// Whether its name may stand for a private address.
+    /// Whether its host name may resolve to a private address.
     #[serde(default)]
     pub(crate) private: bool,
 }
 
-/// A change of the registrations in the database.
+/// A change of the registrations.
 #[derive(Clone, Debug)]
 pub(crate) enum PeerChange {
-    /// Registers a peer, in the place of an earlier registration of its name.
+    /// Registers a peer, in place of an earlier registration with this name.
     Add(Box<PeerRegistration>),
-    /// Removes the registration of this name.
+    /// Removes the registration with this name.
     Remove(String),
 }

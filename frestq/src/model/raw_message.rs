@@ -1,36 +1,36 @@
-//! A raw message of the protocol, as `#[frestq::message]` handlers take it.
+//! Raw messages of the protocol, for `#[frestq::message]` handlers.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Json, MessageId, PeerUrl, TaskId};
 
-/// One received message: the envelope and what it carries.
+/// A received message: the envelope and its data.
 ///
-/// It comes as the first argument of a [`#[frestq::message]`](macro@crate::message) handler.
+/// It is the first argument of a [`#[frestq::message]`](macro@crate::message) handler.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Message {
-    /// The id that its sender chose.
+    /// The id, chosen by the sender.
     pub id: MessageId,
-    /// The queue it came in.
+    /// The queue.
     pub queue: String,
-    /// The action it asks for.
+    /// The action.
     pub action: String,
     /// The peer that sent it.
     pub sender: PeerUrl,
     /// The task it is about, if any.
     #[serde(default)]
     pub task_id: Option<TaskId>,
-    /// What it carries: the very text that came.
+    /// The data, as the text that was received.
     pub data: Json,
     /// A note for people.
     #[serde(default)]
     pub info: Option<String>,
-    /// When its sender wants to hear about the task unasked.
+    /// When the sender wants a report on the task.
     #[serde(default)]
     pub pingback_date: Option<Timestamp>,
-    /// After this it is worthless.
+    /// When it expires.
     #[serde(default)]
     pub expiration_date: Option<Timestamp>,
 }

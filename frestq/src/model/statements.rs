@@ -1,6 +1,6 @@
-//! A handler's own statements, buffered until its task completes.
+//! The SQL statements of a handler, buffered until its task completes.
 
-/// A value for a placeholder.
+/// The value of a placeholder.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Param {
@@ -14,7 +14,7 @@ pub enum Param {
     Text(String),
     /// Bytes.
     Bytes(Vec<u8>),
-    /// A truth value.
+    /// A boolean.
     Bool(bool),
 }
 
@@ -47,9 +47,9 @@ impl<T: Into<Param>> From<Option<T>> for Param {
     }
 }
 
-/// The values of one statement, as a tuple (or `()`), in the order of `$1`, `$2`, ...
+/// The values of a statement, in the order of `$1`, `$2`, ...: a tuple, `()`, or a `Vec<Param>`.
 pub trait Params {
-    /// The values in order.
+    /// Converts them into a list.
     fn into_params(self) -> Vec<Param>;
 }
 
@@ -81,24 +81,25 @@ impl Params for Vec<Param> {
     }
 }
 
-/// Statements that commit together with a task's completion
-/// (see [`Task::transaction`](crate::Task::transaction)).
+/// Statements that are committed together with a task's completion (see
+/// [`Task::transaction`](crate::Task::transaction)).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Transaction {
     pub(crate) statements: Vec<(String, Vec<Param>)>,
 }
 
 impl Transaction {
-    /// Adds one statement. Placeholders are `$1`, `$2`, ... on SQLite and on Postgres.
+    /// Adds a statement. Placeholders are `$1`, `$2`, ... on SQLite and on Postgres.
     ///
-    /// On Postgres, values are `bigint`, `double precision`, `text`, `bytea` and `boolean`; a column
-    /// of another type may want a cast, as in `$1::jsonb` or `$1::timestamptz`. NULL fits anywhere.
+    /// On Postgres, values are `bigint`, `double precision`, `text`, `bytea` and `boolean`; for a
+    /// column of another type use a cast, such as `$1::jsonb` or `$1::timestamptz`. NULL fits any
+    /// type.
     pub fn execute(&mut self, sql: impl Into<String>, params: impl Params) {
         self.statements.push((sql.into(), params.into_params()));
     }
 
-    /// The first statement that would begin or end a transaction. The one it runs in is not the
-    /// handler's alone.
+    /// The first statement that begins or ends a transaction. A handler may not use these, since
+    /// its statements share a transaction with others.
     pub(crate) fn meddling(&self) -> Option<&str> {
         let mut statements = self.statements.iter().flat_map(|(sql, _)| split(sql));
         statements.find(|sql| {
@@ -106,13 +107,13 @@ impl Transaction {
                 .chars()
                 .take_while(char::is_ascii_alphabetic)
                 .collect();
-            MEDDLING.contains(&word.to_ascii_uppercase().as_str())
+            TRANSACTION_CONTROL.contains(&word.to_ascii_uppercase().as_str())
         })
     }
 }
 
-/// The first words of statements about transactions, in SQLite and Postgres.
-const MEDDLING: [&str; 9] = [
+/// The first words of statements that control transactions, in SQLite and Postgres.
+const TRANSACTION_CONTROL: [&str; 9] = [
     "ABORT",
     "BEGIN",
     "COMMIT",
@@ -124,11 +125,11 @@ const MEDDLING: [&str; 9] = [
     "START",
 ];
 
-/// The statements in a text, which SQLite runs one after the other.
+/// Splits a text into its statements, which SQLite runs one after the other.
 fn split(sql: &str) -> Vec<&str> {
     let (mut statements, mut start, mut at) = (Vec::new(), 0, 0);
     while let Some(rest) = sql.get(at..).filter(|rest| !rest.is_empty()) {
-        // All of these are ASCII, so each place is one between characters.
+        // All of these are ASCII, so each index is a character boundary.
         let (opening, closing) = match rest.as_bytes() {
             [b'\'' | b'"' | b'`', ..] => (1, &rest[..1]),
             [b'[', ..] => (1, "]"),
@@ -165,7 +166,7 @@ fn dollar_quote(text: &str) -> Option<&str> {
     named.then(|| &text[..=end])
 }
 
-/// The statement without what may stand before it.
+/// The statement without leading comments, blanks and semicolons.
 fn after_comments(mut sql: &str) -> &str {
     loop {
         sql = sql.trim_start_matches(|c: char| c.is_whitespace() || c == ';');

@@ -1,9 +1,10 @@
-//! What a person decides from the command line: call off, end, deny, retry, prune tasks, register a peer
-//! or take it out.
+//! The operator's commands: cancel, finish, deny, retry and prune tasks, register and remove
+//! peers.
 //!
-//! Only the serving process changes tasks, so the command line leaves a request in the database, which
-//! that process takes up ([`answer`]). Where none serves, [`alone`] has a committer without
-//! slots: it decides and writes, and neither runs nor delivers anything.
+//! Only the serving process changes tasks, so the command line stores a request in the database,
+//! and that process carries it out ([`serve_requests`]). If no process is serving,
+//! [`run_offline`] starts a committer without slots: it decides and writes, and neither runs nor
+//! delivers anything.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -35,31 +36,31 @@ use crate::{
 /// How often the serving process looks for requests.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Who decides, as the audit has it.
+/// The name of the operator in the audit.
 pub(crate) const OPERATOR: &str = "operator";
 
-/// What a person wants of a task, or of a peer.
+/// A command of the operator about a task or a peer.
 #[derive(Clone, Debug)]
 pub(crate) enum OperatorCommand {
-    /// Call it off, with its subtree.
+    /// Cancel the task with its subtree.
     Cancel,
-    /// End an external task with this output.
+    /// Finish an external task with this output.
     Finish(Json),
-    /// End an external task in error, for this reason.
+    /// Deny an external task, with this reason.
     Deny(String),
-    /// Plant a copy of a failed task under this id: chosen by the asker, so that a request that is
-    /// taken up twice has one copy.
+    /// Retry a failed task as a copy with this id. The command line chooses the id, so that a
+    /// request that is carried out twice creates one copy.
     Retry(TaskId),
-    /// Remove what has ended so long ago. It is about no task.
+    /// Prune what ended longer ago than this. It is about no task.
     Prune(Duration),
-    /// Register a peer.
+    /// Register a peer, or change its registration.
     AddPeer(Box<PeerRegistration>),
-    /// Take a peer out.
+    /// Remove a peer.
     RemovePeer,
 }
 
 impl OperatorCommand {
-    /// As a request has it: its kind and its argument.
+    /// The kind and the argument of the request for this command.
     pub(crate) fn parts(&self) -> Result<(&'static str, Cow<'_, str>)> {
         Ok(match self {
             OperatorCommand::Cancel => ("cancel", "".into()),
@@ -72,7 +73,7 @@ impl OperatorCommand {
         })
     }
 
-    /// Whether it is about a task, and not about a peer.
+    /// Whether the command is about a task, and not about a peer.
     pub(crate) fn is_about_a_task(&self) -> bool {
         !matches!(
             self,
@@ -96,14 +97,14 @@ impl OperatorCommand {
             "remove_peer" => OperatorCommand::RemovePeer,
             kind => {
                 return Err(Error::Invalid(format!(
-                    "the serving process does not know what {kind:?} is; is it of an older version?"
+                    "the serving process does not know the command {kind:?}; it may be an older version"
                 )));
             }
         })
     }
 }
 
-/// What it takes to carry out decisions.
+/// Carries out operator commands.
 pub(crate) struct Executor<'a> {
     pub(crate) store: &'a Store,
     pub(crate) commits: &'a CommitQueue,
@@ -133,18 +134,18 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Carries out a decision about the task of this id, or the peer of this name; gives what was done in
-    /// one line.
-    pub(crate) async fn carry_out(&self, id: &TaskId, decision: OperatorCommand) -> Result<String> {
-        let (kind, argument) = decision.parts()?;
+    /// Carries out a command about the task with this id, or the peer with this name. Returns one
+    /// line that says what was done.
+    pub(crate) async fn carry_out(&self, id: &TaskId, command: OperatorCommand) -> Result<String> {
+        let (kind, argument) = command.parts()?;
         let entry = Entry {
             task: Some(id.as_str().into()),
             ..Entry::decided(self.clock.now(), OPERATOR, kind, &argument)
         };
-        let event = match decision {
+        let event = match command {
             OperatorCommand::Cancel => Event::Cancel {
                 id: id.clone(),
-                why: "the operator called it off".to_owned(),
+                why: "cancelled by the operator".to_owned(),
             },
             OperatorCommand::Finish(output) => Event::FinishExternal {
                 id: id.clone(),
@@ -168,7 +169,7 @@ impl<'a> Executor<'a> {
             }
         };
         let done = match &event {
-            Event::Cancel { .. } => format!("task {id} is called off, with all below it"),
+            Event::Cancel { .. } => format!("task {id} is cancelled, with its subtree"),
             Event::FinishExternal { outcome: Ok(_), .. } => format!("task {id} is finished"),
             _ => format!("task {id} is denied"),
         };
@@ -186,7 +187,7 @@ impl<'a> Executor<'a> {
             let answer = self.commits.submit_recorded(events, entry).await?.pop();
             if let Some(Answer::Known(holder)) = answer {
                 return Err(Error::Invalid(format!(
-                    "task {id} is not retried: task {holder}, which has not ended, has its unique key"
+                    "task {id} is not retried: open task {holder} has the same unique key"
                 )));
             }
         }
@@ -194,21 +195,22 @@ impl<'a> Executor<'a> {
     }
 }
 
-/// Carries a decision out where no process serves.
-pub(crate) async fn alone(
+/// Carries out a command when no process is serving.
+pub(crate) async fn run_offline(
     store: &Arc<Store>,
     config: &Config,
     catalog: &Catalog,
     id: &TaskId,
-    decision: OperatorCommand,
+    command: OperatorCommand,
 ) -> Result<String> {
     let clock = Clock::default();
     let trust = Arc::new(Trust::load(config)?);
-    // Nobody listens: whoever serves next looks at everything.
-    let signals = Arc::new(Notifier::new().0);
-    let registry = PeerRegistry::new(store, trust, config.root_url()?, signals).await?;
+    // Nothing receives the notifications: the next process to serve reads all rows when it
+    // starts.
+    let notifier = Arc::new(Notifier::new().0);
+    let registry = PeerRegistry::new(store, trust, config.root_url()?, notifier).await?;
     let commits = without_slots(store, config, &registry, &clock).await?;
-    let desk = Executor {
+    let executor = Executor {
         store,
         commits: &commits,
         catalog,
@@ -216,12 +218,12 @@ pub(crate) async fn alone(
         config,
         registry: &registry,
     };
-    let done = desk.carry_out(id, decision).await;
+    let done = executor.carry_out(id, command).await;
     commits.close().await;
     done
 }
 
-/// A committer that claims nothing, and that nobody listens to.
+/// Starts a committer that claims no tasks and whose notifications nothing receives.
 pub(crate) async fn without_slots(
     store: &Arc<Store>,
     config: &Config,
@@ -231,14 +233,14 @@ pub(crate) async fn without_slots(
     let committer = Committer {
         store: store.clone(),
         writer: store.writer().await?,
-        // Of no node, since it owns nothing.
+        // It belongs to no node, since it owns no task.
         node: NodeId(0),
         url: config.root_url()?,
         clock: clock.clone(),
         peers: registry.peers.clone(),
-        signals: Arc::new(Notifier::new().0),
+        notifier: Arc::new(Notifier::new().0),
         admission: Arc::new(Admission::new(config.limits.clone())),
-        // Without slots nothing is claimed.
+        // Without slots it claims nothing.
         slots: Slots::new(std::iter::empty()),
         claimed: mpsc::unbounded_channel().0,
         reservation_timeout: config.reservation_timeout,
@@ -246,69 +248,80 @@ pub(crate) async fn without_slots(
         undone: Default::default(),
         give_up_after: config.delivery.give_up_after,
         log_payloads: config.log_payloads,
-        doubt: UncertainCommit::default(),
-        aside: None,
+        uncertain: UncertainCommit::default(),
+        standalone: None,
         audit: config.audits().then(|| AuditChain::new(config.node_name())),
-        look_at_held: false,
-        recent: TaskCache::new(false),
+        recheck_held: false,
+        task_cache: TaskCache::new(false),
     };
     Ok(committer.start())
 }
 
-/// Carries out what the command line asks of the serving process, for as long as it serves.
-pub(crate) async fn answer(services: &Arc<Services>) {
+/// Carries out the requests of the command line, for as long as the process serves.
+pub(crate) async fn serve_requests(services: &Arc<Services>) {
     let mut ticks = tokio::time::interval(PAUSE);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut away = false;
+    let mut unavailable = false;
     loop {
         ticks.tick().await;
-        match answer_all(services).await {
-            Ok(()) => away = false,
+        match serve_pending(services).await {
+            Ok(()) => unavailable = false,
             Err(error) => {
-                // Once is enough: the heartbeat says it too.
-                if !away {
-                    tracing::warn!(error = %error.with_causes(), "requests of the command line can't be read; trying again");
+                // Logged once: the heartbeat reports it as well.
+                if !unavailable {
+                    tracing::warn!(
+                        target: "frestq::operator",
+                        error = %error.with_causes(),
+                        "requests of the command line could not be read; trying again",
+                    );
                 }
-                away = true;
+                unavailable = true;
             }
         }
     }
 }
 
-async fn answer_all(services: &Arc<Services>) -> Result<()> {
+async fn serve_pending(services: &Arc<Services>) -> Result<()> {
     while let Some(request) = services.store.take_request().await? {
         if request.kind == "prune" {
-            // It may take long, and others wait for their answers.
+            // Pruning may take long, and other requests are waiting.
             let services = services.clone();
             tokio::spawn(async move {
-                if let Err(error) = answer_one(&services, request).await {
-                    tracing::warn!(error = %error.with_causes(), "the command line can't be told what was pruned");
+                if let Err(error) = serve_one(&services, request).await {
+                    tracing::warn!(
+                        target: "frestq::operator",
+                        error = %error.with_causes(),
+                        "the answer to a prune request could not be stored",
+                    );
                 }
             });
             continue;
         }
-        answer_one(services, request).await?;
+        serve_one(services, request).await?;
     }
     Ok(())
 }
 
-async fn answer_one(services: &Services, request: Request) -> Result<()> {
+async fn serve_one(services: &Services, request: Request) -> Result<()> {
     let Request {
         seq,
         kind,
         task,
         argument,
     } = request;
-    let desk = Executor::of(services);
+    let executor = Executor::of(services);
     let answer = match OperatorCommand::of_parts(&kind, argument) {
-        Ok(decision) => desk.carry_out(&task, decision).await,
+        Ok(command) => executor.carry_out(&task, command).await,
         Err(error) => Err(error),
     };
     match &answer {
-        Ok(done) => tracing::info!("by the command line: {done}"),
-        Err(error) => {
-            tracing::info!(task = %task, error = %error.with_causes(), "the command line asked in vain")
-        }
+        Ok(done) => tracing::info!(target: "frestq::operator", "command of the operator: {done}"),
+        Err(error) => tracing::info!(
+            target: "frestq::operator",
+            task = %task,
+            error = %error.with_causes(),
+            "a command of the operator failed",
+        ),
     }
-    desk.store.answer_request(seq, &answer).await
+    executor.store.answer_request(seq, &answer).await
 }

@@ -1,4 +1,4 @@
-//! What an operator asks for: cancel, finish, deny, retry, prune, add and remove peers.
+//! Operator commands: cancel, finish, deny, retry, prune, add and remove peers.
 //!
 //! May import `maintenance`, `services` and what is above them.
 

@@ -1,4 +1,5 @@
-//! Registers peers in the database, and removes them: recorded in the transaction that makes it so.
+//! Registers and removes peers in the database. The audit entry is written in the same
+//! transaction.
 
 use crate::{
     commit::queue::CommitQueue,
@@ -10,12 +11,12 @@ use crate::{
     peers::registry::PeerRegistry,
 };
 
-/// Registers a peer, or changes its registration; gives what was done in one line.
+/// Registers a peer, or changes its registration. Returns one line that says what was done.
 ///
 /// # Errors
 ///
-/// [`Error::Invalid`] with the reason, [`Error::Config`] if this peer has no certificate; those of the
-/// database. In each case the peer is not registered.
+/// [`Error::Invalid`] with the reason; [`Error::Config`] if this peer has no certificate; errors
+/// of the database. In each case the peer is not registered.
 pub(crate) async fn add(
     registry: &PeerRegistry,
     commits: &CommitQueue,
@@ -33,7 +34,7 @@ pub(crate) async fn add(
     match change.apply(Some(&new)).await {
         Ok(()) => Ok(done),
         Err(Error::Invalid(why)) => {
-            let entry = entry.answered(&format!("taken back: {why}"));
+            let entry = entry.answered(&format!("undone: {why}"));
             let removed = PeerChange::Remove(new.name.clone());
             commits.change_peers(removed, entry).await?;
             change.apply(None).await?;
@@ -43,11 +44,11 @@ pub(crate) async fn add(
     }
 }
 
-/// Removes a peer that was registered in the database; gives what was done in one line.
+/// Removes a peer that was registered in the database. Returns one line that says what was done.
 ///
 /// # Errors
 ///
-/// [`Error::Invalid`] if there is none of this name; those of the database.
+/// [`Error::Invalid`] if no peer has this name; errors of the database.
 pub(crate) async fn remove(
     registry: &PeerRegistry,
     commits: &CommitQueue,
@@ -55,7 +56,7 @@ pub(crate) async fn remove(
     entry: Entry,
 ) -> Result<String> {
     let change = registry.change().await;
-    let done = format!("peer {name} is not registered any more");
+    let done = format!("peer {name} is removed");
     let removed = PeerChange::Remove(name.to_owned());
     if !commits.change_peers(removed, entry.answered(&done)).await? {
         return Err(change.nothing_to_remove(name));

@@ -1,9 +1,9 @@
-//! A failed task is retried as a new one.
+//! Retries a failed task as a new one.
 //!
-//! What has ended never changes, and the other peer may have told others of it; so nothing is taken
-//! back. A fresh copy is planted under ids of its own: the root with its payload, and, where a group
-//! made its children by itself, those too. Children that a handler added are not copied, since the
-//! handler adds them again when it runs.
+//! A task that has ended never changes, and other peers may know of its end, so nothing is
+//! undone. A copy is planned with new ids: the root with its payload, and the children that a
+//! group created itself. Children that a handler added are not copied, since the handler adds
+//! them again when it runs.
 
 use std::collections::HashMap;
 
@@ -19,11 +19,12 @@ use crate::{
     store::Store,
 };
 
-/// The rows of a failed task's copy, its root first, under the id `fresh`.
+/// The rows of a failed task's copy, the root first, with the id `fresh`.
 ///
 /// # Errors
 ///
-/// [`Error::UnknownTask`]; [`Error::Pruned`]; [`Error::Invalid`] with the reason why this task can't be retried.
+/// [`Error::UnknownTask`]; [`Error::Pruned`]; [`Error::Invalid`] with the reason why this task
+/// can't be retried.
 pub(crate) async fn copy(
     store: &Store,
     catalog: &Catalog,
@@ -32,7 +33,7 @@ pub(crate) async fn copy(
     now: Timestamp,
 ) -> Result<Vec<NewTask>> {
     let tree = store.stored(id).await?;
-    // Looked at after its rows: what is there now was there then.
+    // Read after the rows: a record that exists now existed then.
     let record = store.task(id).await?;
     record
         .ok_or_else(|| Error::UnknownTask(id.clone()))?
@@ -45,7 +46,7 @@ pub(crate) async fn copy(
         let top = store.root(id).await?;
         let top = top.map_or_else(|| "its root".to_owned(), |top| format!("{}", top.id));
         return Err(Error::Invalid(format!(
-            "task {id} is a part of a tree, which has gone on without it; what can be retried is the whole, task {top}"
+            "task {id} is part of a tree that went on without it; retry the whole tree, task {top}"
         )));
     }
     if root.state.role == Role::Received {
@@ -53,7 +54,7 @@ pub(crate) async fn copy(
         let sender = peers.iter().find(|peer| peer.id == root.state.peer);
         let sender = sender.map_or("its sender", |peer| peer.url.as_str());
         return Err(Error::Invalid(format!(
-            "task {id} was received from {sender}, which knows how it ended; it is to be retried there"
+            "task {id} was received from {sender}, which knows that it has ended; retry it there"
         )));
     }
     match root.state.status {
@@ -81,7 +82,7 @@ pub(crate) async fn copy(
         let runs_here = *role == Role::Local && *peer == PeerId::SELF && !queue.is_empty();
         if runs_here && catalog.get(queue, action).is_none() {
             return Err(Error::Invalid(format!(
-                "this peer has no action {queue}/{action} any more; {}",
+                "this peer no longer has the action {queue}/{action}; {}",
                 catalog.describe()
             )));
         }
@@ -89,10 +90,10 @@ pub(crate) async fn copy(
     Ok(copy)
 }
 
-/// The copy of a tree whose rows come each before those below it.
+/// The copy of a tree. A parent's row comes before those of its children.
 fn renewed(tree: &[NewTask], id: &TaskId, fresh: &TaskId, now: Timestamp) -> Vec<NewTask> {
     let mut ids: HashMap<&TaskId, TaskId> = HashMap::new();
-    // Where the children of a task that is copied are to be copied too: its place among the copies.
+    // The groups whose children are copied, with their index in `copies`.
     let mut groups: HashMap<&TaskId, usize> = HashMap::new();
     let mut copies: Vec<NewTask> = Vec::new();
     for old in tree {
@@ -127,7 +128,7 @@ fn renewed(tree: &[NewTask], id: &TaskId, fresh: &TaskId, now: Timestamp) -> Vec
                 open_children: 0,
                 on_failure: match is_group {
                     true => old.state.on_failure,
-                    // Said anew by the handler's run.
+                    // Set again by the handler's run.
                     false => OnFailure::End,
                 },
                 moment: None,
@@ -143,7 +144,7 @@ fn renewed(tree: &[NewTask], id: &TaskId, fresh: &TaskId, now: Timestamp) -> Vec
                 wake_at: None,
                 report_at: None,
                 run_at: None,
-                // One that is over would end the copy at once.
+                // A date in the past would end the copy at once.
                 expires_at: old.state.expires_at.filter(|at| *at > now),
                 modified_at: now,
                 ..old.state.clone()
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_begins_anew_with_what_the_failed_one_was_made_of() {
+    fn a_copy_starts_over_with_the_content_of_the_failed_task() {
         let copies = renewed(
             &[task("old", None, 0, "q")],
             &"old".into(),
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expiration_date_that_is_over_is_dropped() {
+    fn an_expiration_date_in_the_past_is_dropped() {
         let tree = [task("old", None, 0, "q")];
         let copies = renewed(&tree, &"old".into(), &"new".into(), at(100));
         assert_eq!(copies[0].state.expires_at, None);
@@ -261,7 +262,7 @@ mod tests {
             .iter()
             .map(|copy| copy.state.parent.clone())
             .collect();
-        let id = |place: usize| Some(copies[place].state.id.clone());
+        let id = |index: usize| Some(copies[index].state.id.clone());
         assert_eq!(parents, [None, id(0), id(0), id(2)]);
         assert_eq!(copies[0].state.on_failure, OnFailure::AskHandler);
     }

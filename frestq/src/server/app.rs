@@ -1,4 +1,4 @@
-//! An application before it is a peer: its views, values, hooks and defaults.
+//! An application before it starts: its views, states, hooks and defaults.
 
 use std::future::Future;
 
@@ -13,13 +13,11 @@ use crate::{
     store::{OpenMode, Store},
 };
 
-/// A peer that is being put together: the handlers that are linked in, and what the application
-/// adds.
+/// The builder of a peer: the linked handlers and what the application adds.
 ///
-/// [`run`](Self::run) makes the whole binary of it, and [`frestq::main!`](crate::main) is short
-/// for that. An application that has its own runtime, listener and signals embeds the peer
-/// instead: with [`serve`](Self::serve) on a listener, or with [`start`](Self::start) in its own
-/// axum router.
+/// [`run`](Self::run) makes it a complete binary; [`frestq::main!`](crate::main) is its short
+/// form. An application with its own runtime, listener and signals embeds the peer instead: with
+/// [`serve`](Self::serve) on a listener, or with [`start`](Self::start) in its own axum router.
 ///
 /// ```no_run
 /// use frestq::{App, prelude::*};
@@ -37,9 +35,9 @@ pub struct App {
     pub(crate) clock: Clock,
     pub(super) hooks: Hooks,
     pub(super) settings: Option<AppSettings>,
-    /// The queues whose handlers it has; all if empty.
+    /// The queues whose handlers it has; empty for all.
     only: Vec<String>,
-    /// Reads the configuration again while the peer serves.
+    /// Reads the configuration again while the peer is serving.
     pub(crate) reread: Option<Reread>,
 }
 
@@ -47,7 +45,7 @@ pub struct App {
 pub(crate) type Reread = Box<dyn Fn() -> Result<Config> + Send + Sync>;
 
 impl App {
-    /// An application with every handler that is linked in, and the default configuration.
+    /// Makes an application with all linked handlers and the default configuration.
     pub fn new() -> Self {
         Self {
             router: Router::new(),
@@ -68,30 +66,32 @@ impl App {
         self
     }
 
-    /// Provides a value for handlers that take `State<T>`.
+    /// Adds a value for handlers that take `State<T>`.
     pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.states.insert(value);
         self
     }
 
-    /// Sets this peer's own defaults. The file, the environment and flags override them.
+    /// Sets the application's defaults of the configuration. The file, the environment and flags
+    /// override them.
     pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
         self
     }
 
-    /// Adds a statement that creates tables of the application's own. `--createdb` runs it after
-    /// it has made the tables of frestq. It must be safe to repeat:
-    /// `CREATE TABLE IF NOT EXISTS ...`.
+    /// Adds an SQL statement that creates tables of the application.
+    ///
+    /// `--createdb` runs it after it has created the tables of frestq. It must be safe to repeat,
+    /// such as `CREATE TABLE IF NOT EXISTS ...`.
     pub fn schema(mut self, statement: &'static str) -> Self {
         self.schema.push(statement);
         self
     }
 
-    /// Narrows the handlers to those of this queue. Repeat it for several queues.
+    /// Restricts the handlers to those of this queue. Repeat it for several queues.
     ///
-    /// So one binary, such as a test's, can be several peers. Directors stay in any case. A queue
-    /// that no handler of the binary serves is a fault at the start.
+    /// This lets one binary, such as a test, be several peers. Directors are always kept. A queue
+    /// that no handler of the binary serves is an error at start.
     ///
     /// ```
     /// use frestq::App;
@@ -103,13 +103,13 @@ impl App {
         self
     }
 
-    /// Runs a loop of the application's own beside the peer.
+    /// Adds a background loop of the application, which runs beside the peer.
     ///
     /// It starts once the peer accepts messages, on the threads of the handlers. When the peer
-    /// stops, the loop is cancelled at its next `await`; one that blocks its thread is given up
-    /// after 5 s. After an error or a panic, which are logged, it starts again: after 1 s at
-    /// first, then after twice as long each time, up to a minute, and after 1 s again once it has
-    /// run for over a minute. `Ok` ends it for good.
+    /// stops, the loop is cancelled at its next `await`; after 5 s the peer stops without a loop
+    /// that blocks its thread. An error or a panic is logged, and the loop is restarted with
+    /// backoff: after 1 s, doubling up to 60 s, and from 1 s again once it has run for more than
+    /// a minute. `Ok` ends it for good.
     ///
     /// ```
     /// use frestq::{App, Frestq};
@@ -135,12 +135,13 @@ impl App {
         self
     }
 
-    /// Runs once at the start: the database is open, and no message is accepted yet.
+    /// Adds a hook that runs once at start, when the database is open and no message is accepted
+    /// yet.
     ///
-    /// Several run in the order in which they were added. An error or a panic stops the start, and
-    /// the database is closed. It may send tasks, but no handler runs and nothing is delivered
-    /// until all hooks have ended, so don't wait for their output. `serve` gives up a hook that is
-    /// awaiting something when its shutdown comes, and SIGTERM ends a binary that is still
+    /// Hooks run in the order in which they were added. An error or a panic stops the start, and
+    /// the database is closed. A hook may send tasks, but no handler runs and nothing is
+    /// delivered until all hooks have ended, so don't wait for outputs. `serve` drops a hook at
+    /// an `await` when its shutdown future completes; SIGTERM ends a binary that is still
     /// starting.
     ///
     /// ```
@@ -159,11 +160,12 @@ impl App {
         self
     }
 
-    /// Runs once at the end: the last handler has ended, and the database is still open.
+    /// Adds a hook that runs once at shutdown, when the last handler has ended and the database
+    /// is still open.
     ///
-    /// Several run in the order in which they were added, on the threads of the handlers. Together
-    /// they have 10 s; after that the peer stops without them. An error or a panic is logged. What
-    /// they send is on disk, and may be delivered only after the next start.
+    /// Hooks run in the order in which they were added, on the threads of the handlers. All
+    /// together may take 10 s; after that the peer stops without them. An error or a panic is
+    /// logged. Tasks that they send are stored, but may not be delivered before the next start.
     ///
     /// ```
     /// use frestq::App;
@@ -181,18 +183,18 @@ impl App {
         self
     }
 
-    /// Makes the database that the configuration names, or brings its tables up to date, as
-    /// `--createdb` does. Safe to repeat.
+    /// Creates the database of the configuration, or migrates its tables, as `--createdb` does.
+    /// It is safe to repeat.
     ///
     /// # Errors
     ///
-    /// [`Error::Schema`](crate::Error::Schema) if a newer version made the tables; those of the
-    /// database, and of the application's own statements.
+    /// [`Error::Schema`](crate::Error::Schema) if a newer version created the tables; errors of
+    /// the database and of the application's own statements.
     pub async fn create_database(&self) -> Result<()> {
         let store = Store::open(&self.config.database(), OpenMode::Create).await?;
-        let made = store.run_schema(&self.schema).await;
+        let created = store.run_schema(&self.schema).await;
         store.close().await;
-        made
+        created
     }
 
     /// The handlers of this application.

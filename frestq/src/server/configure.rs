@@ -1,4 +1,4 @@
-//! Where an application's configuration comes from, and its own settings.
+//! The sources of an application's configuration, and its own settings.
 
 use std::sync::Arc;
 
@@ -16,19 +16,20 @@ use crate::{
 impl App {
     /// Declares the application's own settings: the section `[app]` of the configuration.
     ///
-    /// They come from the same layers as the rest: `T::default()`, the file, and the environment,
-    /// where the variable of a key is `FRESTQ_APP__` and its name in capitals. No flag sets them.
-    /// Unknown keys and values of another type are faults, which the start and `--check` list with
-    /// all others; `--check` also shows each value with its source. A key with a word such as
-    /// `password`, `secret`, `token` or `api_key` in its name, or in that of a table around it, is
-    /// shown as `***`.
+    /// They come from the same layers as the other keys: `T::default()`, the file, and the
+    /// environment, where the variable of a key is `FRESTQ_APP__` and its name in capitals. No
+    /// flag sets them. Unknown keys and invalid values are errors, which the start and `--check`
+    /// list with all others; `--check` also shows each value with its source. A key is shown as
+    /// `***` if its name, or that of a table around it, contains a word such as `password`,
+    /// `secret`, `token` or `api_key`.
     ///
-    /// Handlers take them as `State<T>` or `State<Arc<T>>`, and whoever has the peer by
-    /// [`Frestq::settings`](crate::Frestq::settings). They are read once, at the start.
+    /// Handlers take them as `State<T>` or `State<Arc<T>>`; elsewhere
+    /// [`Frestq::settings`](crate::Frestq::settings) returns them. They are read once, at start.
     ///
-    /// `T` is a struct. An embedded peer has what [`settings_value`](Self::settings_value) says,
-    /// and reads the layers only with [`load_config`](Self::load_config). An application has one
-    /// type of settings; the last call counts.
+    /// `T` is a struct. An embedded peer uses the values of
+    /// [`settings_value`](Self::settings_value), and reads the layers only with
+    /// [`load_config`](Self::load_config). An application has one type of settings; the last call
+    /// counts.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -59,7 +60,7 @@ impl App {
     /// frestq::main!(|app| app.settings::<Greeting>().route("/greeting", get(greeting)));
     /// ```
     ///
-    /// A view takes `State<Greeting>` as well, once axum knows how to get it from the peer:
+    /// A view can take `State<Greeting>` as well if axum can get it from the peer:
     ///
     /// ```
     /// # use frestq::{Frestq, prelude::*};
@@ -78,7 +79,8 @@ impl App {
         self.settings_value(T::default())
     }
 
-    /// The same with this application's own defaults: the file and the environment override them.
+    /// Like [`settings`](Self::settings), with the application's own defaults, which the file and
+    /// the environment override.
     ///
     /// ```
     /// # use frestq::{App, prelude::*};
@@ -96,15 +98,16 @@ impl App {
         self
     }
 
-    /// Reads the configuration as [`run`](Self::run) does, but for flags: what
-    /// [`configure`](Self::configure) and [`settings`](Self::settings) have set is overridden by
-    /// the file (`frestq.toml` in the working directory, or what `FRESTQ_SETTINGS` names) and that
-    /// by the environment.
+    /// Reads the configuration from the file and the environment, as [`run`](Self::run) does, but
+    /// without flags.
     ///
-    /// It is for an embedded peer whose operator configures it like any other. Two peers of one
-    /// process would read the same file and the same variables, so at most one of them can do so.
-    /// What comes after it, such as another `configure`, overrides what was read. Reads a file,
-    /// blocking.
+    /// The file (`frestq.toml` in the working directory, or the one that `FRESTQ_SETTINGS` names)
+    /// overrides what [`configure`](Self::configure) and [`settings`](Self::settings) have set;
+    /// the environment overrides the file.
+    ///
+    /// It is for an embedded peer that is configured like any other. Only one peer of a process
+    /// can use it, since all would read the same file and variables. Later calls, such as another
+    /// `configure`, override the values read. It reads a file and blocks.
     ///
     /// ```no_run
     /// # async fn example() -> frestq::Result<()> {
@@ -116,7 +119,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`](crate::Error::Config) with every fault that was found.
+    /// [`Error::Config`](crate::Error::Config) with all errors that were found.
     pub fn load_config(mut self) -> Result<Self> {
         let loaded = self.load(&Environment::of_process(Vec::new()))?;
         self.adopt(loaded)?;
@@ -128,7 +131,7 @@ impl App {
         Loaded::read(&self.config, self.section(), environment)
     }
 
-    /// Takes over what was read.
+    /// Applies the configuration that was read.
     pub(crate) fn adopt(&mut self, loaded: Loaded) -> Result<()> {
         let (config, section) = loaded.into_parts()?;
         config.validate()?;

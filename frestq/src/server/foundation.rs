@@ -1,4 +1,4 @@
-//! The services of a peer, made from what it has opened.
+//! Builds the services of a peer from what it has opened.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::{
     store::Store,
 };
 
-/// What the committer, the outbox and the other services are built from.
+/// The parts from which the committer, the outbox and the other services are built.
 pub(super) struct Foundation {
     pub(super) store: Arc<Store>,
     pub(super) registry: PeerRegistry,
@@ -50,20 +50,20 @@ impl Foundation {
             url: self.registry.own_url.clone(),
             clock: self.clock.clone(),
             peers: self.registry.peers.clone(),
-            signals: self.notifier.clone(),
+            notifier: self.notifier.clone(),
             admission: self.admission.clone(),
             slots: Slots::new(slots),
             claimed: claims,
             reservation_timeout: config.reservation_timeout,
             give_up_after: config.delivery.give_up_after,
             log_payloads: config.log_payloads,
-            doubt: UncertainCommit::default(),
+            uncertain: UncertainCommit::default(),
             transaction_timeout: config.transaction_timeout,
             undone: std::collections::HashMap::new(),
-            aside: None,
+            standalone: None,
             audit: config.audits().then(|| AuditChain::new(config.node_name())),
-            look_at_held: false,
-            recent: TaskCache::new(self.store.is_exclusive()),
+            recheck_held: false,
+            task_cache: TaskCache::new(self.store.is_exclusive()),
         };
         Ok((committer.start(), claimed))
     }

@@ -1,4 +1,4 @@
-//! The application's own code around the life of its peer.
+//! Hooks and background loops of the application.
 
 use std::{any::Any, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
@@ -10,20 +10,20 @@ use crate::{
     model::error::{Error, Result},
 };
 
-/// The first wait before a background loop starts again, and the longest.
+/// The first wait before a background loop is restarted, and the longest.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 type Running = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 type Once = Box<dyn FnOnce(Frestq) -> Running + Send>;
 
-/// A loop of the application's own.
+/// A background loop of the application.
 struct Background {
     name: String,
     run: Arc<dyn Fn(Frestq) -> Running + Send + Sync>,
 }
 
-/// What the application wants to run, and when.
+/// The hooks and background loops of an application.
 #[derive(Default)]
 pub(super) struct Hooks {
     on_start: Vec<Once>,
@@ -71,8 +71,8 @@ impl Hooks {
         Ok(())
     }
 
-    /// Starts the background loops on the threads of the handlers, where one that blocks its
-    /// thread holds up nothing of ours. Dropping the set cancels them.
+    /// Starts the background loops on the threads of the handlers, where a loop that blocks its
+    /// thread delays nothing of the peer. Dropping the set cancels them.
     pub(super) fn spawn_background(&mut self, peer: &Frestq, threads: &Handle) -> JoinSet<()> {
         let mut loops = JoinSet::new();
         for background in std::mem::take(&mut self.background) {
@@ -81,8 +81,8 @@ impl Hooks {
         loops
     }
 
-    /// Runs the hooks of the shutdown, on the threads of the handlers too: a hook that blocks its
-    /// thread can't keep us from giving it up.
+    /// Runs the hooks of the shutdown, also on the threads of the handlers: a hook that blocks
+    /// its thread does not block the timeout.
     pub(super) async fn shut_down(self, peer: &Frestq, threads: &Handle, longest: Duration) {
         if self.on_shutdown.is_empty() {
             return;
@@ -92,41 +92,45 @@ impl Hooks {
             for hook in self.on_shutdown {
                 let peer = peer.clone();
                 if let Err(error) = contained(async { hook(peer).await }).await {
-                    tracing::error!("a shutdown hook failed: {error:#}");
+                    tracing::error!(target: "frestq::server", "a shutdown hook failed: {error:#}");
                 }
             }
         });
         if timeout(longest, &mut all).await.is_err() {
             all.abort();
             tracing::error!(
-                "the shutdown hooks took longer than {longest:?}; stopping without them"
+                target: "frestq::server",
+                "the shutdown hooks took longer than {longest:?}; stopping without them",
             );
         }
     }
 }
 
-/// Cancels the background loops, and waits for them to notice.
+/// Cancels the background loops, and waits until they have ended.
 pub(super) async fn stop_background(mut loops: JoinSet<()>, longest: Duration) {
     if timeout(longest, loops.shutdown()).await.is_err() {
-        tracing::error!("a background loop blocks its thread; stopping without it");
+        tracing::error!(
+            target: "frestq::server",
+            "a background loop blocks its thread; stopping without it",
+        );
     }
 }
 
-/// Runs the application's code; a panic is an error like any other.
+/// Runs the application's code. A panic becomes an error.
 async fn contained(run: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     match AssertUnwindSafe(run).catch_unwind().await {
         Ok(outcome) => outcome,
-        Err(panic) => Err(anyhow::anyhow!("it panicked: {}", words_of(&*panic))),
+        Err(panic) => Err(anyhow::anyhow!("it panicked: {}", panic_message(&*panic))),
     }
 }
 
-fn words_of(panic: &(dyn Any + Send)) -> &str {
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("without a text")
 }
 
-/// Runs a loop until it ends well.
+/// Runs a loop until it returns `Ok`.
 async fn keep_running(Background { name, run }: Background, peer: Frestq) {
     let clock = peer.services.clock.clone();
     let mut wait = None;
@@ -134,20 +138,23 @@ async fn keep_running(Background { name, run }: Background, peer: Frestq) {
         let began = clock.now();
         // The call itself may panic, before there is a future.
         let Err(error) = contained(async { run(peer.clone()).await }).await else {
-            tracing::info!("background loop {name} has ended");
+            tracing::info!(target: "frestq::server", "background loop {name} has ended");
             return;
         };
         let ended = clock.now();
         let ran = Duration::try_from(ended.duration_since(began)).unwrap_or_default();
         let next = wait_after(wait, ran);
-        tracing::error!("background loop {name} failed, and starts again in {next:?}: {error:#}");
+        tracing::error!(
+            target: "frestq::server",
+            "background loop {name} failed and restarts in {next:?}: {error:#}",
+        );
         clock.sleep_until(ended + next).await;
         wait = Some(next);
     }
 }
 
-/// How long a loop that has failed waits before it starts again: twice as long as the last time,
-/// unless it ran well for a while, so that this is a new fault.
+/// How long a failed loop waits before it is restarted: twice as long as the last time, or the
+/// first wait again if it ran for a while, since that is a new failure.
 fn wait_after(last: Option<Duration>, ran: Duration) -> Duration {
     match last {
         Some(last) if ran <= LONGEST_WAIT => (last * 2).min(LONGEST_WAIT),
@@ -162,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loop_that_keeps_failing_waits_ever_longer_up_to_a_minute() {
+    fn the_wait_of_a_failing_loop_doubles_up_to_a_minute() {
         let mut waits = Vec::new();
         for _ in 0..9 {
             waits.push(wait_after(waits.last().copied(), Duration::ZERO));
@@ -172,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_that_ran_for_more_than_a_minute_has_a_new_fault() {
+    fn a_loop_that_ran_for_more_than_a_minute_waits_the_first_wait() {
         let longer = LONGEST_WAIT + Duration::from_secs(1);
         assert_eq!(wait_after(Some(LONGEST_WAIT), longer), FIRST_WAIT);
     }

@@ -1,4 +1,5 @@
-//! Wiring: an application becomes a serving peer, which reloads, and stops in order.
+//! The server: it builds a serving peer from an application, reloads its configuration, and stops
+//! it in order.
 //!
 //! May import everything but `cli`.
 

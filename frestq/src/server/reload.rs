@@ -1,4 +1,4 @@
-//! Signals of the process: stop, and read the configuration again.
+//! Signals of the process: stop, and reload.
 
 use std::convert::Infallible;
 
@@ -14,7 +14,7 @@ use crate::{
     services::Services,
 };
 
-/// Reads `[tls]` and `[peers]` again at each SIGHUP; whatever runs goes on.
+/// Reloads `[tls]` and `[peers]` at each SIGHUP. Running tasks and connections go on.
 pub(super) async fn reload_at_each_hangup(
     services: &Services,
     reread: &Reread,
@@ -24,10 +24,15 @@ pub(super) async fn reload_at_each_hangup(
         hangup.recv().await;
         match reload(services, reread).await {
             Ok(()) => tracing::info!(
-                "SIGHUP: [tls] and [peers] were read again; other keys need a new start"
+                target: "frestq::server",
+                "SIGHUP: [tls] and [peers] are reloaded; other keys need a restart",
             ),
             Err(error) => {
-                tracing::error!(error = %error.with_causes(), "SIGHUP: [tls] and [peers] stay as they were");
+                tracing::error!(
+                    target: "frestq::server",
+                    error = %error.with_causes(),
+                    "SIGHUP: [tls] and [peers] are unchanged, since the reload failed",
+                );
             }
         }
     }
@@ -45,8 +50,8 @@ pub(super) async fn stop_signal() -> Result<()> {
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("Ctrl-C: stopping"),
+        _ = terminate.recv() => tracing::info!(target: "frestq::server", "SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!(target: "frestq::server", "Ctrl-C: stopping"),
     }
     Ok(())
 }

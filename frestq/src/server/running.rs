@@ -17,7 +17,8 @@ use crate::{
 /// How long the last deliveries may take.
 const LAST_DELIVERIES: Duration = Duration::from_secs(5);
 
-/// How long a stop waits for a database that may be away. The next start does what is left.
+/// How long a stop waits for a database that may be unreachable. The next start does what
+/// remains.
 const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// How long background loops may take to reach their next `await`.
@@ -26,43 +27,43 @@ const LAST_STEPS: Duration = Duration::from_secs(5);
 /// How long all hooks of the shutdown may take together.
 const SHUTDOWN_HOOKS: Duration = Duration::from_secs(10);
 
-/// A peer that runs: it claims and runs tasks, and delivers messages, until it is stopped.
+/// A running peer: it claims and runs tasks, and delivers messages, until it is stopped.
 ///
-/// [`App::start`](crate::App::start) makes one that listens nowhere itself. Dropping it without
-/// [`stop`](Self::stop) is like a crash: nothing acknowledged is lost, and the next start takes up
-/// what was running.
+/// [`App::start`](crate::App::start) returns one without a listener. Dropping it without
+/// [`stop`](Self::stop) is like a crash: nothing acknowledged is lost, and the next start takes
+/// over the running tasks.
 pub struct RunningPeer {
     pub(super) peer: Frestq,
     pub(super) router: Router,
     pub(super) node: NodeId,
     pub(super) worker: Worker,
     pub(super) deliveries: Deliveries,
-    /// Maintenance, and the answers to the command line.
+    /// Maintenance, and the requests of the command line.
     pub(super) upkeep: JoinSet<()>,
     pub(super) background: JoinSet<()>,
     pub(super) hooks: Hooks,
-    /// The server, if the peer listens itself, and what tells it to accept nothing more.
+    /// The server, if the peer has a listener, and the sender that tells it to accept no more
+    /// connections.
     pub(super) server: Option<(JoinHandle<()>, watch::Sender<bool>)>,
 }
 
 impl RunningPeer {
-    /// The handle by which the application sends tasks and reads results.
+    /// The handle with which the application sends tasks and reads results.
     pub fn handle(&self) -> &Frestq {
         &self.peer
     }
 
-    /// The routes of RESTQP and the application's views, to serve or to nest in a router that is
-    /// there already.
+    /// The routes of RESTQP and the views of the application, to serve or to nest in an existing
+    /// router.
     ///
-    /// Serve it with connection info, since the peer must know where a message comes from; without
-    /// it, every message is answered with 500 and a line in the log. Nested under a path,
-    /// `root_url` has to include that path.
+    /// Serve it with connection info, since the peer must know the address of each sender;
+    /// without it every message is answered with 500, and an error is logged. If it is nested
+    /// under a path, `root_url` must include that path.
     ///
-    /// Without `[tls]` and `[peers]`, a message from an address that is not of the loopback is
+    /// Without `[tls]` and `[peers]`, messages from other addresses than the loopback are
     /// answered with 403. With them, the caller's server has no certificates to show, so senders
-    /// are those that the configured proxy vouches for, in a header of one line. The limits of
-    /// connections are those of the caller's server; `limits.connections` and the like do not hold
-    /// there.
+    /// are authenticated by the configured proxy, in a header of one line. The caller's server
+    /// limits connections itself: `limits.connections` and similar keys have no effect.
     ///
     /// ```no_run
     /// use std::net::SocketAddr;
@@ -86,15 +87,16 @@ impl RunningPeer {
         self.router.clone()
     }
 
-    /// Stops in order: ends the background loops, lets running handlers end, releases the rest,
-    /// runs the hooks of the shutdown, sends what is left to send, closes the database.
+    /// Stops the peer in order: it cancels the background loops, waits for running handlers,
+    /// releases the rest, runs the shutdown hooks, delivers what remains, and closes the
+    /// database.
     ///
-    /// A listener of its own accepts nothing more from the first moment on. A router that another
-    /// server serves goes on answering, in the end with 503; stop that server after its peers, so
+    /// Its own listener accepts no connections from the start of this call. A router that another
+    /// server serves keeps answering, in the end with 503; stop that server after its peers, so
     /// that they can report to each other.
     ///
-    /// It ends in any case: handlers have `shutdown_timeout`, background loops 5 s to reach an
-    /// `await`, all hooks together 10 s, the last deliveries and the database 5 s each.
+    /// The time is limited: `shutdown_timeout` for handlers, 5 s for background loops, 10 s for
+    /// all hooks together, and 5 s each for the last deliveries and the database.
     pub async fn stop(self) {
         let Self {
             peer,
@@ -108,14 +110,17 @@ impl RunningPeer {
             server,
         } = self;
         if let Some((_, stop)) = &server {
-            // The server is gone only if it failed before.
+            // An error means that the server has failed before.
             let _ = stop.send(true);
         }
         stop_background(background, LAST_STEPS).await;
         let services = &peer.services;
-        let asked = timeout(LAST_WRITES, services.commits.stop_claiming());
-        if asked.await.is_err() {
-            tracing::warn!("the database is busy or away; stopping without it");
+        let stopped = timeout(LAST_WRITES, services.commits.stop_claiming());
+        if stopped.await.is_err() {
+            tracing::warn!(
+                target: "frestq::server",
+                "the database is busy or unreachable; stopping without it",
+            );
         }
         drain(&peer, node, &mut worker, &mut upkeep).await;
         let threads = worker.threads();
@@ -127,17 +132,20 @@ impl RunningPeer {
         close(&peer, node).await;
         match services.trust.rejections.count() {
             0 => {}
-            count => tracing::info!("rejected since start (no identity or no grant): {count}"),
+            count => tracing::info!(
+                target: "frestq::server",
+                "rejected since start (no identity or no grant): {count}",
+            ),
         }
-        tracing::info!("stopped");
+        tracing::info!(target: "frestq::server", "stopped");
     }
 }
 
-/// Lets running handlers end, and releases those that take too long.
+/// Waits for running handlers, and releases the tasks of those that take too long.
 async fn drain(peer: &Frestq, node: NodeId, worker: &mut Worker, upkeep: &mut JoinSet<()>) {
     let running = worker.running();
     if running > 0 {
-        tracing::info!("waiting for {running} running handlers");
+        tracing::info!(target: "frestq::server", "waiting for {running} running handlers");
     }
     let drained = worker.drain(peer.config().shutdown_timeout).await;
     upkeep.abort_all();
@@ -145,35 +153,54 @@ async fn drain(peer: &Frestq, node: NodeId, worker: &mut Worker, upkeep: &mut Jo
         return;
     }
     tracing::warn!(
-        "{} handlers still run; their tasks go back to their queues",
-        worker.running()
+        target: "frestq::server",
+        "{} handlers still run; their tasks are released to their queues",
+        worker.running(),
     );
     match timeout(LAST_WRITES, orphans::release(&peer.services, node)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            tracing::error!(error = %error.with_causes(), "running tasks could not be released; the next start does it");
+            tracing::error!(
+                target: "frestq::server",
+                error = %error.with_causes(),
+                "running tasks could not be released; the next start releases them",
+            );
         }
         Err(_) => {
-            tracing::error!("running tasks could not be released in time; the next start does it");
+            tracing::error!(
+                target: "frestq::server",
+                "running tasks could not be released in time; the next start releases them",
+            );
         }
     }
 }
 
-/// Ends the writer and signs this process off.
+/// Closes the committer and the database, and removes this process from its nodes.
 pub(super) async fn close(peer: &Frestq, node: NodeId) {
     let services = &peer.services;
     let closed = timeout(LAST_WRITES, async {
         services.commits.close().await;
         if let Err(error) = services.peers.write_contacts(&services.store).await {
-            tracing::debug!(error = %error.with_causes(), "the last contacts could not be written");
+            tracing::debug!(
+                target: "frestq::server",
+                error = %error.with_causes(),
+                "the last contact times could not be written",
+            );
         }
         if let Err(error) = services.store.leave(node).await {
-            tracing::warn!(error = %error.with_causes(), "this process could not be signed off");
+            tracing::warn!(
+                target: "frestq::server",
+                error = %error.with_causes(),
+                "this process could not be removed from the nodes of the database",
+            );
         }
         services.store.close().await;
     });
     if closed.await.is_err() {
-        tracing::warn!("the database took too long to close; everything acknowledged is in it");
+        tracing::warn!(
+            target: "frestq::server",
+            "the database took too long to close; everything acknowledged is in it",
+        );
     }
 }
 

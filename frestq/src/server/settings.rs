@@ -1,4 +1,4 @@
-//! The application's own settings, as its handlers get them.
+//! The application's own settings.
 
 use std::{any::Any, sync::Arc};
 
@@ -9,10 +9,10 @@ use crate::{
     config::section::{Section, Typed},
 };
 
-/// The settings of an application, as far as they are known.
+/// The settings of an application, without their type.
 pub(crate) struct AppSettings {
     section: Arc<dyn Section>,
-    /// Hands them to the handlers; it alone knows their type.
+    /// Provides them as states; only this function knows their type.
     provide: fn(&mut States, &dyn Any),
 }
 
@@ -27,7 +27,7 @@ impl AppSettings {
         }
     }
 
-    /// Other values of the same type.
+    /// Replaces the values by others of the same type.
     pub(super) fn replace(&mut self, section: Arc<dyn Section>) {
         self.section = section;
     }
@@ -36,14 +36,14 @@ impl AppSettings {
         &self.section
     }
 
-    /// Puts them among the values that handlers take.
+    /// Adds them to the states of the handlers.
     pub(super) fn provide(&self, states: &mut States) {
         (self.provide)(states, self.section.as_any());
     }
 }
 
 fn provide<T: Clone + Send + Sync + 'static>(states: &mut States, settings: &dyn Any) {
-    // A section gives settings of the type that it was made with.
+    // A section returns settings of the type that it was made with.
     if let Some(settings) = settings.downcast_ref::<Arc<T>>() {
         states.insert(T::clone(settings));
         states.insert(settings.clone());

@@ -1,4 +1,4 @@
-//! From an application to a running peer.
+//! Starts a peer from an application.
 
 use std::{future::Future, net::SocketAddr, pin::pin, sync::Arc};
 
@@ -43,22 +43,25 @@ use crate::{
 
 /// Where a peer accepts messages.
 enum Listen {
-    /// On the address that the configuration says.
+    /// On the address of the configuration.
     Bind,
+    /// On the listener of the caller.
     On(TcpListener),
     /// The caller serves its router.
     Nowhere,
 }
 
 impl App {
-    /// Starts the peer without a listener: the caller serves or nests
-    /// [its router](RunningPeer::router), and stops it with [`RunningPeer::stop`].
+    /// Starts the peer without a listener.
     ///
-    /// The configuration is what [`configure`](Self::configure) and
-    /// [`settings_value`](Self::settings_value) set; file and environment are read only by
-    /// [`load_config`](Self::load_config). Set at least `database` and `root_url`. Nothing but the
-    /// registered handlers is shared with other peers of the process, and no log is written unless
-    /// the application has set up `tracing`.
+    /// The caller serves or nests [its router](RunningPeer::router), and stops the peer with
+    /// [`RunningPeer::stop`].
+    ///
+    /// The configuration is that of [`configure`](Self::configure) and
+    /// [`settings_value`](Self::settings_value); file and environment are read only by
+    /// [`load_config`](Self::load_config). Set at least `database` and `root_url`. Peers of one
+    /// process share only the registered handlers. Nothing is logged unless the application has
+    /// set up `tracing`.
     ///
     /// ```no_run
     /// use frestq::App;
@@ -78,19 +81,19 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] and [`Error::Handlers`] with every fault that was found,
-    /// [`Error::Schema`] if the database has not the tables of this version, [`Error::Hook`] from
-    /// `on_start`; those of the database.
+    /// [`Error::Config`] and [`Error::Handlers`] with all errors that were found,
+    /// [`Error::Schema`] if the database does not have the tables of this version,
+    /// [`Error::Hook`] from `on_start`, or errors of the database.
     pub async fn start(self) -> Result<RunningPeer> {
         self.start_on(Listen::Nowhere).await
     }
 
-    /// Serves on a listener of the caller's until `shutdown` completes, and then stops in order,
-    /// as `axum::serve` does with a graceful shutdown.
+    /// Serves on the given listener until `shutdown` completes, and then stops in order, like
+    /// `axum::serve` with a graceful shutdown.
     ///
-    /// Where `root_url` is not set, it is made from the address of the listener. The configuration
-    /// is what [`configure`](Self::configure) and [`settings_value`](Self::settings_value) set;
-    /// file and environment are read only by [`load_config`](Self::load_config). No signal is
+    /// If `root_url` is not set, it is made from the address of the listener. The configuration
+    /// is that of [`configure`](Self::configure) and [`settings_value`](Self::settings_value);
+    /// file and environment are read only by [`load_config`](Self::load_config). Signals are not
     /// handled.
     ///
     /// ```no_run
@@ -106,7 +109,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// Those of [`start`](Self::start), and [`Error::Config`] if the listener is not on the
+    /// The errors of [`start`](Self::start), and [`Error::Config`] if the listener is not on the
     /// loopback and there is no `[tls]`.
     pub async fn serve(
         self,
@@ -116,8 +119,7 @@ impl App {
         let mut shutdown = pin!(shutdown);
         let running = tokio::select! {
             running = self.start_on(Listen::On(listener)) => running?,
-            // A hook of the start may take for ever. To end here is like a crash, which loses
-            // nothing.
+            // A start hook may never end. Stopping here is like a crash, which loses nothing.
             () = &mut shutdown => return Ok(()),
         };
         shutdown.await;
@@ -135,7 +137,7 @@ impl App {
                 Some(reread) if services.trust.snapshot().is_some() => {
                     reload_at_each_hangup(&services, &reread).await
                 }
-                // With nothing to read again, a closed terminal ends the peer as it ends other
+                // Without anything to reload, a closed terminal ends the peer as it ends other
                 // programs.
                 _ => std::future::pending().await,
             }
@@ -150,7 +152,7 @@ impl App {
         }
     }
 
-    /// Binds the configured address and starts everything. For tests of the library.
+    /// Starts the peer on the configured address. For tests of the library.
     #[cfg(test)]
     pub(crate) async fn start_bound(self) -> Result<RunningPeer> {
         self.start_on(Listen::Bind).await
@@ -223,7 +225,7 @@ impl App {
         })
     }
 
-    /// Checks the configuration, and takes over from a given listener what it does not say.
+    /// Validates the configuration, after it has taken the address of a given listener.
     fn prepare(&mut self, listen: Listen) -> Result<Listen> {
         if let Listen::On(listener) = &listen {
             let address = listener.local_addr().map_err(|source| Error::Io {
@@ -257,21 +259,21 @@ impl Listen {
     }
 }
 
-/// Maintenance, and the answers to the command line.
+/// Starts maintenance and the requests of the command line.
 fn start_upkeep(services: &Arc<Services>, node: NodeId) -> JoinSet<()> {
     let mut upkeep = JoinSet::new();
-    let tended = services.clone();
+    let maintained = services.clone();
     upkeep.spawn(vital("maintenance", async move {
-        tending::run(&tended, node).await;
+        tending::run(&maintained, node).await;
     }));
-    let asked = services.clone();
+    let requested = services.clone();
     upkeep.spawn(vital("the command line's requests", async move {
-        commands::answer(&asked).await;
+        commands::serve_requests(&requested).await;
     }));
     upkeep
 }
 
-/// Accepts connections: plain, with TLS, or from the proxy.
+/// Starts the server: plain, with TLS, or behind the proxy.
 fn start_server(
     listener: TcpListener,
     services: &Services,
@@ -287,14 +289,14 @@ fn start_server(
         idle: IDLE,
         wait: own.is_none(),
     };
-    let crowds = ConnectionLimits::new(&services.config.limits);
+    let connection_limits = ConnectionLimits::new(&services.config.limits);
     let server = match (own, &services.proxy) {
         (_, Some(proxy)) => {
-            let listener = ProxyListener::new(listener, proxy, crowds);
+            let listener = ProxyListener::new(listener, proxy, connection_limits);
             tokio::spawn(serve(listener, router, limits, stopping))
         }
         (Some(_), None) => {
-            let listener = TlsListener::new(listener, services.trust.clone(), crowds);
+            let listener = TlsListener::new(listener, services.trust.clone(), connection_limits);
             tokio::spawn(serve(listener, router, limits, stopping))
         }
         (None, None) => tokio::spawn(serve(PlainListener(listener), router, limits, stopping)),
@@ -305,18 +307,27 @@ fn start_server(
 
 fn report_address(services: &Services, own: Option<String>) {
     if let Some(proxy) = &services.proxy {
-        tracing::info!("the proxy at {} says who the senders are", proxy.address);
+        tracing::info!(
+            target: "frestq::server",
+            "the proxy at {} authenticates the senders",
+            proxy.address,
+        );
         if proxy.address.is_loopback() {
             tracing::warn!(
-                "every process of this machine can connect from {} and claim to be any peer; share this machine with nobody",
-                proxy.address
+                target: "frestq::server",
+                "every process on this machine can connect from {} and impersonate any peer; run nothing untrusted on it",
+                proxy.address,
             );
         }
     }
     let bind = services.config.bind();
     match own {
-        Some(own) => tracing::info!("serving {} on {bind} as {own}", services.url),
-        None => tracing::info!("serving {} on {bind}", services.url),
+        Some(own) => tracing::info!(
+            target: "frestq::server",
+            "serving {} on {bind} as {own}",
+            services.url,
+        ),
+        None => tracing::info!(target: "frestq::server", "serving {} on {bind}", services.url),
     }
 }
 
@@ -327,28 +338,33 @@ fn report_handlers(services: &Services) {
         .map(|handler| format!("{}/{}", handler.queue, handler.action))
         .collect();
     tracing::info!(
+        target: "frestq::server",
         "handlers: {}",
         if handlers.is_empty() {
             "none".to_owned()
         } else {
             handlers.join(", ")
-        }
+        },
     );
-    warn_of_idle_grants(services);
+    warn_about_unused_grants(services);
 }
 
-/// A grant for an action that no handler serves is most likely misspelled.
-fn warn_of_idle_grants(services: &Services) {
+/// Warns about grants for actions that no handler serves; most likely they are misspelled.
+fn warn_about_unused_grants(services: &Services) {
     let Some(snapshot) = services.trust.snapshot() else {
         return;
     };
     for member in snapshot.members.all() {
-        let idle = |grant: &&Grant| {
-            let mut open = services.catalog.iter().filter(|h| !h.options.local);
-            !open.any(|handler| grant.covers(handler.queue, handler.action))
+        let unused = |grant: &&Grant| {
+            let mut served = services.catalog.iter().filter(|h| !h.options.local);
+            !served.any(|handler| grant.covers(handler.queue, handler.action))
         };
-        for grant in member.grants.iter().filter(idle) {
-            tracing::warn!("peers.{}.allow: no handler serves {grant}", member.name);
+        for grant in member.grants.iter().filter(unused) {
+            tracing::warn!(
+                target: "frestq::server",
+                "peers.{}.allow: no handler serves {grant}",
+                member.name,
+            );
         }
     }
 }

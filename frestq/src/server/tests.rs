@@ -1,5 +1,5 @@
-//! Dates go by the clock that a peer was given, which here nobody moves but the test. And the
-//! hooks of an application, in the order of a peer's life.
+//! Tests of a peer in one process: dates follow the injected clock, and hooks run in the order of
+//! a peer's life.
 
 mod traces;
 mod transactions;
@@ -44,15 +44,15 @@ async fn status(peer: &Frestq, id: &TaskId) -> Status {
     peer.task(id).await.unwrap().status
 }
 
-async fn becomes(peer: &Frestq, id: &TaskId, wanted: Status) {
+async fn becomes(peer: &Frestq, id: &TaskId, expected: Status) {
     let looks = async {
-        while status(peer, id).await != wanted {
+        while status(peer, id).await != expected {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     let in_time = tokio::time::timeout(Duration::from_secs(30), looks).await;
     let is = status(peer, id).await;
-    assert!(in_time.is_ok(), "{id} is {is}, not {wanted}");
+    assert!(in_time.is_ok(), "{id} is {is}, not {expected}");
 }
 
 /// An application with this database and a clock that the test moves.
@@ -66,7 +66,7 @@ async fn app_on(database: &Database) -> (App, Clock) {
     (app, clock)
 }
 
-/// Returns once everything that the peer had to do by now is done, as far as it does it in order.
+/// Returns once the peer has done everything that is due, as far as it does so in order.
 async fn settle(peer: &Frestq) {
     let done = peer.send(task(peer, "at_once")).await.unwrap();
     done.output().await.unwrap();
@@ -82,7 +82,7 @@ async fn delays_retries_and_expirations_go_by_the_injected_clock(database: Arc<D
     let decision = External::new().expires_in(2 * HOUR);
     let decision = peer.send(decision).await.unwrap();
     settle(peer).await;
-    // It has failed once, and waits a second for the next run.
+    // It has failed once, and waits for its next run for a second.
     let failed = async {
         while peer.task(again.id()).await.unwrap().failures == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -143,7 +143,7 @@ async fn a_background_loop_starts_again_after_an_error_or_a_panic(database: Arc<
         assert!(in_time.is_ok(), "it has not started {times} times");
     };
     starts_again(1).await;
-    // It may not have begun to wait yet, so that a single step could be lost.
+    // The loop may not wait yet, so a single step of the clock could be lost.
     for times in [2, 3] {
         while starts.load(Ordering::SeqCst) < times {
             clock.advance(Duration::from_secs(1));
@@ -186,7 +186,7 @@ async fn hooks_of_the_start_come_before_all_else(database: Arc<Database>) {
     };
     assert!(why.to_string().contains("at the start"), "{why}");
 
-    // The database was let go of, and what was sent is in it.
+    // The database was closed, and the sent task is in it.
     let (app, _) = app_on(&database).await;
     let running = app.start_bound().await.unwrap();
     settle(running.handle()).await;
@@ -208,7 +208,7 @@ async fn last(task: Task) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What was said, and when the handler goes on.
+/// The lines that were recorded, and the signal that lets the handler go on.
 #[derive(Clone, Default)]
 struct Said {
     words: Arc<Mutex<Vec<&'static str>>>,
@@ -278,7 +278,7 @@ struct Greeting {
 
 #[frestq::task(queue = "configured", action = "greet")]
 async fn greet(task: Task) -> anyhow::Result<(Greeting, Greeting)> {
-    // What `State<T>` takes them from; other applications of this binary have none.
+    // The source of `State<T>`; other applications of this binary have no settings.
     let state = task.peer().state::<Greeting>().unwrap();
     let shared = task.peer().state::<Arc<Greeting>>().unwrap();
     Ok((state, Greeting::clone(&shared)))

@@ -1,4 +1,4 @@
-//! Contains what a handler may do wrong: panics, and runs that take too long.
+//! Contains faults of handlers: panics, and runs that take too long.
 
 use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 
@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 
 use crate::model::error::TaskError;
 
-/// Panics and overlong runs are errors like any other.
+/// Waits for the outcome of a run. A panic or a timeout becomes a task error.
 pub(super) async fn outcome<T>(
     run: impl Future<Output = Result<T, TaskError>>,
     timeout: Option<Duration>,
@@ -16,7 +16,7 @@ pub(super) async fn outcome<T>(
         Some(longest) => tokio::time::timeout(longest, caught).await.map_err(|_| {
             TaskError::new(
                 TaskError::TIMEOUT,
-                format!("the run took longer than {longest:?}, the most its action allows"),
+                format!("the run took longer than {longest:?}, the time limit of its action"),
             )
         })?,
         None => caught.await,

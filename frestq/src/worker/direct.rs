@@ -1,4 +1,4 @@
-//! Has the director of a synchronized group look at it.
+//! Runs the director of a synchronized group.
 
 use std::panic::AssertUnwindSafe;
 
@@ -17,17 +17,17 @@ use crate::{
     store::Waiting,
 };
 
-/// Has a director look at its group.
-pub(super) async fn oversee(
+/// Calls a director: before the start of its group, or after a failed round.
+pub(super) async fn run_director(
     peer: &Frestq,
     handler: &Registration,
     direct: Direct,
     group: TaskState,
 ) -> Event {
     let after_round = group.moment == Some(RunPhase::EndRound);
-    let looked = async {
-        let family = peer.services.store.family(&group.id).await;
-        let family = family.map_err(|error| task_error(error.into()))?;
+    let result = async {
+        let children = peer.services.store.family(&group.id).await;
+        let children = children.map_err(|error| task_error(error.into()))?;
         let subtask = |task: Waiting| {
             let receiver = peer.services.peers.by_id(task.state.peer);
             Subtask {
@@ -41,17 +41,17 @@ pub(super) async fn oversee(
                 changed: false,
             }
         };
-        let subtasks = family.into_iter().map(subtask).collect();
+        let subtasks = children.into_iter().map(subtask).collect();
         let round = group.round.number().unwrap_or_default();
-        let seen = Group::new(peer.clone(), group.id.clone(), round, subtasks);
-        let looked = AssertUnwindSafe(direct(seen, after_round))
+        let view = Group::new(peer.clone(), group.id.clone(), round, subtasks);
+        let result = AssertUnwindSafe(direct(view, after_round))
             .catch_unwind()
             .await;
-        looked.unwrap_or_else(|panic| {
+        result.unwrap_or_else(|panic| {
             Err(TaskError::new(TaskError::PANICKED, panic_message(&*panic)))
         })
     };
-    let outcome = looked.await.map(|inputs| {
+    let outcome = result.await.map(|inputs| {
         Box::new(Done {
             output: null(),
             parent_output: None,

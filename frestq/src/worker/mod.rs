@@ -1,4 +1,4 @@
-//! Runs handlers: claimed tasks go in, completions come out.
+//! The worker runs handlers: it takes claimed tasks and submits their completions.
 //!
 //! May import `api` and what is above it.
 

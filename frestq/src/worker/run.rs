@@ -1,10 +1,10 @@
-//! One run of a handler: from the claimed task to the completion that is reported.
+//! One run of a handler: from the claimed task to its completion.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{contain::outcome, direct::oversee};
+use super::{contain::outcome, direct::run_director};
 use crate::{
     api::{
         context::{Sender, Start, Task},
@@ -24,12 +24,13 @@ use crate::{
     services::plan::{Parent, plan},
 };
 
-/// Runs one handler and reports how it ended. What is rare is boxed, or every run would have room for it.
+/// Runs one handler and submits its completion. Rare steps are boxed to keep the future of a run
+/// small.
 pub(super) async fn run(peer: Frestq, registry: Arc<Registry>, claimed: ClaimedTask) {
     let (id, epoch) = (claimed.state.id.clone(), claimed.state.epoch);
     let queue = claimed.state.queue.clone();
     let reserves = claimed.state.moment == Some(RunPhase::Reserve);
-    let unwanted = reserves.then(|| (claimed.state.clone(), claimed.input.clone()));
+    let reserving = reserves.then(|| (claimed.state.clone(), claimed.input.clone()));
     let completed = match registry.get(&queue, &claimed.state.action) {
         Some(handler) => handle(&peer, handler, claimed).await,
         None => {
@@ -52,7 +53,7 @@ pub(super) async fn run(peer: Frestq, registry: Arc<Registry>, claimed: ClaimedT
             }
         }
     };
-    let reserved = match (&completed, unwanted) {
+    let reserved = match (&completed, reserving) {
         (
             Event::Completed {
                 outcome: Ok(done), ..
@@ -61,13 +62,13 @@ pub(super) async fn run(peer: Frestq, registry: Arc<Registry>, claimed: ClaimedT
         ) => Some((state, input, done.output.clone())),
         _ => None,
     };
-    let counts = report(&peer, completed).await;
+    let accepted = report(&peer, completed).await;
     if let Some((mut state, input, reservation)) = reserved
-        && !counts
+        && !accepted
         && let Some(handler) = registry.get(&state.queue, &state.action)
-        && !Box::pin(holds(&peer, &id, epoch)).await
+        && !Box::pin(holds_reservation(&peer, &id, epoch)).await
     {
-        // Called off meanwhile: nobody else knows what was reserved.
+        // The task was cancelled during the run, and only this process knows the reservation.
         state.moment = Some(RunPhase::CancelReservation);
         let claimed = ClaimedTask {
             state,
@@ -81,23 +82,24 @@ pub(super) async fn run(peer: Frestq, registry: Arc<Registry>, claimed: ClaimedT
     peer.services.notifier.runs.end(&id, epoch);
 }
 
-/// Whether a task holds what was reserved for it under this claim: the answer to its commit may have been
-/// lost, or another process have reserved for it in our place.
-async fn holds(peer: &Frestq, id: &TaskId, epoch: i64) -> bool {
+/// Whether a task holds the reservation made under this claim. It may although its completion was
+/// not accepted: the answer to the commit may have been lost. It may not if another process has
+/// reserved in its place.
+async fn holds_reservation(peer: &Frestq, id: &TaskId, epoch: i64) -> bool {
     let rows = peer.services.store.stored(id).await.unwrap_or_default();
     let task = rows.into_iter().find(|task| task.state.id == *id);
     task.is_some_and(|task| match task.state.status {
         Status::Reserved | Status::Confirmed => task.state.epoch == epoch,
-        // In the slot that it held.
+        // It runs in the slot that it held.
         Status::Executing => task.state.epoch == epoch + 1,
         _ => false,
     })
 }
 
-/// Has the handler do what the task is claimed for.
+/// Calls the handler for the phase of the claimed task.
 async fn handle(peer: &Frestq, handler: &Registration, claimed: ClaimedTask) -> Event {
     if let Some(direct) = handler.direct {
-        return Box::pin(oversee(peer, handler, direct, claimed.state)).await;
+        return Box::pin(run_director(peer, handler, direct, claimed.state)).await;
     }
     let phase = claimed.state.moment;
     let (expires_at, trace) = (claimed.state.expires_at, claimed.state.trace.clone());
@@ -124,11 +126,12 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: ClaimedTask) -> 
         }
         (_, Ok(output)) => {
             if adds {
-                // An error would lose what was reserved.
+                // An error would lose the reservation.
                 tracing::error!(
-                    "task {} {}: {ONLY_EXECUTE}; what it added is dropped",
+                    target: "frestq::task",
+                    "task {} {}: {ONLY_EXECUTE}; the additions are ignored",
                     task.id(),
-                    task.queue()
+                    task.queue(),
                 );
             }
             Ok(Box::new(Done {
@@ -140,15 +143,16 @@ async fn handle(peer: &Frestq, handler: &Registration, claimed: ClaimedTask) -> 
         }
         (Some(RunPhase::CancelReservation), Err(error)) => {
             tracing::error!(
+                target: "frestq::task",
                 "task {} {}: its cancel_reservation failed: {error}",
                 task.id(),
-                task.queue()
+                task.queue(),
             );
             Err(error)
         }
         (_, Err(error)) => Err(error),
     };
-    // The task has failed with the error that its handler was asked about.
+    // The task fails with the error that `handle_error` was called for.
     let outcome = outcome.map_err(|failed| match error {
         Some(error) => error.and_then(failed),
         None => failed,
@@ -194,7 +198,7 @@ fn task(peer: &Frestq, claimed: ClaimedTask) -> Task {
     Task::new(peer.clone(), start)
 }
 
-/// Calls the method that the phase is about.
+/// Calls the method of the phase.
 async fn call(
     handler: &Registration,
     task: &Task,
@@ -213,7 +217,7 @@ async fn call(
         },
         (_, None) => outcome((handler.run)(task.clone()), timeout).await,
         (_, Some(error)) => match handler.handle_error {
-            Some(ask) => outcome(ask(task.clone(), error.clone()), timeout)
+            Some(handle_error) => outcome(handle_error(task.clone(), error.clone()), timeout)
                 .await
                 .and_then(|recovered| recovered.ok_or_else(|| error.clone())),
             None => Err(error.clone()),
@@ -221,9 +225,10 @@ async fn call(
     }
 }
 
+/// The error for additions in a phase that can't store them.
 const ONLY_EXECUTE: &str = "only execute may add subtasks or set outputs";
 
-/// What the handler has brought, with the rows of the subtasks that it added.
+/// The result of `execute`, with the rows of the subtasks that it added.
 async fn done(
     peer: &Frestq,
     parent: Parent<'_>,
@@ -232,7 +237,9 @@ async fn done(
     parent_output: Option<Result<Json>>,
 ) -> Result<Box<Done>, TaskError> {
     let failed = |error: Error| {
-        task_error(anyhow::Error::new(error).context("what the handler added can't be stored"))
+        task_error(
+            anyhow::Error::new(error).context("the additions of the handler can't be stored"),
+        )
     };
     let output = output.map_err(failed)?;
     let parent_output = parent_output.transpose().map_err(failed)?;
@@ -250,8 +257,8 @@ async fn done(
     }))
 }
 
-/// A completion must not be lost while the process lives: it is reported until it is taken. `false`:
-/// the task does not wait for it any more.
+/// Submits a completion until it is committed, since it must not be lost while the process lives.
+/// Returns `false` if the task no longer waits for it.
 async fn report(peer: &Frestq, completed: Event) -> bool {
     let mut wait = Duration::from_millis(100);
     loop {
@@ -259,7 +266,11 @@ async fn report(peer: &Frestq, completed: Event) -> bool {
             Ok(answers) => return answers.contains(&Answer::Accepted),
             Err(Error::Stopping) => return true,
             Err(error) => {
-                tracing::error!(error = %error.with_causes(), "a completion could not be stored; trying again");
+                tracing::error!(
+                    target: "frestq::task",
+                    error = %error.with_causes(),
+                    "a completion could not be stored; trying again",
+                );
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(Duration::from_secs(5));
             }

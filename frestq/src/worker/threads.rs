@@ -1,5 +1,5 @@
-//! The threads that run handlers: a runtime of their own, so that a handler that panics or blocks its
-//! thread holds up neither acknowledgements nor heartbeats.
+//! The threads that run handlers: a runtime of their own, so that a handler that panics or blocks
+//! its thread delays neither acknowledgements nor heartbeats.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,17 +16,17 @@ use crate::{
     model::error::{Error, Result},
 };
 
-/// The handlers that run.
+/// The worker: the threads, and the number of running handlers.
 pub(crate) struct Worker {
     runtime: Option<Runtime>,
     threads: Handle,
     running: Arc<watch::Sender<usize>>,
-    /// Ends with the last claim.
+    /// Receives the claimed tasks; it ends after the last one.
     starting: JoinHandle<()>,
 }
 
 impl Worker {
-    /// Runs whatever is claimed.
+    /// Starts to run the claimed tasks.
     pub(crate) fn start(
         peer: Frestq,
         registry: Registry,
@@ -61,24 +61,25 @@ impl Worker {
         })
     }
 
-    /// Waits until the committer claims no more and nothing runs; `false` if the time is up first.
+    /// Waits until the committer claims no more and no handler runs. Returns `false` if `longest`
+    /// has passed before that.
     pub(crate) async fn drain(&mut self, longest: Duration) -> bool {
         let mut running = self.running.subscribe();
         let starting = &mut self.starting;
         let drained = async {
-            // What is claimed and not yet started counts too. It ends in no other way.
+            // Claimed tasks that have not started count too. An error is not possible here.
             let _ = starting.await;
             let _ = running.wait_for(|running| *running == 0).await;
         };
         tokio::time::timeout(longest, drained).await.is_ok()
     }
 
-    /// The threads, for other code of the application.
+    /// The handle of the threads, for other code of the application.
     pub(crate) fn threads(&self) -> &Handle {
         &self.threads
     }
 
-    /// How many handlers run now.
+    /// The number of running handlers.
     pub(crate) fn running(&self) -> usize {
         *self.running.borrow()
     }
@@ -86,14 +87,15 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // A handler that blocks its thread must not hold up the end of the process.
+        // A handler that blocks its thread must not delay the end of the process.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
 }
 
-/// Spawns what comes in, from within the runtime: so a claim wakes nobody but who is to run it.
+/// Spawns each claimed task from within the runtime, so that a claim wakes only the thread that
+/// runs it.
 fn spawn_each<T, F>(
     runtime: &Runtime,
     mut claimed: mpsc::UnboundedReceiver<T>,
@@ -103,7 +105,8 @@ where
     T: Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    // Without breaks: where one is due, the rest waits for this very thread, and a handler may block it.
+    // It never yields to the cooperative budget: after a yield the rest would wait for this
+    // thread, which a handler may block.
     runtime.spawn(tokio::task::unconstrained(async move {
         while let Some(task) = claimed.recv().await {
             tokio::spawn(run(task));
@@ -124,11 +127,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn handlers_that_block_their_threads_keep_no_other_from_starting() {
+    fn handlers_that_block_their_threads_do_not_delay_others() {
         const CLAIMED: usize = 300;
         const THREADS: usize = 8;
-        // All threads but one are blocked, by some of the first 128: after so many, a runtime has a task
-        // make a break.
+        // All threads but one are blocked by some of the first 128 tasks. After 128 operations
+        // the budget of a runtime makes a task yield.
         let blocks = |number| number % 16 == 0 && number < 16 * THREADS;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)

@@ -1,30 +1,31 @@
-//! What has a transaction of its own, through the one connection that writes, between two batches.
+//! Commands that run in a transaction of their own, between two batches, on the writer's
+//! connection.
 
-use super::{audit::recorded, committer::Committer, queue::Aside};
+use super::{audit::recorded, committer::Committer, queue::Standalone};
 use crate::{
     model::{PeerChange, audit::Entry, error::Result},
     store::{Pruned, Step, Writes},
 };
 
 impl Committer {
-    pub(super) async fn do_aside(&mut self, aside: Aside) {
-        // Whoever has stopped waiting finds out the next time.
-        match aside {
-            Aside::Prune(step, entry, reply) => {
+    pub(super) async fn run_standalone(&mut self, standalone: Standalone) {
+        // A caller that has stopped waiting sees the effect with its next read.
+        match standalone {
+            Standalone::Prune(step, entry, reply) => {
                 let _ = reply.send(self.prune(&step, entry.as_deref()).await);
             }
-            Aside::ChangePeers(change, entry, reply) => {
+            Standalone::ChangePeers(change, entry, reply) => {
                 let _ = reply.send(self.change_peers(&change, &entry).await);
             }
         }
     }
 
-    /// Removes what is old. `entry` is recorded if anything went.
+    /// Prunes old rows, and records `entry` if any row was removed.
     async fn prune(&mut self, step: &Step, entry: Option<&Entry>) -> Result<Pruned> {
-        for race in 1.. {
+        for attempt in 1.. {
             match self.prune_once(step, entry).await {
                 Ok(pruned) => return Ok(pruned),
-                Err(error) => self.undo(error, race).await?,
+                Err(error) => self.undo(error, attempt).await?,
             }
         }
         unreachable!("the loop ends by returning")
@@ -38,12 +39,12 @@ impl Committer {
         Ok(pruned)
     }
 
-    /// Changes the registered peers. `entry` is recorded if anything has changed.
+    /// Changes the registered peers, and records `entry` if anything has changed.
     async fn change_peers(&mut self, change: &PeerChange, entry: &Entry) -> Result<bool> {
-        for race in 1.. {
+        for attempt in 1.. {
             match self.change_peers_once(change, entry).await {
                 Ok(changed) => return Ok(changed),
-                Err(error) => self.undo(error, race).await?,
+                Err(error) => self.undo(error, attempt).await?,
             }
         }
         unreachable!("the loop ends by returning")
