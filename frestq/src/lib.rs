@@ -52,9 +52,6 @@
 //! that runs an action: see [`#[frestq::task]`](macro@task), and
 //! [`#[frestq::message]`](macro@message) for messages that are not tasks. [`QueueConfig`] limits
 //! how many handlers of a queue run at the same time.
-//! **handler** is the function that does it: see [`#[frestq::task]`](macro@task), and
-//! [`#[frestq::message]`](macro@message) for messages that are no tasks. How many handlers of a queue
-//! run at the same time is set by [`QueueConfig`].
 //!
 //! A **task** has the same id on the sender and on the receiver, and a [`Status`] on each. A task
 //! that has ended never changes. [`Action`](trait@Action) is the contract of an action as one

@@ -69,7 +69,9 @@ impl FromStr for LogLevel {
         // A single word would be parsed as the name of a crate, and hide a misspelled level.
         if !text.contains(['=', ',']) {
             return Err(format!(
-                "{text:?} is not a level; the levels are TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL and OFF, and directives look like frestq=debug,sqlx=info"
+                "{text:?} is not a level; \
+                 the levels are TRACE, DEBUG, INFO, WARNING, ERROR, CRITICAL and OFF, \
+                 and directives look like frestq=debug,sqlx=info"
             ));
         }
         match text.parse::<Targets>() {

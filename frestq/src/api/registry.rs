@@ -247,7 +247,10 @@ impl Registry {
             let mut requirements = Requirements::new(states);
             (handler.require)(&mut requirements);
             faults.extend(requirements.missing().into_iter().map(|missing| {
-                format!("  {location} takes State<{missing}>, which the application does not provide; add `.state(...)` in frestq::main!")
+                format!(
+                    "  {location} takes State<{missing}>, which the application does not provide; \
+                     add `.state(...)` in frestq::main!"
+                )
             }));
         }
         let unserved = configured.filter(|queue| !self.handlers.contains_key(queue));

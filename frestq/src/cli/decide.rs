@@ -200,11 +200,13 @@ async fn request(store: &mut Store, task: &TaskId, command: &OperatorCommand) ->
             let withdrawn = store.withdraw_request(request).await?;
             return Err(Error::Invalid(match withdrawn {
                 true => format!(
-                    "the serving process has not answered within {} seconds, and nothing was done; it may be another version, or unable to use the database",
+                    "the serving process has not answered within {} seconds, and nothing was done; \
+                     it may be another version, or unable to use the database",
                     PATIENCE.as_secs()
                 ),
                 false => format!(
-                    "the serving process took the request and has not answered within {} seconds; check the result with {}",
+                    "the serving process took the request and has not answered within \
+                     {} seconds; check the result with {}",
                     PATIENCE.as_secs(),
                     match command.is_about_a_task() {
                         true => format!("--show-task {task}"),

@@ -84,7 +84,8 @@ fn log_event(
         },
         (TaskEvent::Kept, _) => tracing::warn!(
             target: TASK,
-            "task {id} {action}: its reservation may not be released: cancel_reservation was interrupted too often",
+            "task {id} {action}: its reservation may not be released: \
+             cancel_reservation was interrupted too often",
         ),
         (TaskEvent::Failing, _) => {
             tracing::info!(target: TASK, "task {id} {action}: failing, handle_error decides");
@@ -124,7 +125,10 @@ fn log_claim(task: &TaskState) {
             tracing::info!(target: TASK, "task {id} {action}: releasing its reservation");
         }
         Some(RunPhase::PreExecute) => {
-            tracing::info!(target: TASK, "task {id} {action}: all subtasks have reserved, pre_execute runs");
+            tracing::info!(
+                target: TASK,
+                "task {id} {action}: all subtasks have reserved, pre_execute runs",
+            );
         }
         Some(RunPhase::EndRound) => tracing::info!(
             target: TASK,

@@ -76,7 +76,8 @@ impl Catalog {
             .map(|h| format!("{}/{}", h.queue, h.action))
             .collect();
         if known.is_empty() {
-            "no actions are registered here; a crate that nothing refers to is not linked: add `use my_handlers as _;`"
+            "no actions are registered here; \
+             a crate that nothing refers to is not linked: add `use my_handlers as _;`"
                 .to_owned()
         } else {
             format!("registered here: {}", known.join(", "))

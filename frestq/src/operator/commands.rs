@@ -97,7 +97,8 @@ impl OperatorCommand {
             "remove_peer" => OperatorCommand::RemovePeer,
             kind => {
                 return Err(Error::Invalid(format!(
-                    "the serving process does not know the command {kind:?}; it may be an older version"
+                    "the serving process does not know the command {kind:?}; \
+                     it may be an older version"
                 )));
             }
         })

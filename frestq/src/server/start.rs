@@ -315,7 +315,8 @@ fn report_address(services: &Services, own: Option<String>) {
         if proxy.address.is_loopback() {
             tracing::warn!(
                 target: "frestq::server",
-                "every process on this machine can connect from {} and impersonate any peer; run nothing untrusted on it",
+                "every process on this machine can connect from {} and \
+                 impersonate any peer; run nothing untrusted on it",
                 proxy.address,
             );
         }
