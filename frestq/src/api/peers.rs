@@ -109,7 +109,7 @@ impl Peer {
             allow: self.allow,
             private: self.private,
         };
-        RegisteredPeer::registered(&row).map_err(refuse)?;
+        RegisteredPeer::from_row(&row).map_err(refuse)?;
         Ok(row)
     }
 }
@@ -140,7 +140,7 @@ impl PeerRecord {
             certificates: member.pins.iter().map(ToString::to_string).collect(),
             ca: member.authority.is_some(),
             allow: member.grants.iter().map(ToString::to_string).collect(),
-            registered_in: member.place.word(),
+            registered_in: member.registered_in.word(),
         }
     }
 }
@@ -214,7 +214,7 @@ impl RegisteredPeers {
     pub fn list(&self) -> Vec<PeerRecord> {
         let snapshot = self.0.services.trust.snapshot();
         snapshot.map_or_else(Vec::new, |snapshot| {
-            let all = snapshot.members.all();
+            let all = snapshot.peers.all();
             all.into_iter()
                 .map(|member| PeerRecord::of(member))
                 .collect()

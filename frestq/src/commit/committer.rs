@@ -26,7 +26,7 @@ use crate::{
     runtime::{
         clock::Clock,
         notify::{Notifier, WakeReason},
-        supervisor::vital,
+        supervisor::abort_on_panic,
     },
     store::{Store, Writer},
 };
@@ -89,7 +89,7 @@ impl Committer {
     /// Starts it.
     pub(crate) fn start(self) -> CommitQueue {
         let (sender, receiver) = mpsc::channel(MOST_WAITING);
-        tokio::spawn(vital("the committer", self.run(receiver)));
+        tokio::spawn(abort_on_panic("the committer", self.run(receiver)));
         CommitQueue {
             sender,
             room: Arc::new(Semaphore::new(MOST_KIBIBYTES as usize)),
@@ -219,7 +219,7 @@ impl Committer {
         for (peer, _) in backlog {
             self.signals.wake_outbox(peer, WakeReason::Elsewhere);
         }
-        self.signals.watchers.look_all();
+        self.signals.watchers.recheck_all();
         self.signals.timer.plan(self.clock.now());
         Ok(())
     }

@@ -110,10 +110,12 @@ impl Committer {
                 match changes.outputs.get(id).cloned() {
                     Some(output) => {
                         let status = state.status;
-                        self.signals.watchers.tell(id, &Ended { status, output });
+                        self.signals
+                            .watchers
+                            .notify_ended(id, &Ended { status, output });
                     }
                     // It keeps the output that it had.
-                    None => self.signals.watchers.look(id),
+                    None => self.signals.watchers.recheck(id),
                 }
             }
         }

@@ -48,7 +48,7 @@ pub(super) fn decode(
     }
     // A stranger's events are signed once there is something to sign.
     let (stranger, sender) = (known.is_none(), known.unwrap_or(PeerId::SELF));
-    let (member, extensions) = (from.member, from.extensions);
+    let (member, extensions) = (from.peer, from.extensions);
     let now = services.clock.now();
     let mut row = InboxRow {
         key: InboxKey {
@@ -180,7 +180,7 @@ fn handler(
     {
         let (queue, action) = (handler.queue.to_owned(), handler.action.to_owned());
         let cause = RejectionReason::NotGranted(member.name.clone(), queue, action);
-        services.trust.rejections.note(cause);
+        services.trust.rejections.record(cause);
     }
     handler.filter(|_| granted(queue, action)).ok_or_else(|| {
         let known = services.catalog.describe_if(granted);

@@ -26,7 +26,7 @@ use crate::{
         server::{IDLE, ServerLimits, serve},
     },
     inbox,
-    maintenance::{orphans, tending},
+    maintenance::{background, orphans},
     model::{
         Grant, NodeId,
         error::{Error, Result},
@@ -34,7 +34,7 @@ use crate::{
     operator::commands,
     outbox::Deliveries,
     peers::registry::PeerRegistry,
-    runtime::{notify::Notifier, supervisor::vital},
+    runtime::{notify::Notifier, supervisor::abort_on_panic},
     security::Trust,
     services::Services,
     store::{OpenMode, Store},
@@ -178,7 +178,7 @@ impl App {
         let (notifier, wakes) = Notifier::new();
         let notifier = Arc::new(notifier);
         let registry = PeerRegistry::new(&store, trust.clone(), url, notifier.clone()).await?;
-        registry.begin().await?;
+        registry.start().await?;
         let admission = Arc::new(Admission::new(config.limits.clone()));
         admission.reset(store.open_tasks().await?);
         let foundation = Foundation {
@@ -261,11 +261,11 @@ impl Listen {
 fn start_upkeep(services: &Arc<Services>, node: NodeId) -> JoinSet<()> {
     let mut upkeep = JoinSet::new();
     let tended = services.clone();
-    upkeep.spawn(vital("maintenance", async move {
-        tending::run(&tended, node).await;
+    upkeep.spawn(abort_on_panic("maintenance", async move {
+        background::run(&tended, node).await;
     }));
     let asked = services.clone();
-    upkeep.spawn(vital("the command line's requests", async move {
+    upkeep.spawn(abort_on_panic("the command line's requests", async move {
         commands::answer(&asked).await;
     }));
     upkeep
@@ -287,14 +287,14 @@ fn start_server(
         idle: IDLE,
         wait: own.is_none(),
     };
-    let crowds = ConnectionLimits::new(&services.config.limits);
+    let connection_limits = ConnectionLimits::new(&services.config.limits);
     let server = match (own, &services.proxy) {
         (_, Some(proxy)) => {
-            let listener = ProxyListener::new(listener, proxy, crowds);
+            let listener = ProxyListener::new(listener, proxy, connection_limits);
             tokio::spawn(serve(listener, router, limits, stopping))
         }
         (Some(_), None) => {
-            let listener = TlsListener::new(listener, services.trust.clone(), crowds);
+            let listener = TlsListener::new(listener, services.trust.clone(), connection_limits);
             tokio::spawn(serve(listener, router, limits, stopping))
         }
         (None, None) => tokio::spawn(serve(PlainListener(listener), router, limits, stopping)),
@@ -342,7 +342,7 @@ fn warn_of_idle_grants(services: &Services) {
     let Some(snapshot) = services.trust.snapshot() else {
         return;
     };
-    for member in snapshot.members.all() {
+    for member in snapshot.peers.all() {
         let idle = |grant: &&Grant| {
             let mut open = services.catalog.iter().filter(|h| !h.options.local);
             !open.any(|handler| grant.covers(handler.queue, handler.action))
