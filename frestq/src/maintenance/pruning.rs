@@ -54,7 +54,7 @@ impl Pruning<'_> {
     pub(crate) async fn prune(&self, age: Duration, now: Timestamp, by: &str) -> Result<Pruned> {
         let before = now.checked_sub(age).map_err(|_| {
             Error::Invalid(format!(
-                "{} ago is before the first possible date",
+                "{} ago is before the first date that can be represented",
                 format_duration(age)
             ))
         })?;
