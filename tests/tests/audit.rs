@@ -246,7 +246,7 @@ on_each_store! {
         deliver(&peer, 7).await;
         assert!(verify(&peer, &[]).0);
         let (sound, said) = verify(&peer, &[before]);
-        assert!(!sound && said.contains("row 6 is not the one that the given head stands for"), "{said}");
+        assert!(!sound && said.contains("row 6 does not match the given head"), "{said}");
         assert_eq!(peer.cli(&["--verify-audit", "nonsense"]).status.code(), Some(2));
     }
 }

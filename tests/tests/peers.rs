@@ -243,7 +243,7 @@ on_each_store! {
         assert!(words.contains("--peers"), "{words}");
         let own = a.url.clone();
         let words = add(&a, "me", &own, &[&other], &[]).await.body;
-        assert!(words.contains("the one of this peer"), "{words}");
+        assert!(words.contains("this peer's own root_url"), "{words}");
         assert_eq!(peer_line(&a, "b"), {
             let mut same = line.clone();
             for moment in ["last_heard", "last_answer"] {
@@ -267,7 +267,7 @@ on_each_store! {
         let text = format!("[peers.z]\nurl = {:?}\ncertificates = [{other:?}]\nallow = [\"*\"]\n", a.url);
         std::fs::write(b.file("frestq.toml"), text).unwrap();
         reloaded(2).await;
-        assert!(b.log().contains("peer a of the database is without effect"), "{}", b.log());
+        assert!(b.log().contains("peer a of the database is ignored"), "{}", b.log());
         assert_eq!(post(&b, &client(&a, "a"), "say_queue", &hello(&a.url)).await.status, 403);
         assert_eq!(post(&b, &client(&a, "other"), "say_queue", &hello(&a.url)).await.status, 200);
         assert_eq!(peer_line(&b, "a")["registered_in"], "database, without effect");
@@ -402,7 +402,7 @@ on_each_store! {
         for (name, of, host, last_year, word) in [
             ("expired", &ca, "127.0.0.1", 2001, "xpired"),
             ("foreign", &Authority::new(), "127.0.0.1", 4000, "UnknownIssuer"),
-            ("other", &ca, "127.0.0.2", 4000, "a certificate of no peer"),
+            ("other", &ca, "127.0.0.2", 4000, "a certificate of no registered peer"),
         ] {
             of.sign(&b, name, host, last_year);
             let answer = post(&b, &client(&b, name), "say_queue", &hello(&a.url)).await;
@@ -422,7 +422,7 @@ on_each_store! {
             peer_line(&a, "b")["last_error"].as_str().map(str::to_owned)
         })
         .await;
-        assert!(error.contains("authorities don't stand by it") && error.contains("xpired"), "{error}");
+        assert!(error.contains("authorities don't confirm it") && error.contains("xpired"), "{error}");
         assert_eq!(b.tasks(), Vec::<Value>::new());
         // Once it has a good one, what waits is delivered.
         ca.sign(&b, "b", "127.0.0.1", 4000);

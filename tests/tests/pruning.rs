@@ -183,7 +183,7 @@ on_each_store! {
         assert_eq!(rows.len(), 2);
         for row in &rows {
             assert_eq!((text(row, "peer"), text(row, "action")), ("operator", "prune"));
-            assert!(text(row, "answer").starts_with("what ended before 20"), "{row}");
+            assert!(text(row, "answer").starts_with("removing what ended before 20"), "{row}");
         }
         audit::sound(&peer).await;
         assert_eq!(peer.cli(&["--prune", "old"]).status.code(), Some(2));

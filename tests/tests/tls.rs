@@ -92,7 +92,7 @@ on_each_store! {
         assert_untouched(&b);
         let log = b.log();
         assert_eq!(log.matches("showed no certificate").count(), 1, "{log}");
-        assert_eq!(log.matches("a certificate of no peer").count(), 1, "{log}");
+        assert_eq!(log.matches("a certificate of no registered peer").count(), 1, "{log}");
     }
 
     async fn a_third_peer_that_is_not_registered_gets_nothing_done(store) {
@@ -359,7 +359,7 @@ async fn a_key_of_another_certificate_is_refused_at_start() {
     );
     let words = complaint(&a.cli(&[]));
     assert!(
-        words.contains("the key is not the one of the certificate"),
+        words.contains("the key does not match the certificate"),
         "{words}"
     );
 }

@@ -116,7 +116,7 @@ impl Peer {
             allow: self.allow,
             private: self.private,
         };
-        RegisteredPeer::registered(&row).map_err(reject)?;
+        RegisteredPeer::from_row(&row).map_err(reject)?;
         Ok(row)
     }
 }
@@ -147,7 +147,7 @@ impl PeerRecord {
             certificates: member.pins.iter().map(ToString::to_string).collect(),
             ca: member.authority.is_some(),
             allow: member.grants.iter().map(ToString::to_string).collect(),
-            registered_in: member.place.word(),
+            registered_in: member.registered_in.word(),
         }
     }
 }
@@ -227,7 +227,7 @@ impl RegisteredPeers {
     pub fn list(&self) -> Vec<PeerRecord> {
         let snapshot = self.0.services.trust.snapshot();
         snapshot.map_or_else(Vec::new, |snapshot| {
-            let all = snapshot.members.all();
+            let all = snapshot.peers.all();
             all.into_iter()
                 .map(|member| PeerRecord::of(member))
                 .collect()

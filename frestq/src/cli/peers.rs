@@ -127,8 +127,8 @@ async fn lines(store: &Store, config: &Config) -> Result<Vec<Line>> {
             ..line(member.url.to_string(), row, &backlog)
         });
     }
-    let overruled = members.overruled.iter();
-    lines.extend(overruled.map(|(name, why)| Line {
+    let ignored = members.ignored.iter();
+    lines.extend(ignored.map(|(name, why)| Line {
         name: Some(name.clone()),
         registered_in: Some("database, without effect"),
         last_error: Some(why.clone()),

@@ -30,7 +30,7 @@ use crate::{
     runtime::{
         clock::Clock,
         notify::{Notifier, WakeReason},
-        supervisor::vital,
+        supervisor::abort_on_panic,
     },
     store::{StatementFailure, Store, Writer},
 };
@@ -99,7 +99,7 @@ impl Committer {
     /// Starts the committer.
     pub(crate) fn start(self) -> CommitQueue {
         let (sender, receiver) = mpsc::channel(MAX_SUBMISSIONS);
-        tokio::spawn(vital("the committer", self.run(receiver)));
+        tokio::spawn(abort_on_panic("the committer", self.run(receiver)));
         CommitQueue {
             sender,
             memory: Arc::new(Semaphore::new(MAX_KIBIBYTES as usize)),
@@ -235,7 +235,7 @@ impl Committer {
         for (peer, _) in backlog {
             self.notifier.wake_outbox(peer, WakeReason::Elsewhere);
         }
-        self.notifier.watchers.look_all();
+        self.notifier.watchers.recheck_all();
         self.notifier.timer.plan(self.clock.now());
         Ok(())
     }

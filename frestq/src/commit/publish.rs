@@ -117,10 +117,12 @@ impl Committer {
                 match changes.outputs.get(id).cloned() {
                     Some(output) => {
                         let status = state.status;
-                        self.notifier.watchers.tell(id, &Ended { status, output });
+                        self.notifier
+                            .watchers
+                            .notify_ended(id, &Ended { status, output });
                     }
                     // Its output is unchanged; a watcher reads it from the row.
-                    None => self.notifier.watchers.look(id),
+                    None => self.notifier.watchers.recheck(id),
                 }
             }
         }

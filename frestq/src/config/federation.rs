@@ -1,10 +1,10 @@
-//! `[tls]` and `[peers]`: who this peer is, who the others are, and what they may ask for.
+//! `[tls]`, `[proxy]` and `[peers]`: this peer's identity, the registered peers, and their grants.
 //!
-//! A peer is *open* with neither of the two: everybody is who he says he is, so only its own machine
-//! may come in. With both it is *closed*: an identity is a certificate, and what is not granted is
-//! refused. One without the other is a fault, also on the loopback, since peers without certificates
-//! could not be told apart; but the peers may be those of the database, so that `[tls]` alone is none
-//! before that was looked at.
+//! Without `[tls]` and `[peers]`, a peer is in *open mode*: senders have no verified identity, so
+//! only the loopback may connect. With both, every sender needs the certificate of a registered
+//! peer and a grant for the action. One without the other is a fault, also on the loopback,
+//! because peers without certificates can't be distinguished. `[tls]` alone is accepted here: the
+//! peers may be registered in the database, which is checked at start.
 
 use std::net::IpAddr;
 
@@ -15,26 +15,27 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TlsConfig {
-    /// The file of this peer's certificate, in PEM.
+    /// The file with this peer's certificate, in PEM.
     pub certificate: Option<String>,
-    /// The file of its key, in PEM; only its owner may be able to read it.
+    /// The file with its private key, in PEM. Only its owner may have access to it.
     pub key: Option<String>,
-    /// Whether TLS 1.2 is spoken too; by default only 1.3.
+    /// Whether TLS 1.2 is accepted too; by default only 1.3.
     pub allow_tls12: bool,
 }
 
-/// `[proxy]`: who ends TLS in front of this peer, which then listens without.
+/// `[proxy]`: the reverse proxy that terminates TLS for this peer, which then listens without TLS.
 ///
-/// What the proxy says of a sender's certificate is believed, so nothing but the proxy may be able to
-/// connect from its address, and it must put its own header in the place of one that a client sends.
+/// The peer trusts the proxy's header with the sender's certificate. So only the proxy may be able
+/// to connect from its address, and it must overwrite that header if a client sends one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ProxyConfig {
-    /// The address from which it connects; with none there is no proxy.
+    /// The address from which the proxy connects; without it there is no proxy.
     pub address: Option<IpAddr>,
-    /// The header that carries the client's certificate: `X-Sender-SSL-Certificate`, in PEM, as it is, with
-    /// tabs for line ends or percent-encoded, which is the default; or `Client-Cert` as in RFC 9440.
+    /// The header that carries the client's certificate: `X-Sender-SSL-Certificate`, the default,
+    /// in PEM (plain, with tabs for line ends, or percent-encoded), or `Client-Cert` as in RFC
+    /// 9440.
     pub header: String,
 }
 
@@ -47,24 +48,24 @@ impl Default for ProxyConfig {
     }
 }
 
-/// The proxy in front of this peer, and the header in which it says whose certificate it was shown.
+/// The proxy in front of this peer, and the header in which it passes on a client's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Proxy {
     pub(crate) address: IpAddr,
     pub(crate) header: CertificateHeader,
 }
 
-/// How a proxy passes on the certificate of a client.
+/// The header in which a proxy passes on the certificate of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CertificateHeader {
-    /// As original peers have it: PEM, with tabs for line ends or percent-encoded.
+    /// The header that original peers use: PEM, with tabs for line ends or percent-encoded.
     SenderCertificate,
     /// RFC 9440: base64 between colons.
     ClientCert,
 }
 
 impl CertificateHeader {
-    /// Its name, in lower case.
+    /// The header's name, in lower case.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::SenderCertificate => "x-sender-ssl-certificate",
@@ -74,7 +75,7 @@ impl CertificateHeader {
 }
 
 impl Proxy {
-    /// The proxy at this address, which uses that header.
+    /// A proxy at this address that uses the given header.
     pub(crate) fn new(address: IpAddr, header: &str) -> Result<Self, String> {
         let known = [
             CertificateHeader::SenderCertificate,
@@ -100,16 +101,17 @@ impl Proxy {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PeerConfig {
-    /// Its root queues URL.
+    /// The peer's root queues URL.
     pub url: Option<String>,
-    /// The certificates it may show: files in PEM, or `sha256:` and the fingerprint in hexadecimal.
+    /// The peer's certificates: files in PEM, or `sha256:` and the fingerprint in hexadecimal.
     pub certificates: Vec<String>,
-    /// A file with the certificates of authorities, in PEM: the peer may show any certificate that one of
-    /// them has signed, for the host of its URL, in its time. Beside `certificates` or instead of them.
+    /// A file with certificates of authorities, in PEM. The peer may show any valid certificate
+    /// for the host of its URL that one of them has signed. In addition to `certificates` or
+    /// instead.
     pub ca: Option<String>,
-    /// The tasks it may hand to us: `"queue/action"`, `"queue/*"` or `"*"`; none by default.
+    /// The actions it may request: `"queue/action"`, `"queue/*"` or `"*"`; none by default.
     pub allow: Vec<String>,
-    /// Whether the name in its URL may stand for a private address; not by default. An address in the URL
-    /// itself is always taken.
+    /// Whether the host name in its URL may resolve to a private address; not by default. A
+    /// literal address in the URL is always allowed.
     pub private: bool,
 }

@@ -1,4 +1,4 @@
-//! Whether `[tls]`, `[peers]` and `[proxy]` can work together, without a look at the files they name.
+//! Validation of `[tls]`, `[peers]` and `[proxy]`, without reading the files they name.
 
 use super::{federation::Proxy, settings::Config};
 use crate::model::{Fingerprint, Grant, PeerUrl};
@@ -11,26 +11,26 @@ impl Config {
         proxy.transpose()
     }
 
-    /// Whether there are no identities.
+    /// Whether this peer is in open mode: it has neither `[tls]` nor `[peers]`.
     pub(crate) fn is_open(&self) -> bool {
         self.tls.certificate.is_none() && self.tls.key.is_none() && self.peers.is_empty()
     }
 
-    /// What can't work of `[tls]` and `[peers]`, without a look at the files they name.
+    /// The faults of `[tls]`, `[peers]` and `[proxy]`.
     pub(super) fn federation_faults(&self) -> Vec<String> {
         const TLS: &str = "[tls] certificate = \"NAME.pem\", key = \"NAME.key\" (--new-certificate NAME makes them)";
         const PEERS: &str = "[peers.NAME] url = \"https://...\", certificates = [\"sha256:...\"], allow = [\"queue/action\"]";
         if self.is_open() && self.proxy.address.is_some() {
             return vec![format!(
-                "a proxy says which certificate a sender has, and there are no peers to have one; add {TLS} and {PEERS}"
+                "[proxy] passes on the certificates of senders, but no peers are configured; add {TLS} and {PEERS}"
             )];
         }
         if self.is_open() {
-            // Nobody has an identity that could be checked, so nobody but this machine may come in.
+            // No sender has an identity that could be checked, so only the loopback may connect.
             return match self.bind().ip().is_loopback() {
                 true => Vec::new(),
                 false => vec![format!(
-                    "without peers and [tls] this peer serves the loopback only; set bind = \"127.0.0.1:PORT\" (FRESTQ_BIND), or add {TLS} and {PEERS}"
+                    "without [tls] and [peers] this peer serves the loopback only; set bind = \"127.0.0.1:PORT\" (FRESTQ_BIND), or add {TLS} and {PEERS}"
                 )],
             };
         }
@@ -40,12 +40,12 @@ impl Config {
         }
         if self.tls.certificate.is_none() || self.tls.key.is_none() {
             faults.push(format!(
-                "peers are known by their certificates, and this one needs its own; add {TLS}"
+                "peers are identified by their certificates, and this one needs its own; add {TLS}"
             ));
         }
         let own = self.root_url().ok();
         if own.as_ref().is_some_and(|url| !url.is_https()) {
-            faults.push("root_url must start with https:// where there is [tls]".to_owned());
+            faults.push("root_url must start with https:// if [tls] is set".to_owned());
         }
         let mut urls: Vec<(PeerUrl, &str)> = Vec::new();
         for (name, peer) in &self.peers {
@@ -57,17 +57,17 @@ impl Config {
                     fault("url must start with https://".to_owned());
                 }
                 Some(Ok(url)) if Some(&url) == own.as_ref() => {
-                    fault("url is the one of this peer".to_owned());
+                    fault("url is this peer's own root_url".to_owned());
                 }
                 Some(Ok(url)) => {
                     if let Some((_, other)) = urls.iter().find(|(known, _)| *known == url) {
-                        fault(format!("url is the one of peers.{other}"));
+                        fault(format!("url is the same as that of peers.{other}"));
                     }
                     urls.push((url, name));
                 }
             }
             if peer.certificates.is_empty() && peer.ca.is_none() {
-                fault("certificates: at least one is needed, or ca".to_owned());
+                fault("certificates: at least one is required, or ca".to_owned());
             }
             for pin in &peer.certificates {
                 if let Some(Err(why)) = Fingerprint::read(pin) {

@@ -1,8 +1,8 @@
-//! Which keys there are, asked of the type itself, so that no list has to be kept beside it.
+//! The keys of the configuration, derived from its type, so that no separate list is needed.
 //!
-//! A derived `Deserialize` says what it wants before it is given anything: "a struct of these
+//! A derived `Deserialize` requests a shape before it receives any value: "a struct with these
 //! fields", "a map", "a number". [`Key::of`] follows every path through the type with a
-//! deserializer that writes down the answer and stops.
+//! deserializer that records the requested shape and stops.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use serde::{
     de::{self, DeserializeSeed, IntoDeserializer, MapAccess, Visitor, value::StrDeserializer},
 };
 
-/// What stands at one place of the configuration.
+/// A key of the configuration: a table or a value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Key {
     /// A table with these keys.
@@ -22,20 +22,20 @@ pub(crate) enum Key {
     Value(Kind),
 }
 
-/// How the text of a value is read where no type comes with it: in the environment.
+/// The kind of a value, by which untyped text (of variables and flags) is parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Flag,
     Number,
     Text,
     List,
-    /// The type takes whatever it gets.
+    /// The type accepts any value.
     Any,
 }
 
-/// Stands for a name that the operator chooses.
+/// A placeholder for a name that the operator chooses.
 pub(super) const NAME: &str = "NAME";
-/// A type that contains itself would be followed for ever.
+/// The greatest depth: a recursive type would be followed without end.
 const DEEPEST: usize = 8;
 
 impl Key {
@@ -48,11 +48,11 @@ impl Key {
         if path.len() > DEEPEST {
             return Key::Value(Kind::Any);
         }
-        let mut answer = None;
+        let mut shape = None;
         // Always an error: the probe gives no values.
         let _ = T::deserialize(Probe {
             path,
-            answer: &mut answer,
+            shape: &mut shape,
         });
         let mut below = |name| {
             path.push(name);
@@ -60,7 +60,7 @@ impl Key {
             path.pop();
             key
         };
-        match answer {
+        match shape {
             Some(Shape::Table(names)) => {
                 Key::Table(names.iter().map(|name| (*name, below(name))).collect())
             }
@@ -70,7 +70,7 @@ impl Key {
         }
     }
 
-    /// What stands below, if anything of that name can.
+    /// The key `name` below this one, if there can be one.
     pub(super) fn get(&self, name: &str) -> Option<&Key> {
         match self {
             Key::Table(keys) => keys.iter().find(|(known, _)| *known == name).map(|k| &k.1),
@@ -79,7 +79,7 @@ impl Key {
         }
     }
 
-    /// The path of every value, `NAME` standing for what the operator chooses.
+    /// The path of every value, with `NAME` for what the operator chooses.
     pub(super) fn paths(&self) -> Vec<Vec<&'static str>> {
         let mut paths = Vec::new();
         self.walk(&mut Vec::new(), &mut paths);
@@ -100,23 +100,23 @@ impl Key {
     }
 }
 
-/// What a type asked for.
+/// The shape that a type requested.
 enum Shape {
     Table(&'static [&'static str]),
     Named,
     Value(Kind),
 }
 
-/// Goes down `path`, and writes down what the type asks for at its end.
+/// A deserializer that follows `path` and records the shape requested at its end.
 struct Probe<'a> {
     path: &'a [&'static str],
-    answer: &'a mut Option<Shape>,
+    shape: &'a mut Option<Shape>,
 }
 
 impl Probe<'_> {
     fn end(self, shape: Shape) -> Stop {
         if self.path.is_empty() {
-            *self.answer = Some(shape);
+            *self.shape = Some(shape);
         }
         Stop
     }
@@ -127,7 +127,7 @@ impl Probe<'_> {
                 name: Some(name),
                 below: Some(Probe {
                     path: rest,
-                    answer: self.answer,
+                    shape: self.shape,
                 }),
             }),
             None => Err(self.end(shape)),
@@ -213,7 +213,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 }
 
-/// A map of the one entry that lies on the path.
+/// A map with a single entry, the one on the path.
 struct OneEntry<'a> {
     name: Option<&'static str>,
     below: Option<Probe<'a>>,
@@ -238,7 +238,7 @@ impl<'de> MapAccess<'de> for OneEntry<'_> {
     }
 }
 
-/// Ends a probe.
+/// The error that ends a probe.
 #[derive(Debug)]
 struct Stop;
 

@@ -1,5 +1,4 @@
-//! The layers of the configuration, each turned into the same thing: values with their paths and
-//! where they stand.
+//! The layers of the configuration, each as a list of values with their paths and sources.
 
 use std::{fmt, ops::Range, path::Path};
 
@@ -13,13 +12,13 @@ use super::{
 
 /// What every variable of the environment starts with.
 pub(super) const PREFIX: &str = "FRESTQ_";
-/// Parts the names of a nested key, since a single underscore stands inside of many.
+/// Separates the names of a nested key; many names contain a single underscore.
 const SEPARATOR: &str = "__";
 
-/// Where a value stands.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// What every peer has.
+    /// The library's default.
     Default,
     /// `App::configure`.
     Binary,
@@ -29,7 +28,7 @@ pub(crate) enum Source {
     Variable(String),
     /// A flag of the command line.
     Flag(String),
-    /// It follows from another key.
+    /// Derived from another key.
     Follows(&'static str),
 }
 
@@ -54,7 +53,7 @@ pub(super) struct Leaf {
     pub(super) source: Source,
 }
 
-/// Collects a layer, and what is wrong with it.
+/// Collects the values of the layers, and their faults.
 pub(super) struct Layers<'a> {
     keys: &'a Key,
     pub(super) leaves: Vec<Leaf>,
@@ -70,7 +69,7 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// The compiled defaults: those of every peer, changed by this binary.
+    /// The compiled defaults: the library's, changed by this binary.
     pub(super) fn compiled(&mut self, configured: &Value, default: &Value) {
         self.flatten(self.keys, configured, Some(default), &mut Vec::new());
     }
@@ -119,12 +118,12 @@ impl<'a> Layers<'a> {
                 let place = error.span().map_or(1, line);
                 let remedy = match path.extension().and_then(|e| e.to_str()) {
                     Some("py") => {
-                        "; settings are TOML here, as in `database = \"sqlite:peer.sqlite\"`, no Python"
+                        "; settings are TOML, as in `database = \"sqlite:peer.sqlite\"`, not Python"
                     }
                     _ => "",
                 };
                 self.faults.push(format!(
-                    "{name}:{place}: this is no TOML: {}{remedy}",
+                    "{name}:{place}: not valid TOML: {}{remedy}",
                     error.message()
                 ));
             }
@@ -140,7 +139,7 @@ impl<'a> Layers<'a> {
         source: &dyn Fn(Range<usize>) -> Source,
     ) {
         if table.is_empty() && !path.is_empty() {
-            // A queue or a peer that is named and keeps the defaults.
+            // A named queue or peer that keeps the defaults.
             self.leaves.push(Leaf {
                 path: path.clone(),
                 value: Value::Object(Map::new()),
@@ -174,21 +173,21 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// The variables of the environment that are ours.
+    /// The variables of the environment that start with `FRESTQ_`.
     pub(super) fn environment(&mut self, variables: &[(String, String)]) {
-        let mut ours: Vec<_> = variables
+        let mut prefixed: Vec<_> = variables
             .iter()
             .filter_map(|(name, value)| Some((name, name.strip_prefix(PREFIX)?, value)))
             .filter(|(_, key, value)| {
-                // An empty variable is how many tools spell one that is not set.
+                // Many tools set an empty variable where they mean none.
                 !value.is_empty()
                     && !matches!(*key, "SETTINGS" | "LOG")
                     && !key.starts_with("TEST_")
             })
             .collect();
-        // The environment has no order; faults should.
-        ours.sort();
-        for (name, key, value) in ours {
+        // The environment has no order; the list of faults should have one.
+        prefixed.sort();
+        for (name, key, value) in prefixed {
             if let Err(why) = self.variable(name, key, value) {
                 self.faults.push(format!("{name}: {why}"));
             }
@@ -200,7 +199,7 @@ impl<'a> Layers<'a> {
         let mut path = Vec::new();
         for part in name.split(SEPARATOR) {
             let part = match key {
-                // What an operator has named may be in mixed case.
+                // A name that the operator chose may be in mixed case.
                 Key::Named(_) if part.chars().any(char::is_lowercase) => part.to_owned(),
                 Key::Table(keys) => keys
                     .iter()
@@ -233,7 +232,7 @@ impl<'a> Layers<'a> {
         Ok(())
     }
 
-    /// The values that flags gave; `root_url` is what `--root-url` sets.
+    /// The values of flags; `--root-url` sets `root_url`.
     pub(super) fn flags(&mut self, flags: &[(&'static str, String)]) {
         for (name, text) in flags {
             let source = Source::Flag(format!("--{}", name.replace('_', "-")));
@@ -251,7 +250,7 @@ impl<'a> Layers<'a> {
 /// The variable that sets a key.
 pub(super) fn in_environment(path: &[&str]) -> String {
     let parts = path.iter().map(|part| {
-        // The mixed case of a name that an operator chose matters; ours is lower case.
+        // The case of a name that the operator chose matters; all other names are lower case.
         match part.chars().any(char::is_uppercase) {
             true => (*part).to_owned(),
             false => part.to_uppercase(),
@@ -260,8 +259,8 @@ pub(super) fn in_environment(path: &[&str]) -> String {
     format!("{PREFIX}{}", parts.collect::<Vec<_>>().join(SEPARATOR))
 }
 
-/// Reads the text of a variable or flag as what its key takes. Text that can't be read stays text:
-/// the type's own refusal says best what it expects.
+/// Parses the text of a variable or flag as the kind of its key. Text that can't be parsed stays
+/// text: the type's own error says best what it expects.
 fn read(kind: Kind, text: &str) -> Value {
     let toml = || DeValue::parse(text).map_or_else(|_| text.into(), |value| plain(value.get_ref()));
     match kind {
@@ -303,7 +302,7 @@ fn plain(value: &DeValue<'_>) -> Value {
         },
         DeValue::Float(digits) => number(digits.as_str()),
         DeValue::Boolean(flag) => (*flag).into(),
-        DeValue::Datetime(moment) => moment.to_string().into(),
+        DeValue::Datetime(datetime) => datetime.to_string().into(),
         DeValue::Array(values) => values.iter().map(|v| plain(v.get_ref())).collect(),
         DeValue::Table(table) => Value::Object(
             table

@@ -1,14 +1,14 @@
-//! Puts the layers together: compiled defaults < file < environment < flags.
+//! Loads the configuration from its layers: compiled defaults < file < environment < flags.
 //!
 //! The file is the one that `FRESTQ_SETTINGS` names, else `frestq.toml` in the working directory,
 //! if there is one. In the environment a key is `FRESTQ_` and its name in capitals, and two
-//! underscores part nested names: `FRESTQ_DELIVERY__TIMEOUT=10s`,
+//! underscores separate nested names: `FRESTQ_DELIVERY__TIMEOUT=10s`,
 //! `FRESTQ_QUEUES__say_queue__CONCURRENCY=3`. A list is written with commas or as in TOML, and a
-//! whole table as an inline one: `FRESTQ_QUEUES='{say_queue = {concurrency = 3}}'`.
+//! whole table as an inline table: `FRESTQ_QUEUES='{say_queue = {concurrency = 3}}'`.
 //!
-//! An application's own settings, [`Section`], stand below `app` in each layer.
+//! An application's own settings, [`Section`], are below `app` in each layer.
 //!
-//! Every fault is found in one go: a value that can't be used is left out, and reading goes on.
+//! All faults are reported together: loading skips a value that can't be used and continues.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -19,27 +19,27 @@ use super::{
     keys::Key,
     layers::{Layers, Leaf, Source, in_environment},
     secrets::{HIDDEN, hidden, is_secret, masked},
-    section::{APP, Section, Unusable},
+    section::{APP, ReadError, Section},
     settings::Config,
 };
 use crate::model::error::{Error, Result};
 
-/// The name of the file that is read where none is given.
+/// The name of the file that is read if none is given.
 const FILE: &str = "frestq.toml";
 
-/// What is outside of the binary, taken once, so that a test can give its own.
+/// What the binary reads from its environment, captured once, so that tests can supply their own.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Environment {
-    /// The environment.
+    /// The variables of the environment.
     pub(crate) variables: Vec<(String, String)>,
-    /// Where `frestq.toml` is looked for.
+    /// The directory in which `frestq.toml` is looked for.
     pub(crate) directory: PathBuf,
     /// Keys that flags set, with their text.
     pub(crate) flags: Vec<(&'static str, String)>,
 }
 
 impl Environment {
-    /// Those of this process.
+    /// The environment of this process.
     pub(crate) fn of_process(flags: Vec<(&'static str, String)>) -> Self {
         let variables = std::env::vars_os()
             .map(|(name, value)| {
@@ -65,9 +65,9 @@ impl Environment {
     }
 }
 
-/// The configuration, where each value comes from, and what is wrong with it.
+/// A loaded configuration, with the source of each value and the faults.
 pub(crate) struct Loaded {
-    /// Without the values that are faulty.
+    /// The configuration without the faulty values.
     pub(crate) config: Config,
     /// The application's own settings, if it has any.
     app: Option<Arc<dyn Section>>,
@@ -90,12 +90,12 @@ impl Loaded {
     ///
     /// # Errors
     ///
-    /// [`Error::Json`] for defaults that can't be written as a table. What is wrong with the
-    /// layers is in [`faults`](Self::faults).
+    /// [`Error::Json`] for defaults that can't be serialized as a table. Faults of the layers are
+    /// in [`faults`](Self::faults).
     pub(crate) fn read(
         compiled: &Config,
         app: Option<&Arc<dyn Section>>,
-        surroundings: &Environment,
+        environment: &Environment,
     ) -> Result<Self> {
         let mut keys = Key::of::<Config>();
         let mut configured = serde_json::to_value(compiled)?;
@@ -107,11 +107,11 @@ impl Loaded {
         }
         let mut layers = Layers::new(&keys);
         layers.compiled(&configured, &default);
-        read_file(surroundings, &mut layers);
-        layers.environment(&surroundings.variables);
-        layers.flags(&surroundings.flags);
+        read_file(environment, &mut layers);
+        layers.environment(&environment.variables);
+        layers.flags(&environment.flags);
         let mut faults = layers.faults;
-        let (mut own, mut leaves): (Vec<_>, Vec<_>) = layers
+        let (mut app_leaves, mut leaves): (Vec<_>, Vec<_>) = layers
             .leaves
             .into_iter()
             .partition(|leaf| leaf.path.first().is_some_and(|name| name == APP));
@@ -119,9 +119,9 @@ impl Loaded {
         let config = assemble(&mut leaves, &[], &mut faults, read);
         let app = app.map(|app| {
             let read = |mut root: Value| app.read(root[APP].take());
-            assemble(&mut own, &[APP], &mut faults, read).unwrap_or_else(|| app.clone())
+            assemble(&mut app_leaves, &[APP], &mut faults, read).unwrap_or_else(|| app.clone())
         });
-        leaves.extend(own);
+        leaves.extend(app_leaves);
         Ok(Self {
             config: config.unwrap_or_else(|| compiled.clone()),
             app,
@@ -131,7 +131,7 @@ impl Loaded {
         })
     }
 
-    /// The configuration, if nothing is wrong with what was given.
+    /// The configuration, if it has no faults.
     pub(crate) fn into_config(self) -> Result<Config> {
         self.into_parts().map(|(config, _)| config)
     }
@@ -162,7 +162,7 @@ impl Loaded {
             let given = self.leaves.iter().rev().find(|l| l.path == leaf.path);
             let name = leaf.path.last().map_or("", String::as_str);
             let key = leaf.path.join(".");
-            let (value, source) = match (&leaf.value, self.follows(&key)) {
+            let (value, source) = match (&leaf.value, self.derived(&key)) {
                 (Value::Null, Some((value, source))) => (value, source),
                 _ => (
                     leaf.value,
@@ -181,8 +181,8 @@ impl Loaded {
         Ok(entries.collect())
     }
 
-    /// What is in effect for a key that is not set, where other keys decide.
-    fn follows(&self, key: &str) -> Option<(Value, Source)> {
+    /// The value in effect for a key that is not set but derived from others.
+    fn derived(&self, key: &str) -> Option<(Value, Source)> {
         match key {
             "root_url" => {
                 let url = self.config.root_url().ok()?;
@@ -202,36 +202,36 @@ impl Loaded {
     }
 }
 
-fn read_file(surroundings: &Environment, layers: &mut Layers<'_>) {
-    let named = surroundings.variable("FRESTQ_SETTINGS");
-    let path = surroundings.directory.join(named.unwrap_or(FILE));
+fn read_file(environment: &Environment, layers: &mut Layers<'_>) {
+    let named = environment.variable("FRESTQ_SETTINGS");
+    let path = environment.directory.join(named.unwrap_or(FILE));
     match std::fs::read_to_string(&path) {
         Ok(text) => layers.file(&path, &text),
         Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => {
-            let who = named.map_or("", |_| " (named by FRESTQ_SETTINGS)");
+            let origin = named.map_or("", |_| " (named by FRESTQ_SETTINGS)");
             layers.faults.push(format!(
-                "{}: the file can't be read{who}: {error}",
+                "{}: the file can't be read{origin}: {error}",
                 path.display()
             ));
         }
     }
 }
 
-/// Whether a value is a secret by the name of a table around it. Nothing is known of an
-/// application's settings but their names; in our own tables the names of peers and queues mean
-/// nothing.
+/// Whether a value is a secret because of the name of a table that contains it. Of an
+/// application's settings only the names are known. In the library's own tables, names of peers
+/// and queues don't indicate secrets.
 fn is_hidden(path: &[String]) -> bool {
     path.first().is_some_and(|name| name == APP) && path.iter().any(|name| is_secret(name))
 }
 
-/// Reads the layers as one, whose root `read` looks for its value below `prefix`; whatever a type
-/// refuses is reported and left out.
+/// Merges the layers and reads the value below `prefix` from the result. A value that its type
+/// rejects is reported and left out.
 fn assemble<T>(
     leaves: &mut Vec<Leaf>,
     prefix: &[&str],
     faults: &mut Vec<String>,
-    read: impl Fn(Value) -> Result<T, Unusable>,
+    read: impl Fn(Value) -> Result<T, ReadError>,
 ) -> Option<T> {
     let mut reported: Vec<Vec<String>> = Vec::new();
     loop {
@@ -246,18 +246,22 @@ fn assemble<T>(
         let prefix = prefix.iter().map(|name| (*name).to_owned());
         let path: Vec<String> = prefix.chain(below).collect();
         let related = |other: &[String]| other.starts_with(&path) || path.starts_with(other);
-        let guilty = leaves.iter().rposition(|leaf| related(&leaf.path))?;
-        // A table that lost a faulty value may lack it now: that is no second fault.
+        let culprit = leaves.iter().rposition(|leaf| related(&leaf.path))?;
+        // The table of a removed value may lack it now: that is not a second fault.
         if !reported.iter().any(|earlier| related(earlier)) {
-            faults.push(refused(&leaves[guilty], &path, &error.inner().to_string()));
+            faults.push(describe_fault(
+                &leaves[culprit],
+                &path,
+                &error.inner().to_string(),
+            ));
             reported.push(path);
         }
-        leaves.remove(guilty);
+        leaves.remove(culprit);
     }
 }
 
-/// Says where a value stands, which key it is, and what is wrong with it.
-fn refused(leaf: &Leaf, path: &[String], message: &str) -> String {
+/// Describes a fault: the source of the value, its key, and the error.
+fn describe_fault(leaf: &Leaf, path: &[String], message: &str) -> String {
     let names: Vec<_> = path.iter().map(String::as_str).collect();
     let key = match &leaf.source {
         Source::Variable(name) if *name == in_environment(&names) => String::new(),
@@ -266,15 +270,15 @@ fn refused(leaf: &Leaf, path: &[String], message: &str) -> String {
     let name = names.last().copied().unwrap_or_default();
     let secret = is_secret(name) || is_hidden(path) || is_hidden(&leaf.path);
     let message = match &leaf.value {
-        // A type's refusal may repeat what it was given.
+        // A type's error may repeat the value.
         _ if !secret => message.to_owned(),
         Value::String(text) if !text.is_empty() => message.replace(text.as_str(), HIDDEN),
         Value::String(_) | Value::Null => message.to_owned(),
-        _ => "this can't be used".to_owned(),
+        _ => "invalid value".to_owned(),
     };
     let value = match masked(name, &leaf.value) {
         _ if secret => String::new(),
-        // Not every type's refusal repeats what it was given.
+        // Not every type's error repeats the value.
         Value::String(text) if leaf.path == path && !message.contains(&text) => {
             format!(": {text:?}")
         }
@@ -283,7 +287,7 @@ fn refused(leaf: &Leaf, path: &[String], message: &str) -> String {
     format!("{}: {key}{}{value}", leaf.source, in_words(&message))
 }
 
-/// Rust's names of types as an operator would say them.
+/// Replaces Rust's names of types by words for operators.
 fn in_words(message: &str) -> String {
     let Some((start, expected)) = message.rsplit_once("expected ") else {
         return message.to_owned();
@@ -300,7 +304,7 @@ fn in_words(message: &str) -> String {
     format!("{start}expected {expected}")
 }
 
-/// One tree of all layers, the later ones over the earlier.
+/// Merges all layers into one tree; later ones override earlier ones.
 fn merge(leaves: &[Leaf]) -> Value {
     let mut root = Value::Object(Map::new());
     for leaf in leaves {
@@ -311,7 +315,7 @@ fn merge(leaves: &[Leaf]) -> Value {
             }
             place = &mut place[name.as_str()];
         }
-        // A table that is only named leaves in place what an earlier layer put into it.
+        // An empty table keeps what an earlier layer put into it.
         let only_named = leaf.value.as_object().is_some_and(Map::is_empty);
         if !(only_named && place.is_object()) {
             *place = leaf.value.clone();

@@ -1,4 +1,4 @@
-//! The configuration: its keys, the layers they come from, and what can't work.
+//! The configuration: its keys, the layers that set them, and its validation.
 //!
 //! Each layer overrides the one before it: defaults, the binary, the file, the environment, flags.
 //! May import `model`.

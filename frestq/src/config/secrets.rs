@@ -1,11 +1,11 @@
-//! What of the configuration may be shown: everything but secrets.
+//! Redaction: hides secrets in configuration that is shown.
 
 use serde_json::Value;
 use url::Url;
 
 pub(super) const HIDDEN: &str = "***";
 
-/// Whether something of this name is a secret.
+/// Whether a value with this name is a secret.
 pub(super) fn is_secret(name: &str) -> bool {
     let name = name.to_lowercase();
     [
@@ -21,7 +21,7 @@ pub(super) fn is_secret(name: &str) -> bool {
     .any(|word| name.contains(word))
 }
 
-/// The value as it may be shown: secrets, and passwords in addresses, are hidden.
+/// The value with secrets, and passwords in addresses, hidden.
 pub(crate) fn masked(key: &str, value: &Value) -> Value {
     match value {
         _ if is_secret(key) => hidden(value),
@@ -37,7 +37,7 @@ pub(crate) fn masked(key: &str, value: &Value) -> Value {
     }
 }
 
-/// Stands for a secret in what is shown; one that is not set is shown as that.
+/// The placeholder for a secret; a secret that is not set stays null.
 pub(super) fn hidden(value: &Value) -> Value {
     match value {
         Value::Null => Value::Null,
@@ -45,13 +45,13 @@ pub(super) fn hidden(value: &Value) -> Value {
     }
 }
 
-/// Hides the password of an address, wherever it stands in it. Other text stays as it is.
+/// Hides the password of an address, in the authority or the query. Other text is unchanged.
 pub(crate) fn masked_address(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };
     let parsed = Url::parse(text).ok().filter(|url| {
-        // A password with a slash in it moves the `@` to where nobody looks for it.
+        // A password that contains a slash moves the `@` into the path or fragment.
         !url.path().contains('@') && url.fragment().is_none_or(|f| !f.contains('@'))
     });
     let Some(mut url) = parsed else {
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_secret_is_shown_as_it_is() {
+    fn text_without_a_secret_is_unchanged() {
         for text in [
             "sqlite:peer.sqlite",
             "http://127.0.0.1:5000/api/queues",
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_named_like_a_secret_are_hidden() {
+    fn values_with_the_name_of_a_secret_are_hidden() {
         let hidden = masked("key_password", &"hunter2".into());
         assert_eq!(hidden, Value::from(HIDDEN));
     }

@@ -1,5 +1,5 @@
-//! The application's own section of the configuration, `[app]`: a type that only the application
-//! knows, read from the same layers as the rest.
+//! The application's own section of the configuration, `[app]`: a type that the application
+//! defines, read from the same layers as the other keys.
 
 use std::{any::Any, sync::Arc};
 
@@ -11,22 +11,22 @@ use super::keys::Key;
 /// The name of the section.
 pub(super) const APP: &str = "app";
 
-/// Why a value is not one of the section's type.
-pub(super) type Unusable = serde_path_to_error::Error<serde_json::Error>;
+/// The error for a value that the section's type rejects.
+pub(super) type ReadError = serde_path_to_error::Error<serde_json::Error>;
 
-/// The settings of an application: a value of a type that is not known here.
+/// The settings of an application: a value whose type is erased.
 pub(crate) trait Section: Send + Sync {
-    /// The keys of its type.
+    /// The keys of the type.
     fn keys(&self) -> Key;
 
-    /// What its type is by default, as a table.
+    /// The type's default, as a table.
     fn default(&self) -> serde_json::Result<Value>;
 
-    /// What it is, as a table.
+    /// The value, as a table.
     fn value(&self) -> serde_json::Result<Value>;
 
-    /// Another value of the same type.
-    fn read(&self, value: Value) -> Result<Arc<dyn Section>, Unusable>;
+    /// Reads another value of the same type.
+    fn read(&self, value: Value) -> Result<Arc<dyn Section>, ReadError>;
 
     /// The `Arc<T>` itself.
     fn as_any(&self) -> &dyn Any;
@@ -51,7 +51,7 @@ where
         serde_json::to_value(&*self.0)
     }
 
-    fn read(&self, value: Value) -> Result<Arc<dyn Section>, Unusable> {
+    fn read(&self, value: Value) -> Result<Arc<dyn Section>, ReadError> {
         let settings: T = serde_path_to_error::deserialize(value)?;
         Ok(Arc::new(Self(Arc::new(settings))))
     }

@@ -1,6 +1,6 @@
-//! The configuration: what there is to set, its defaults, and what can't work.
+//! The keys of the configuration, their defaults, and their validation.
 //!
-//! `load` reads it from its layers, compiled defaults < file < environment < flags.
+//! `load` reads them from the layers: compiled defaults < file < environment < flags.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -12,24 +12,24 @@ use crate::model::{
     error::{Error, Result},
 };
 
-/// What can be configured. [`App::configure`](crate::App::configure) sets a peer's own defaults;
-/// `frestq.toml`, the environment and flags override them, in this order.
+/// The configuration of a peer. [`App::configure`](crate::App::configure) sets a binary's
+/// defaults; `frestq.toml`, the environment and flags override them, in this order.
 ///
-/// In the environment a key is `FRESTQ_` and its name in capitals; two underscores part nested
+/// In the environment a key is `FRESTQ_` and its name in capitals; two underscores separate nested
 /// names: `FRESTQ_ROOT_URL`, `FRESTQ_DELIVERY__TIMEOUT`, `FRESTQ_QUEUES__say_queue__CONCURRENCY`.
-/// Durations are written `"30s"`, `"2min"`, `"7days"`. `--check` shows what is in effect, and where
-/// each value comes from. `[app]` is the application's own section: see
+/// Durations are written `"30s"`, `"2min"`, `"7days"`. `--check` shows what is in effect, and
+/// where each value comes from. `[app]` is the application's own section: see
 /// [`App::settings`](crate::App::settings).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
-    /// The port that `root_url` and `bind` have unless they are given; 5000 by default.
+    /// The port of `root_url` and `bind`, unless they are set; 5000 by default.
     pub port: u16,
-    /// This peer's address, and its name on the wire; `http://127.0.0.1:PORT/api/queues` by default, with
-    /// `https` once there is `[tls]`.
+    /// This peer's address, by which others know it; `http://127.0.0.1:PORT/api/queues` by
+    /// default, with `https` if `[tls]` is set.
     pub root_url: Option<String>,
-    /// Where to listen; `127.0.0.1:PORT` by default.
+    /// The address to listen on; `127.0.0.1:PORT` by default.
     pub bind: Option<SocketAddr>,
     /// `sqlite:PATH` or `postgres://...`; `sqlite:NAME-OF-THE-BINARY.sqlite` by default.
     pub database: Option<String>,
@@ -37,40 +37,42 @@ pub struct Config {
     pub node: Option<String>,
     /// The largest body of a request, in bytes; 1 MiB by default.
     pub body_limit: usize,
-    /// How many threads take in and deliver messages, and run views. One is the fastest on few cores,
-    /// since nothing then moves between threads; a view must not block it.
+    /// The number of threads that receive and deliver messages and run views; 1 by default. One is
+    /// fastest on few cores, since nothing moves between threads then. A view must not block it.
     pub threads: usize,
-    /// How many threads run handlers, at least 1; by default one for each core, and at least 4.
+    /// The number of threads that run handlers, at least 1; by default one per core, at least 4.
     pub handler_threads: usize,
-    /// Whether payloads are written to the log; not by default.
+    /// Whether the log contains payloads; not by default.
     pub log_payloads: bool,
-    /// Whether a chained record is kept of who asked for what (`--audit`); by default where there is `[tls]`.
+    /// Whether accepted messages are recorded in a hash chain (`--audit`); by default if `[tls]`
+    /// is set.
     pub audit: Option<bool>,
-    /// For how long tasks that have ended are kept, with their messages; for ever by default.
+    /// How long tasks that have ended are kept, with their messages; forever by default.
     #[serde(with = "humantime_serde")]
     pub retention: Option<Duration>,
-    /// How long a task of a synchronized group holds what it has reserved; 60 s by default. A round of
-    /// a group lasts half as long.
+    /// How long a reservation of a task in a synchronized group is valid; 60 s by default, at
+    /// least 1 s. A round of a group lasts half as long.
     #[serde(with = "humantime_serde")]
     pub reservation_timeout: Duration,
     /// How long a stopping peer waits for running handlers; 30 s by default.
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
-    /// How long the statements of one handler's [`transaction`](crate::Task::transaction) may take together;
-    /// 5 s by default. Meanwhile nothing else is committed. Past it they fail, and with them the run.
+    /// How long all statements of one [`Task::transaction`](crate::Task::transaction) may take
+    /// together; 5 s by default. Nothing else is committed meanwhile. After that they fail, and
+    /// the run with them.
     #[serde(with = "humantime_serde")]
     pub transaction_timeout: Duration,
-    /// Options by queue; each must be one that a handler serves.
+    /// Options by queue; each queue must be served by a handler.
     pub queues: BTreeMap<String, QueueConfig>,
-    /// How much may wait here.
+    /// Limits on open tasks, connections and requests.
     pub limits: Limits,
     /// How messages are delivered.
     pub delivery: DeliveryConfig,
-    /// What this peer shows others of itself; without it, and without peers, it serves its own machine only.
+    /// This peer's certificate. Without it, and without peers, it serves the loopback only.
     pub tls: TlsConfig,
     /// The proxy in front of this peer; none by default.
     pub proxy: ProxyConfig,
-    /// The other peers, by a name that this one gives them.
+    /// The other peers, by a name that is local to this peer.
     pub peers: BTreeMap<String, PeerConfig>,
 }
 
@@ -79,34 +81,37 @@ pub struct Config {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct QueueConfig {
-    /// How many tasks of the queue run at the same time in one process, at least 1; 100 by default.
+    /// The number of the queue's tasks that one process runs concurrently, at least 1; 100 by
+    /// default.
     pub concurrency: usize,
 }
 
-/// `[limits]`: past them, messages are answered with 503 or 429, and `Retry-After`.
+/// `[limits]`: messages beyond them are answered with 503 or 429, and `Retry-After`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Received tasks that have not ended, in all; 1,000,000 by default.
+    /// Received tasks that have not ended, from all peers; 1,000,000 by default.
     pub open_tasks: i64,
-    /// Received tasks that have not ended, from one peer; 25,000 by default. Times `body_limit`, it is what one
-    /// peer can make wait on the disk.
+    /// Received tasks that have not ended, from one peer; 25,000 by default. Multiplied by
+    /// `body_limit`, it bounds the disk space that one peer's open tasks can use.
     pub open_tasks_per_peer: i64,
-    /// Bytes that must stay free on the disk of an SQLite database; 64 MiB by default.
+    /// Free space in bytes that must remain on the disk of an SQLite database; 64 MiB by default.
     pub free_disk: u64,
-    /// Connections at the same time of those that are no registered peers, at least 1; others are closed, or
-    /// wait in open mode. 4096 by default.
+    /// Concurrent connections that are not from registered peers, at least 1; 4096 by default.
+    /// Further ones are closed, or wait in open mode.
     pub connections: usize,
-    /// Connections from one address at the same time, at least 1; others are closed. 256 by default. It
-    /// holds neither in open mode nor for the proxy.
+    /// Concurrent connections from one address, at least 1; 256 by default. Further ones are
+    /// closed. The limit applies neither in open mode nor to the proxy.
     pub connections_per_address: usize,
-    /// Connections with one certificate at the same time, at least 1; what comes on others is answered
-    /// with 429. 256 by default.
+    /// Concurrent connections of one peer, at least 1; 256 by default. Requests on further ones
+    /// are answered with 429.
     pub connections_per_peer: usize,
-    /// Requests of one peer at the same time, at least 1; others are answered with 429. 64 by default.
+    /// Concurrent requests of one peer, at least 1; 64 by default. Further ones are answered with
+    /// 429.
     pub requests_per_peer: usize,
-    /// How long the body of a request may take to come; past that it is answered with 408. 30 s by default.
+    /// How long the body of a request may take to arrive; 30 s by default. After that, the request
+    /// is answered with 408.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
 }
@@ -116,18 +121,18 @@ pub struct Limits {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct DeliveryConfig {
-    /// How long a connection may take to be made; 5 s by default.
+    /// The timeout for establishing a connection; 5 s by default.
     #[serde(with = "humantime_serde")]
     pub connect_timeout: Duration,
-    /// How long a request may take in all; 30 s by default.
+    /// The timeout for a whole request; 30 s by default.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// Requests under way to one peer at the same time, at least 1; 32 by default.
+    /// Concurrent requests to one peer, at least 1; 32 by default.
     pub parallel: usize,
-    /// Messages in one `frestq.batch`, for peers that read it; 1 sends each alone, 256 is the
-    /// default.
+    /// The greatest number of messages in one `frestq.batch`, for peers that support it, at least
+    /// 1; 256 by default. With 1, each message is sent alone.
     pub batch: usize,
-    /// How long a message without an expiration date is tried; 7 days by default.
+    /// How long delivery of a message without an expiration date is retried; 7 days by default.
     #[serde(with = "humantime_serde")]
     pub give_up_after: Duration,
 }
@@ -193,12 +198,12 @@ impl Default for DeliveryConfig {
 }
 
 impl Config {
-    /// The options of a queue, to be changed.
+    /// The options of a queue, for modification.
     pub fn queue(&mut self, name: &str) -> &mut QueueConfig {
         self.queues.entry(name.to_owned()).or_default()
     }
 
-    /// Another peer, to be changed.
+    /// The configuration of another peer, for modification.
     pub fn peer(&mut self, name: &str) -> &mut PeerConfig {
         self.peers.entry(name.to_owned()).or_default()
     }
@@ -211,19 +216,19 @@ impl Config {
         }
     }
 
-    /// The root queues URL of a peer that listens there.
+    /// The root queues URL of a peer that listens on `address`.
     pub(crate) fn url_at(&self, address: SocketAddr) -> String {
         let scheme = if self.is_open() { "http" } else { "https" };
         format!("{scheme}://{address}/api/queues")
     }
 
-    /// Where to listen.
+    /// The address to listen on.
     pub(crate) fn bind(&self) -> SocketAddr {
         self.bind
             .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], self.port)))
     }
 
-    /// The database's address; named after the running binary unless it is given.
+    /// The database's address; by default it is named after the running binary.
     pub(crate) fn database(&self) -> String {
         self.database.clone().unwrap_or_else(|| {
             let binary = std::env::current_exe().ok();
@@ -235,17 +240,17 @@ impl Config {
         })
     }
 
-    /// The name of this process among those of the same peer.
+    /// The name of this process among those that serve the same peer.
     pub(crate) fn node_name(&self) -> String {
         self.node.clone().unwrap_or_else(|| self.bind().to_string())
     }
 
-    /// Whether there is an audit.
+    /// Whether the audit is enabled.
     pub(crate) fn audits(&self) -> bool {
         self.audit.unwrap_or_else(|| !self.is_open())
     }
 
-    /// How many tasks of `queue` run at the same time.
+    /// The number of tasks of `queue` that run concurrently.
     pub(crate) fn concurrency(&self, queue: &str) -> usize {
         self.queues
             .get(queue)
@@ -254,7 +259,11 @@ impl Config {
             .concurrency
     }
 
-    /// Refuses what can't work.
+    /// Checks the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] with all faults.
     pub(crate) fn validate(&self) -> Result<()> {
         match self.faults() {
             faults if faults.is_empty() => Ok(()),
@@ -262,7 +271,7 @@ impl Config {
         }
     }
 
-    /// Everything that can't work.
+    /// All faults of the configuration, apart from the files that it names.
     pub(crate) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         if let Err(error) = self.root_url() {

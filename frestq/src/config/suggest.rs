@@ -1,12 +1,11 @@
-//! What an unknown key is answered with: the nearest one that exists, spelled for where it is
-//! needed.
+//! Suggestions for unknown keys: the nearest known key, spelled as its source needs it.
 
 use super::{
     keys::{Key, NAME},
     section::APP,
 };
 
-/// How a path is written down.
+/// Formats a path for one kind of source.
 pub(super) type Spelling = dyn Fn(&[&str]) -> String;
 
 /// The path of a key in a file.
@@ -14,7 +13,7 @@ pub(super) fn in_file(path: &[&str]) -> String {
     path.join(".")
 }
 
-/// Why `name` can't stand below `path`, and what was probably meant.
+/// The error for an unknown key `name` below `path`, with a suggestion.
 pub(super) fn unknown(
     all: &Key,
     parent: &Key,
@@ -29,9 +28,9 @@ pub(super) fn unknown(
     };
     let wrong = below(name);
     if path.is_empty() && name == APP {
-        // With settings, it is a known key.
+        // If the application had settings, this key would be known.
         return format!(
-            "unknown key `{wrong}`: this application has no settings of its own; it gets them by `.settings::<T>()`"
+            "unknown key `{wrong}`: this application has no settings of its own; declare them with `.settings::<T>()`"
         );
     }
     let Key::Table(siblings) = parent else {
@@ -44,12 +43,12 @@ pub(super) fn unknown(
     let near = nearest(name, siblings.iter().map(|k| (k.0, k.0)))
         .map(below)
         .or_else(|| {
-            // The right name in the wrong table, or with its table's name glued to it.
+            // The right name in the wrong table, or joined to its table's name by an underscore.
             let paths = all.paths();
-            let glued: Vec<_> = paths.iter().map(|path| path.join("_")).collect();
+            let joined: Vec<_> = paths.iter().map(|path| path.join("_")).collect();
             let last = paths.iter().map(|p| (p[p.len() - 1], p));
-            let glued = glued.iter().map(String::as_str).zip(&paths);
-            nearest(name, last.chain(glued)).map(|path| spell(path))
+            let joined = joined.iter().map(String::as_str).zip(&paths);
+            nearest(name, last.chain(joined)).map(|path| spell(path))
         });
     match near {
         Some(near) => format!("unknown key `{wrong}`; did you mean `{near}`?"),
@@ -60,7 +59,7 @@ pub(super) fn unknown(
     }
 }
 
-/// Why something that is no table can't stand at `path`.
+/// The error for a value at `path`, where a table belongs.
 pub(super) fn no_table(key: &Key, path: &[String], found: &str, spell: &Spelling) -> String {
     let mut full: Vec<_> = path.iter().map(String::as_str).collect();
     let here = spell(&full);
@@ -75,13 +74,13 @@ pub(super) fn no_table(key: &Key, path: &[String], found: &str, spell: &Spelling
     )
 }
 
-/// The candidate most like `name`, unless none is like it.
+/// The candidate nearest to `name`, if one is similar enough.
 fn nearest<'a, T>(name: &str, candidates: impl Iterator<Item = (&'a str, T)>) -> Option<T> {
     let name = name.to_lowercase();
-    let far = (name.chars().count() / 3).max(1);
+    let max_distance = (name.chars().count() / 3).max(1);
     candidates
         .map(|(candidate, value)| (strsim::damerau_levenshtein(&name, candidate), value))
-        .filter(|(distance, _)| *distance <= far)
+        .filter(|(distance, _)| *distance <= max_distance)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, value)| value)
 }

@@ -1,4 +1,4 @@
-//! What the layers come to, and what is refused.
+//! The merged layers, and the faults.
 
 mod app;
 
@@ -41,21 +41,21 @@ fn nowhere() -> PathBuf {
 }
 
 fn read_variables(pairs: &[(&str, &str)]) -> Loaded {
-    let surroundings = Environment {
+    let environment = Environment {
         variables: variables(pairs),
         directory: nowhere(),
         flags: Vec::new(),
     };
-    Loaded::read(&Config::default(), None, &surroundings).unwrap()
+    Loaded::read(&Config::default(), None, &environment).unwrap()
 }
 
 fn read_file(name: &str, toml: &str) -> Loaded {
     let folder = Folder::new(name, toml);
-    let surroundings = Environment {
+    let environment = Environment {
         directory: folder.0.clone(),
         ..Environment::default()
     };
-    Loaded::read(&Config::default(), None, &surroundings).unwrap()
+    Loaded::read(&Config::default(), None, &environment).unwrap()
 }
 
 #[track_caller]
@@ -80,12 +80,12 @@ fn each_layer_wins_over_the_one_below() {
         ..Config::default()
     };
     compiled.delivery.timeout = Duration::from_secs(1);
-    let surroundings = Environment {
+    let environment = Environment {
         variables: variables(&[("FRESTQ_NODE", "variable"), ("FRESTQ_DELIVERY__BATCH", "5")]),
         directory: folder.0.clone(),
         flags: vec![("port", "3".into())],
     };
-    let loaded = Loaded::read(&compiled, None, &surroundings).unwrap();
+    let loaded = Loaded::read(&compiled, None, &environment).unwrap();
     let entries = loaded.entries().unwrap();
     assert_eq!(
         entry(&entries, "port").source,
@@ -109,7 +109,7 @@ fn each_layer_wins_over_the_one_below() {
 }
 
 #[test]
-fn the_port_flows_into_root_url_and_bind() {
+fn root_url_and_bind_follow_from_the_port() {
     let loaded = read_variables(&[("FRESTQ_PORT", "5001")]);
     let entries = loaded.entries().unwrap();
     assert_eq!(entry(&entries, "bind").value, "127.0.0.1:5001");
@@ -135,12 +135,12 @@ fn a_named_file_that_is_missing_is_an_error_and_an_unnamed_one_is_not() {
 fn a_named_file_is_read_instead_of_the_one_in_the_folder() {
     let folder = Folder::new("named", "port = 1\n");
     std::fs::write(folder.0.join("other.toml"), "port = 2\n").unwrap();
-    let surroundings = Environment {
+    let environment = Environment {
         variables: variables(&[("FRESTQ_SETTINGS", "other.toml")]),
         directory: folder.0.clone(),
         flags: Vec::new(),
     };
-    let config = Loaded::read(&Config::default(), None, &surroundings)
+    let config = Loaded::read(&Config::default(), None, &environment)
         .unwrap()
         .into_config()
         .unwrap();
@@ -159,7 +159,7 @@ fn an_unknown_key_of_the_file_names_its_line_and_the_nearest_key() {
 }
 
 #[test]
-fn a_key_in_the_wrong_table_is_sent_to_the_right_one() {
+fn a_key_in_the_wrong_table_gets_the_right_one_suggested() {
     let loaded = read_file("wrong-table", "connect_timeout = \"1s\"\n");
     let fault = the_fault(&loaded);
     assert!(
@@ -180,7 +180,7 @@ fn an_unknown_variable_names_the_nearest_one() {
 }
 
 #[test]
-fn a_key_like_none_lists_those_of_its_table() {
+fn a_key_that_resembles_none_lists_those_of_its_table() {
     let loaded = read_file("far", "[queues.a]\ncolour = 1\n");
     assert!(the_fault(&loaded).contains("keys here: queues.a.concurrency"));
 }
@@ -228,12 +228,12 @@ fn a_wrong_type_names_key_value_and_source() {
 #[test]
 fn a_fault_of_an_upper_layer_leaves_the_lower_one_in_place() {
     let folder = Folder::new("fallback", "port = 2\n");
-    let surroundings = Environment {
+    let environment = Environment {
         variables: variables(&[("FRESTQ_PORT", "x")]),
         directory: folder.0.clone(),
         flags: Vec::new(),
     };
-    let loaded = Loaded::read(&Config::default(), None, &surroundings).unwrap();
+    let loaded = Loaded::read(&Config::default(), None, &environment).unwrap();
     assert_eq!(loaded.config.port, 2);
     assert!(loaded.into_config().is_err());
 }
@@ -271,7 +271,7 @@ fn every_key_is_reached_from_the_environment() {
 }
 
 #[test]
-fn a_table_and_a_value_are_not_taken_for_each_other() {
+fn a_table_and_a_value_are_not_confused() {
     let loaded = read_file("table", "delivery = 5\n");
     assert!(the_fault(&loaded).contains("`delivery` is a table"));
     let loaded = read_variables(&[("FRESTQ_PORT__X", "5")]);
@@ -279,13 +279,13 @@ fn a_table_and_a_value_are_not_taken_for_each_other() {
 }
 
 #[test]
-fn text_that_is_no_toml_names_the_line() {
+fn text_that_is_not_toml_names_the_line() {
     let loaded = read_file("syntax", "port = 1\nnode = \n");
     assert!(the_fault(&loaded).contains("frestq.toml:2: "));
 }
 
 #[test]
-fn all_that_cannot_work_is_listed() {
+fn all_faults_are_listed() {
     let mut config = Config {
         root_url: Some("ftp://x".into()),
         bind: Some(([0, 0, 0, 0], 1).into()),
@@ -305,7 +305,7 @@ fn the_password_is_not_among_the_entries() {
     );
 }
 
-/// Settings of the example stand behind a `#` without a space.
+/// Removes the `#` before the settings of the example; a comment has a space behind it.
 fn uncommented(example: &str) -> String {
     let setting = |line: &str| {
         line.strip_prefix('#')
@@ -362,7 +362,7 @@ fn peer(name: &str, url: &str, rest: &str) -> String {
 #[test]
 fn peers_and_tls_need_each_other() {
     let b = peer("b", "https://b/api/queues", "");
-    // The peers may be those of the database.
+    // The peers may be registered in the database.
     assert_eq!(faults_of("tls-alone", TLS), Vec::<String>::new());
     assert_eq!(faults_of("peers-alone", &b).len(), 1);
     assert_eq!(
@@ -375,7 +375,7 @@ fn peers_and_tls_need_each_other() {
 }
 
 #[test]
-fn an_address_without_tls_is_no_address_of_a_peer_with_an_identity() {
+fn addresses_must_be_https_if_tls_is_set() {
     let text = format!(
         "root_url = \"http://a/api/queues\"\n{TLS}{}",
         peer("b", "http://b/api/queues", "")
@@ -390,7 +390,7 @@ fn an_address_without_tls_is_no_address_of_a_peer_with_an_identity() {
 }
 
 #[test]
-fn whatever_is_wrong_with_a_peer_is_named() {
+fn each_fault_of_a_peer_is_named() {
     let text = [
         TLS,
         "[peers.empty]\n",
@@ -405,8 +405,8 @@ fn whatever_is_wrong_with_a_peer_is_named() {
         "peers.empty.certificates: ",
         "peers.b.allow: \"work\"",
         "peers.b.allow: \"*/x\"",
-        "peers.twice.url is the one of peers.b",
-        "peers.me.url is the one of this peer",
+        "peers.twice.url is the same as that of peers.b",
+        "peers.me.url is this peer's own root_url",
         "peers.short.certificates: ",
     ] {
         let found = faults

@@ -1,4 +1,4 @@
-//! Posts messages to a peer and says what became of each.
+//! The HTTP client: posts messages to a peer and returns the reply to each.
 
 use std::{
     collections::HashMap,
@@ -29,22 +29,20 @@ use crate::{
         EXTENSIONS, EXTENSIONS_HEADER, INTERNAL_QUEUE, InternalAction, internal_data::BatchAnswer,
         shows_extensions,
     },
-    security::tls::{Expected, WrongServer},
+    security::tls::{ExpectedServer, WrongServer},
 };
 
-/// The most of an answer that is read for each message in the request.
-const LONGEST_ANSWER: usize = 64 * 1024;
+/// The number of bytes of a response that are read.
+const MAX_RESPONSE: usize = 64 * 1024;
 
-/// What the peer made of one message.
+/// The peer's reply to one message.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reply {
+    /// The peer has stored it, or had before.
     Accepted,
-    /// For good.
-    Refused {
-        status: u16,
-        why: String,
-    },
-    /// Not now; when to come back, if it said so.
+    /// Permanently refused.
+    Refused { status: u16, why: String },
+    /// Temporarily refused, with the wait of `Retry-After` if the peer sent it.
     Later {
         status: u16,
         why: String,
@@ -52,41 +50,43 @@ pub(crate) enum Reply {
     },
 }
 
-/// What became of one request.
+/// The result of one request.
 #[derive(Debug)]
 pub(crate) enum Exchange {
-    /// The peer answered: message by message, and whether it shows our extensions.
+    /// The peer answered: its replies, and whether it shows that it supports the extensions.
     Answered {
         replies: Vec<(Arc<OutboxRow>, Reply)>,
         extensions: bool,
     },
-    /// The peer does not take a batch, or not one of this size.
+    /// The peer does not accept batches, or not one of this size.
     NoBatch {
         status: u16,
         messages: Vec<Arc<OutboxRow>>,
     },
-    /// The server has another certificate than the one that these are pinned to.
+    /// The server's certificate is not the one that the tasks of these messages are pinned to.
     NotPinned {
         messages: Vec<Arc<OutboxRow>>,
         why: String,
     },
-    /// No answer came.
+    /// There was no response.
     Failed {
         messages: Vec<Arc<OutboxRow>>,
         why: String,
     },
 }
 
-/// A peer, and the certificate that it must show, where a task wants one.
+/// A peer, and the certificate to which a task is pinned, if it is.
 type Destination = (PeerUrl, Option<Fingerprint>);
 
-/// The HTTP clients, with their kept-alive connections: one for all in open mode, else one for each
-/// registered peer, which connects to that peer alone, and one for each pin of its tasks.
+/// The HTTP clients, with their connection pools. In open mode one client serves all peers;
+/// otherwise each registered peer, and each pin of its tasks, has a client that connects to that
+/// peer only.
 pub(crate) struct Client {
     config: DeliveryConfig,
     trust: Arc<Trust>,
-    /// Each with the certificates that it was made for.
+    /// Each client with the snapshot for which it was built.
     clients: Mutex<HashMap<Destination, (Arc<TrustSnapshot>, reqwest::Client)>>,
+    /// The client of open mode.
     open: reqwest::Client,
 }
 
@@ -100,32 +100,32 @@ impl Client {
         })
     }
 
-    /// The client that reaches this peer and nobody else.
-    fn to(&self, peer: &PeerUrl, pin: Option<Fingerprint>) -> Result<reqwest::Client> {
+    /// The client that connects to this peer only.
+    fn client_for(&self, peer: &PeerUrl, pin: Option<Fingerprint>) -> Result<reqwest::Client> {
         let Some(snapshot) = self.trust.snapshot() else {
             return Ok(self.open.clone());
         };
-        let member = snapshot.members.by_url(peer);
-        let member = member.ok_or_else(|| Error::UnknownPeer(peer.clone()))?;
+        let registered = snapshot.peers.by_url(peer);
+        let registered = registered.ok_or_else(|| Error::UnknownPeer(peer.clone()))?;
         let mut clients = self
             .clients
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        // Those of an earlier standing have old certificates, or their peers are gone.
-        clients.retain(|_, (made_for, _)| Arc::ptr_eq(made_for, &snapshot));
+        // Clients of an earlier snapshot have outdated certificates or peers.
+        clients.retain(|_, (built_for, _)| Arc::ptr_eq(built_for, &snapshot));
         let key = (peer.clone(), pin);
         if let Some((_, client)) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let tls = snapshot.identity.client(Expected {
-            pins: member.pins.clone(),
-            authority: member.authority.clone(),
+        let tls = snapshot.identity.client(ExpectedServer {
+            pins: registered.pins.clone(),
+            authority: registered.authority.clone(),
             only: pin,
         })?;
         let builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .https_only(true);
-        let builder = match member.private {
+        let builder = match registered.private {
             true => builder,
             false => builder.dns_resolver(resolve::public()),
         };
@@ -138,17 +138,19 @@ impl Client {
     pub(crate) async fn post(&self, peer: &PeerUrl, message: Arc<OutboxRow>) -> Exchange {
         let body = message.body.to_string();
         match self
-            .exchange(peer, message.pin, &message.queue, body, LONGEST_ANSWER)
+            .exchange(peer, message.pin, &message.queue, body, MAX_RESPONSE)
             .await
         {
             Ok((status, headers, answer)) => {
-                let reply = judge(status.as_u16(), retry_after(&headers), || words(&answer));
+                let reply = classify(status.as_u16(), retry_after(&headers), || {
+                    error_text(&answer)
+                });
                 Exchange::Answered {
                     replies: vec![(message, reply)],
-                    extensions: shown(&headers),
+                    extensions: supports_extensions(&headers),
                 }
             }
-            Err(failure) => failure.of(vec![message]),
+            Err(failure) => failure.into_exchange(vec![message]),
         }
     }
 
@@ -159,19 +161,19 @@ impl Client {
         own: &PeerUrl,
         messages: Vec<Arc<OutboxRow>>,
     ) -> Exchange {
-        let longest = LONGEST_ANSWER + messages.len() * 1024;
+        let limit = MAX_RESPONSE + messages.len() * 1024;
         let body = batch_body(own, &messages);
-        // All of a request have the same.
+        // All messages of a request have the same pin.
         let pin = messages.first().and_then(|message| message.pin);
-        let exchange = self.exchange(peer, pin, INTERNAL_QUEUE, body, longest);
+        let exchange = self.exchange(peer, pin, INTERNAL_QUEUE, body, limit);
         let (status, headers, answer) = match exchange.await {
             Ok(answer) => answer,
-            Err(failure) => return failure.of(messages),
+            Err(failure) => return failure.into_exchange(messages),
         };
         let retry_after = retry_after(&headers);
-        let extensions = shown(&headers);
+        let extensions = supports_extensions(&headers);
         if status != StatusCode::OK {
-            return match judge(status.as_u16(), retry_after, || words(&answer)) {
+            return match classify(status.as_u16(), retry_after, || error_text(&answer)) {
                 Reply::Refused { status, .. } => Exchange::NoBatch { status, messages },
                 reply => {
                     let replies = messages
@@ -197,12 +199,12 @@ impl Client {
             .collect();
         let replies = messages.into_iter().map(|message| {
             let reply = match answers.remove(message.message.as_str()) {
-                Some(answer) => judge(answer.status, retry_after, || {
+                Some(answer) => classify(answer.status, retry_after, || {
                     answer.message.unwrap_or_default()
                 }),
                 None => Reply::Later {
                     status: 200,
-                    why: "the batch was answered without it".into(),
+                    why: "the answer to the batch does not contain this message".into(),
                     retry_after: None,
                 },
             };
@@ -214,25 +216,26 @@ impl Client {
         }
     }
 
+    /// Posts a body; returns the status, the headers and up to `limit` bytes of the response.
     async fn exchange(
         &self,
         peer: &PeerUrl,
         pin: Option<Fingerprint>,
         queue: &str,
         body: String,
-        longest: usize,
+        limit: usize,
     ) -> Result<(StatusCode, HeaderMap, Vec<u8>), Failure> {
-        let client = self.to(peer, pin)?;
+        let client = self.client_for(peer, pin)?;
         let request = client
             .post(peer.queue(queue))
             .header(EXTENSIONS_HEADER, EXTENSIONS)
             .body(body);
         let mut response = request.send().await?;
         let mut answer = Vec::new();
-        // What goes beyond the limit is neither read nor needed.
+        // The rest beyond the limit is not needed.
         while let Some(chunk) = response.chunk().await? {
-            answer.extend_from_slice(&chunk[..chunk.len().min(longest - answer.len())]);
-            if answer.len() >= longest {
+            answer.extend_from_slice(&chunk[..chunk.len().min(limit - answer.len())]);
+            if answer.len() >= limit {
                 break;
             }
         }
@@ -244,14 +247,14 @@ impl Client {
     }
 }
 
-/// Why there is no answer.
+/// Why there was no response.
 struct Failure {
     not_pinned: bool,
     why: String,
 }
 
 impl Failure {
-    fn of(self, messages: Vec<Arc<OutboxRow>>) -> Exchange {
+    fn into_exchange(self, messages: Vec<Arc<OutboxRow>>) -> Exchange {
         let why = self.why;
         match self.not_pinned {
             true => Exchange::NotPinned { messages, why },
@@ -263,8 +266,8 @@ impl Failure {
 impl From<reqwest::Error> for Failure {
     fn from(error: reqwest::Error) -> Self {
         Self {
-            not_pinned: WrongServer::missed_the_pin(&error),
-            why: chain(error),
+            not_pinned: WrongServer::is_pin_mismatch(&error),
+            why: error_chain(error),
         }
     }
 }
@@ -284,7 +287,7 @@ fn build(config: &DeliveryConfig, builder: reqwest::ClientBuilder) -> Result<req
         .connect_timeout(config.connect_timeout)
         .timeout(config.timeout)
         .redirect(reqwest::redirect::Policy::none())
-        // Before the other side does.
+        // Shorter than the server's timeout, so that the client closes idle connections first.
         .pool_idle_timeout(IDLE / 2)
         .pool_max_idle_per_host(config.parallel)
         .tcp_nodelay(true)
@@ -293,8 +296,8 @@ fn build(config: &DeliveryConfig, builder: reqwest::ClientBuilder) -> Result<req
         .map_err(|e| Error::Config(format!("the HTTP client can't be made: {e}")))
 }
 
-/// The error with its causes, without the URL, which the reader knows.
-fn chain(error: reqwest::Error) -> String {
+/// The error with its causes, without the URL, which is known from the context.
+fn error_chain(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -305,7 +308,7 @@ fn chain(error: reqwest::Error) -> String {
     text
 }
 
-fn shown(headers: &HeaderMap) -> bool {
+fn supports_extensions(headers: &HeaderMap) -> bool {
     shows_extensions(
         headers
             .get(EXTENSIONS_HEADER)
@@ -325,8 +328,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.min(LONGEST_RETRY_AFTER))
 }
 
-/// The contract's rule 8: which answers are for good and which for now.
-fn judge(status: u16, retry_after: Option<Duration>, why: impl FnOnce() -> String) -> Reply {
+/// Classifies a status as accepted, permanently refused, or temporarily refused.
+fn classify(status: u16, retry_after: Option<Duration>, why: impl FnOnce() -> String) -> Reply {
     match status {
         200..=299 => Reply::Accepted,
         400 | 403 | 404 | 409 | 413 | 422 => Reply::Refused { status, why: why() },
@@ -343,14 +346,14 @@ fn judge(status: u16, retry_after: Option<Duration>, why: impl FnOnce() -> Strin
     }
 }
 
-/// What the answer says, for people: its `message`, or its text cut short.
-fn words(answer: &[u8]) -> String {
+/// The error text of a response: its `message`, or its body, both truncated.
+fn error_text(answer: &[u8]) -> String {
     #[derive(serde::Deserialize)]
-    struct Refusal {
+    struct Body {
         message: String,
     }
-    match serde_json::from_slice::<Refusal>(answer) {
-        Ok(refusal) => refusal.message.chars().take(500).collect(),
+    match serde_json::from_slice::<Body>(answer) {
+        Ok(body) => body.message.chars().take(500).collect(),
         Err(_) => String::from_utf8_lossy(answer)
             .chars()
             .filter(|c| !c.is_control())
@@ -359,7 +362,7 @@ fn words(answer: &[u8]) -> String {
     }
 }
 
-/// The bodies are frozen JSON already, so they are put together as text.
+/// The body of a batch. The messages are stored as JSON text, which is inserted unchanged.
 fn batch_body(own: &PeerUrl, messages: &[Arc<OutboxRow>]) -> String {
     #[derive(serde::Serialize)]
     struct Entry<'a> {
@@ -386,7 +389,7 @@ fn batch_body(own: &PeerUrl, messages: &[Arc<OutboxRow>]) -> String {
         sender_url: own,
         data: entries.collect(),
     };
-    // Text and raw JSON always serialize.
+    // Strings and raw JSON always serialize.
     serde_json::to_string(&batch).unwrap_or_default()
 }
 
@@ -395,8 +398,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_are_for_good_and_everything_else_is_for_now() {
-        let kind = |status| match judge(status, None, String::new) {
+    fn permanent_refusals_are_distinguished_from_temporary_ones() {
+        let kind = |status| match classify(status, None, String::new) {
             Reply::Accepted => "accepted",
             Reply::Refused { .. } => "refused",
             Reply::Later { .. } => "later",
@@ -410,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_obeyed_up_to_an_hour() {
+    fn retry_after_is_respected_up_to_an_hour() {
         let header = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, text.parse().unwrap());
@@ -426,9 +429,12 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_quoted_in_short() {
-        assert_eq!(words(br#"{"message":"no such action"}"#), "no such action");
-        assert_eq!(words(b"<html>\n\x00oops").as_str(), "<html>oops");
-        assert!(words(&[b'x'; 5000]).len() <= 200);
+    fn the_text_of_an_answer_is_truncated() {
+        assert_eq!(
+            error_text(br#"{"message":"no such action"}"#),
+            "no such action"
+        );
+        assert_eq!(error_text(b"<html>\n\x00oops").as_str(), "<html>oops");
+        assert!(error_text(&[b'x'; 5000]).len() <= 200);
     }
 }

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, and how many connections he may have.
+//! A connection's remote end, its identity, and the limits on connections.
 
 use std::{
     net::IpAddr,
@@ -15,150 +15,158 @@ use crate::{
     security::{RejectionReason, TrustSnapshot, registered::RegisteredPeer},
 };
 
-/// How many handshakes may be under way with one address.
-const MOST_HANDSHAKES: usize = 128;
+/// The number of concurrent handshakes with one address.
+const MAX_HANDSHAKES: usize = 128;
 
-/// For how long somebody is taken for who he was found to be: a certificate that an authority stands by
-/// may expire while a connection lasts.
-const FOUND_FOR: Duration = Duration::from_secs(60);
+/// How long the result of an identification is cached. It can't be for the whole connection,
+/// because a certificate may expire meanwhile.
+const IDENTIFICATION_TTL: Duration = Duration::from_secs(60);
 
-/// Who is at the other end of a connection.
+/// The remote end of a connection: its address and its certificates.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
-    shown: Option<Arc<Shown>>,
+    certificates: Option<Arc<Certificates>>,
     pub(crate) address: IpAddr,
-    /// Whether its peer has as many connections as one may have, without this one.
-    pub(crate) crowded: bool,
-    /// Whether it is a registered peer, or the proxy, and takes no stranger's place.
-    pub(crate) expected: bool,
+    /// Whether the connection exceeds the limit of its peer.
+    pub(crate) over_limit: bool,
+    /// Whether it is of a registered peer within its limit, or of the proxy, and so does not count
+    /// against the limit of all other connections.
+    pub(crate) exempt: bool,
     /// Whether the connection ends after one request.
-    pub(crate) once: bool,
-    /// Counts the connection until the last request on it is over.
-    _places: Option<Arc<Places>>,
+    pub(crate) close_after_request: bool,
+    /// Counts the connection until the last request on it has ended.
+    _guards: Option<Arc<Guards>>,
 }
 
-type Places = (QuotaGuard<IpAddr>, Option<QuotaGuard<String>>);
+type Guards = (QuotaGuard<IpAddr>, Option<QuotaGuard<String>>);
 
-/// A member, or why it is none.
-type Found = Result<Arc<RegisteredPeer>, RejectionReason>;
+/// The registered peer, or why there is none.
+type Identification = Result<Arc<RegisteredPeer>, RejectionReason>;
 
-/// The certificate whose key the other end holds, and those behind it.
+/// The certificate whose key the remote end holds, with its chain.
 #[derive(Debug)]
-struct Shown {
+struct Certificates {
     fingerprint: Fingerprint,
     chain: Vec<CertificateDer<'static>>,
-    /// Whose it is, under the standing that said so: it is found out now and then and not for every
-    /// request, and again after a reload.
-    known: Mutex<Option<(Arc<TrustSnapshot>, Instant, Found)>>,
+    /// The cached identification, with the snapshot under which it was made and when. A reload of
+    /// the trust invalidates it.
+    identified: Mutex<Option<(Arc<TrustSnapshot>, Instant, Identification)>>,
 }
 
 impl Connection {
-    /// Somebody at this address, who has not said who he is.
+    /// A connection from this address, without certificates.
     pub(crate) fn at(address: IpAddr) -> Self {
         Self {
-            shown: None,
+            certificates: None,
             address,
-            crowded: false,
-            expected: false,
-            once: false,
-            _places: None,
+            over_limit: false,
+            exempt: false,
+            close_after_request: false,
+            _guards: None,
         }
     }
 
-    /// The same, who has shown these certificates, his own first.
-    pub(crate) fn showing(self, chain: Vec<CertificateDer<'static>>) -> Self {
+    /// The same connection with these certificates, the remote end's own first.
+    pub(crate) fn with_certificates(self, chain: Vec<CertificateDer<'static>>) -> Self {
         let own = chain.first().map(|own| Fingerprint::of(own));
-        let shown = own.map(|fingerprint| {
-            Arc::new(Shown {
+        let certificates = own.map(|fingerprint| {
+            Arc::new(Certificates {
                 fingerprint,
                 chain,
-                known: Mutex::default(),
+                identified: Mutex::default(),
             })
         });
-        Self { shown, ..self }
-    }
-
-    /// The same, who is the proxy, on a connection that may end after one request.
-    pub(crate) fn proxy(self, once: bool) -> Self {
         Self {
-            once,
-            expected: true,
+            certificates,
             ..self
         }
     }
 
-    /// Its own certificate.
-    pub(crate) fn certificate(&self) -> Option<Fingerprint> {
-        self.shown.as_ref().map(|shown| shown.fingerprint)
+    /// The same connection as one of the proxy.
+    pub(crate) fn of_proxy(self, close_after_request: bool) -> Self {
+        Self {
+            close_after_request,
+            exempt: true,
+            ..self
+        }
     }
 
-    /// The registered peer that it is.
-    pub(crate) fn member(&self, snapshot: &Arc<TrustSnapshot>) -> Found {
-        let Some(shown) = &self.shown else {
+    /// The fingerprint of the remote end's certificate.
+    pub(crate) fn certificate(&self) -> Option<Fingerprint> {
+        self.certificates.as_ref().map(|shown| shown.fingerprint)
+    }
+
+    /// The registered peer at the remote end.
+    pub(crate) fn peer(&self, snapshot: &Arc<TrustSnapshot>) -> Identification {
+        let Some(certificates) = &self.certificates else {
             return Err(RejectionReason::NoCertificate);
         };
-        let mut known = shown.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((under, at, found)) = &*known
+        let mut cached = certificates
+            .identified
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((under, at, identified)) = &*cached
             && Arc::ptr_eq(under, snapshot)
-            && at.elapsed() < FOUND_FOR
+            && at.elapsed() < IDENTIFICATION_TTL
         {
-            return found.clone();
+            return identified.clone();
         }
-        let found = snapshot.members.identify(&shown.chain);
-        *known = Some((snapshot.clone(), Instant::now(), found.clone()));
-        found
+        let identified = snapshot.peers.identify(&certificates.chain);
+        *cached = Some((snapshot.clone(), Instant::now(), identified.clone()));
+        identified
     }
 }
 
-/// How many connections one address, and one peer, may have.
+/// The limits on connections and handshakes, by address and by peer.
 #[derive(Clone)]
 pub(crate) struct ConnectionLimits {
     addresses: Arc<Quota<IpAddr>>,
     handshakes: Arc<Quota<IpAddr>>,
-    /// By the peer's name.
-    members: Arc<Quota<String>>,
+    /// By the name of the peer.
+    peers: Arc<Quota<String>>,
 }
 
 impl ConnectionLimits {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             addresses: Quota::new(limits.connections_per_address),
-            handshakes: Quota::new(MOST_HANDSHAKES),
-            members: Quota::new(limits.connections_per_peer),
+            handshakes: Quota::new(MAX_HANDSHAKES),
+            peers: Quota::new(limits.connections_per_peer),
         }
     }
 
-    /// Another handshake with this address, if it may have one: until it is over, nobody knows who is
-    /// there, and many from one place would keep others from showing who they are.
-    pub(crate) fn shake(&self, address: IpAddr) -> Option<QuotaGuard<IpAddr>> {
-        self.handshakes.enter(site(address))
+    /// Counts a handshake with this address, unless it exceeds the limit. The limit is by address
+    /// because the peer is unknown until the handshake ends, and one address could block all
+    /// others.
+    pub(crate) fn begin_handshake(&self, address: IpAddr) -> Option<QuotaGuard<IpAddr>> {
+        self.handshakes.acquire(site(address))
     }
 
-    /// Another connection from this address, if it may have one.
-    pub(crate) fn greet(&self, address: IpAddr) -> Option<QuotaGuard<IpAddr>> {
-        let counted = self.addresses.enter(site(address));
-        if counted.is_none() {
-            tracing::debug!(%address, "too many connections from there");
+    /// Counts a connection from this address, unless it exceeds the limit.
+    pub(crate) fn admit(&self, address: IpAddr) -> Option<QuotaGuard<IpAddr>> {
+        let guard = self.addresses.acquire(site(address));
+        if guard.is_none() {
+            tracing::debug!(target: "frestq::http", %address, "too many connections from this address");
         }
-        counted
+        guard
     }
 
-    /// The caller of a connection, by the certificates that it has shown.
-    pub(crate) fn caller(
+    /// A connection with these certificates, counted against the limit of its peer.
+    pub(crate) fn connection(
         &self,
         address: IpAddr,
         chain: Vec<CertificateDer<'static>>,
-        counted: QuotaGuard<IpAddr>,
+        guard: QuotaGuard<IpAddr>,
         snapshot: Option<&Arc<TrustSnapshot>>,
     ) -> Connection {
-        let caller = Connection::at(address).showing(chain);
-        let member = snapshot.and_then(|snapshot| caller.member(snapshot).ok());
-        let place = member.map(|member| self.members.enter(member.name.clone()));
+        let connection = Connection::at(address).with_certificates(chain);
+        let peer = snapshot.and_then(|snapshot| connection.peer(snapshot).ok());
+        let peer_guard = peer.map(|peer| self.peers.acquire(peer.name.clone()));
         Connection {
-            crowded: matches!(place, Some(None)),
-            expected: matches!(place, Some(Some(_))),
-            _places: Some(Arc::new((counted, place.flatten()))),
-            ..caller
+            over_limit: matches!(peer_guard, Some(None)),
+            exempt: matches!(peer_guard, Some(Some(_))),
+            _guards: Some(Arc::new((guard, peer_guard.flatten()))),
+            ..connection
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Connections that come in, plain or with TLS.
+//! Listeners for plain connections and for TLS.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,13 +13,13 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::connection::{Connection, ConnectionLimits};
 use crate::security::Trust;
 
-/// How long the other side may take to say who it is.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// The timeout of a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Handshakes under way. More come from somebody who wants to use up our memory, and are dropped.
-const MOST_HANDSHAKES: usize = 2048;
+/// The number of concurrent handshakes. Further connections are dropped, to bound the memory.
+const MAX_HANDSHAKES: usize = 2048;
 
-/// Connections without an identity.
+/// A listener for connections without TLS.
 pub(crate) struct PlainListener(pub(crate) TcpListener);
 
 impl Listener for PlainListener {
@@ -28,7 +28,7 @@ impl Listener for PlainListener {
 
     async fn accept(&mut self) -> (TcpStream, Connection) {
         let (stream, address) = Listener::accept(&mut self.0).await;
-        hurry(&stream);
+        set_nodelay(&stream);
         (stream, Connection::at(address.ip()))
     }
 
@@ -37,60 +37,60 @@ impl Listener for PlainListener {
     }
 }
 
-/// Connections that have said who they are. Each does so by itself, so that a slow one holds up
-/// nobody.
+/// A listener for TLS connections. Handshakes run concurrently, so that a slow one delays no
+/// other.
 pub(crate) struct TlsListener {
     listener: TcpListener,
     trust: Arc<Trust>,
-    crowds: ConnectionLimits,
+    limits: ConnectionLimits,
     handshakes: JoinSet<Option<(TlsStream<TcpStream>, Connection)>>,
 }
 
 impl TlsListener {
-    pub(crate) fn new(listener: TcpListener, trust: Arc<Trust>, crowds: ConnectionLimits) -> Self {
+    pub(crate) fn new(listener: TcpListener, trust: Arc<Trust>, limits: ConnectionLimits) -> Self {
         Self {
             listener,
             trust,
-            crowds,
+            limits,
             handshakes: JoinSet::new(),
         }
     }
 
-    fn greet(&mut self, stream: TcpStream, address: SocketAddr) {
-        if self.handshakes.len() >= MOST_HANDSHAKES {
-            tracing::debug!(%address, "too many handshakes are under way");
+    fn start_handshake(&mut self, stream: TcpStream, address: SocketAddr) {
+        if self.handshakes.len() >= MAX_HANDSHAKES {
+            tracing::debug!(target: "frestq::http", %address, "too many concurrent handshakes");
             return;
         }
         let Some(snapshot) = self.trust.snapshot() else {
             return;
         };
-        let Some(shaking) = self.crowds.shake(address.ip()) else {
-            tracing::debug!(%address, "too many handshakes with it are under way");
+        let Some(handshake_guard) = self.limits.begin_handshake(address.ip()) else {
+            tracing::debug!(target: "frestq::http", %address, "too many concurrent handshakes with this address");
             return;
         };
-        let Some(counted) = self.crowds.greet(address.ip()) else {
+        let Some(guard) = self.limits.admit(address.ip()) else {
             return;
         };
-        hurry(&stream);
-        let crowds = self.crowds.clone();
+        set_nodelay(&stream);
+        let limits = self.limits.clone();
         let acceptor = TlsAcceptor::from(snapshot.server.clone());
-        let handshake = timeout(HANDSHAKE, acceptor.accept(stream));
+        let handshake = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream));
         self.handshakes.spawn(async move {
-            let shaken = handshake.await;
-            drop(shaking);
-            match shaken {
+            let result = handshake.await;
+            drop(handshake_guard);
+            match result {
                 Ok(Ok(stream)) => {
                     let shown = stream.get_ref().1.peer_certificates();
                     let chain = shown.map(<[_]>::to_vec).unwrap_or_default();
-                    let caller = crowds.caller(address.ip(), chain, counted, Some(&snapshot));
-                    Some((stream, caller))
+                    let connection = limits.connection(address.ip(), chain, guard, Some(&snapshot));
+                    Some((stream, connection))
                 }
                 Ok(Err(error)) => {
-                    tracing::debug!(%address, %error, "a handshake failed");
+                    tracing::debug!(target: "frestq::http", %address, %error, "a handshake failed");
                     None
                 }
                 Err(_) => {
-                    tracing::debug!(%address, "a handshake took too long");
+                    tracing::debug!(target: "frestq::http", %address, "a handshake timed out");
                     None
                 }
             }
@@ -105,9 +105,9 @@ impl Listener for TlsListener {
     async fn accept(&mut self) -> (TlsStream<TcpStream>, Connection) {
         loop {
             tokio::select! {
-                (stream, address) = Listener::accept(&mut self.listener) => self.greet(stream, address),
+                (stream, address) = Listener::accept(&mut self.listener) => self.start_handshake(stream, address),
                 Some(done) = self.handshakes.join_next() => {
-                    // One that panicked is one that failed.
+                    // A panicked handshake counts as a failed one.
                     let Ok(Some(accepted)) = done else { continue };
                     return accepted;
                 }
@@ -120,8 +120,8 @@ impl Listener for TlsListener {
     }
 }
 
-/// Answers are small, and waiting to join them only delays them.
-pub(crate) fn hurry(stream: &TcpStream) {
-    // It works without, only slower.
+/// Disables Nagle's algorithm: responses are small and would only be delayed.
+pub(crate) fn set_nodelay(stream: &TcpStream) {
+    // A failure makes the connection slower, but not wrong.
     let _ = stream.set_nodelay(true);
 }

@@ -1,4 +1,4 @@
-//! HTTP in both directions: listeners, the server, limits on connections, and the client.
+//! HTTP in both directions: listeners, the server, limits of connections, and the client.
 //!
 //! May import `model`, `protocol`, `config` and `security`.
 

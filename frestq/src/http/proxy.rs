@@ -1,9 +1,10 @@
-//! A proxy in front of this peer: it ends TLS, and says in a header which certificate a connection has
-//! shown.
+//! The listener behind a reverse proxy, which terminates TLS and passes on the client's
+//! certificate in a header.
 //!
-//! Whoever can connect from the proxy's address is believed, so nothing else may. The proxy has to put
-//! its own header in the place of one that a client sends, and to prove that the client holds the
-//! certificate's key; whose certificate it is, we know ourselves.
+//! The header is trusted if the connection comes from the proxy's address, so only the proxy may
+//! be able to connect from there. The proxy must overwrite that header if a client sends one, and
+//! must verify that the client holds the private key of the certificate. This peer itself checks
+//! to which registered peer the certificate belongs.
 
 use std::{
     io::{self, Cursor},
@@ -29,63 +30,63 @@ use tokio::{
 
 use super::{
     connection::{Connection, ConnectionLimits},
-    listen::hurry,
+    listen::set_nodelay,
 };
 use crate::config::federation::{CertificateHeader, Proxy};
 
-/// PEM, the lines after the first indented by a tab as nginx's `$ssl_client_cert` is, or
-/// percent-encoded as its `$ssl_client_escaped_cert`. What operators of original peers have set up.
+/// The header of original peers: PEM, with all lines but the first indented by a tab, like nginx's
+/// `$ssl_client_cert`, or percent-encoded, like its `$ssl_client_escaped_cert`.
 const SENDER_CERTIFICATE: HeaderName =
     HeaderName::from_static(CertificateHeader::SenderCertificate.name());
 
-/// RFC 9440: the certificate in base64 between colons.
+/// The header of RFC 9440: the certificate in base64 between colons.
 const CLIENT_CERT: HeaderName = HeaderName::from_static(CertificateHeader::ClientCert.name());
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
-/// The longest head of a request in which lines are joined.
-const LONGEST_HEAD: usize = 64 * 1024;
+/// The maximum size of a request's head in which folded lines are joined.
+const MAX_HEAD: usize = 64 * 1024;
 
-/// How long the head of the first request may take.
-const HEAD: Duration = Duration::from_secs(60);
+/// The timeout for the head of the first request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Connections of the proxy of which the first head has not come yet.
-const MOST_HEADS: usize = 1024;
+/// The number of connections of the proxy whose first head is being read.
+const MAX_PENDING_HEADS: usize = 1024;
 
-/// Why what the headers say is not taken for the sender's certificate.
+/// Why the certificate header of a request is rejected.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Untrusted {
-    /// Somebody else than the proxy says who he is.
+pub(crate) enum HeaderError {
+    /// The request has the header, but does not come from the proxy.
     NotTheProxy,
-    /// The proxy says it in a way that can't be read.
+    /// The proxy's header can't be read.
     Malformed(&'static str),
 }
 
-/// The certificate that a request from `address` has by its headers; none if the proxy says that there
-/// is none.
+/// The client's certificate from the headers of a request from `address`; `None` if the client
+/// showed no certificate to the proxy, or there is no proxy.
 pub(crate) fn certificate(
     proxy: Option<&Proxy>,
     address: IpAddr,
     headers: &HeaderMap,
-) -> Result<Option<CertificateDer<'static>>, Untrusted> {
+) -> Result<Option<CertificateDer<'static>>, HeaderError> {
     let Some(proxy) = proxy.filter(|proxy| proxy.address == address.to_canonical()) else {
         let forged = headers.contains_key(SENDER_CERTIFICATE) || headers.contains_key(CLIENT_CERT);
         return match forged {
-            true => Err(Untrusted::NotTheProxy),
+            true => Err(HeaderError::NotTheProxy),
             false => Ok(None),
         };
     };
     let mut values = headers.get_all(proxy.header.name()).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return match headers.contains_key(proxy.header.name()) {
-            // One of them is the client's own.
-            true => Err(Untrusted::Malformed("it comes more than once")),
+            // One of them was sent by the client.
+            true => Err(HeaderError::Malformed("it is sent more than once")),
             false => Ok(None),
         };
     };
     let Ok(value) = value.to_str() else {
-        return Err(Untrusted::Malformed("it is not text"));
+        return Err(HeaderError::Malformed("it is not text"));
     };
     let value = value.trim();
     if value.is_empty() {
@@ -102,10 +103,10 @@ pub(crate) fn certificate(
     let certificate = pem.and_then(|pem| CertificateDer::from_pem_slice(pem.as_bytes()).ok());
     certificate
         .map(Some)
-        .ok_or(Untrusted::Malformed("it holds no certificate"))
+        .ok_or(HeaderError::Malformed("it contains no certificate"))
 }
 
-/// The base64 of the first certificate, a line each for its words.
+/// The base64 of the first certificate, one line for each word.
 fn between_markers(value: &str) -> Option<String> {
     let decoded = percent_decode_str(value).decode_utf8().ok()?;
     let (_, rest) = decoded.split_once(BEGIN)?;
@@ -113,14 +114,15 @@ fn between_markers(value: &str) -> Option<String> {
     Some(base64.split_whitespace().collect::<Vec<_>>().join("\n"))
 }
 
-/// Connections through the proxy, and from whoever else reaches the port.
+/// A listener for connections from the proxy, and from other clients that can reach the port.
 ///
-/// A certificate in PEM comes as a header of many lines, which HTTP has given up and hyper refuses. So
-/// the lines of the first request's head are joined here; such a connection ends after that request.
+/// A certificate in PEM is sent as a folded header of many lines, which HTTP has deprecated and
+/// hyper rejects. So this listener joins the folded lines of the first request's head; such a
+/// connection ends after that request.
 pub(crate) struct ProxyListener {
     listener: TcpListener,
     proxy: IpAddr,
-    crowds: ConnectionLimits,
+    limits: ConnectionLimits,
     heads: JoinSet<io::Result<(Stream, Connection)>>,
 }
 
@@ -128,11 +130,11 @@ pub(crate) struct ProxyListener {
 type Stream = Join<Chain<Cursor<Vec<u8>>, OwnedReadHalf>, OwnedWriteHalf>;
 
 impl ProxyListener {
-    pub(crate) fn new(listener: TcpListener, proxy: &Proxy, crowds: ConnectionLimits) -> Self {
+    pub(crate) fn new(listener: TcpListener, proxy: &Proxy, limits: ConnectionLimits) -> Self {
         Self {
             listener,
             proxy: proxy.address,
-            crowds,
+            limits,
             heads: JoinSet::new(),
         }
     }
@@ -145,22 +147,23 @@ impl Listener for ProxyListener {
     async fn accept(&mut self) -> (Stream, Connection) {
         loop {
             tokio::select! {
-                (stream, address) = Listener::accept(&mut self.listener), if self.heads.len() < MOST_HEADS => {
-                    hurry(&stream);
+                (stream, address) = Listener::accept(&mut self.listener), if self.heads.len() < MAX_PENDING_HEADS => {
+                    set_nodelay(&stream);
                     let address = address.ip().to_canonical();
                     if address != self.proxy {
-                        let Some(counted) = self.crowds.greet(address) else { continue };
-                        return (whole(Vec::new(), stream), self.crowds.caller(address, Vec::new(), counted, None));
+                        let Some(guard) = self.limits.admit(address) else { continue };
+                        let connection = self.limits.connection(address, Vec::new(), guard, None);
+                        return (prepend(Vec::new(), stream), connection);
                     }
                     self.heads.spawn(async move {
-                        let (stream, folded) = timeout(HEAD, unfold(stream)).await??;
-                        Ok((stream, Connection::at(address).proxy(folded)))
+                        let (stream, folded) = timeout(HEAD_TIMEOUT, unfold(stream)).await??;
+                        Ok((stream, Connection::at(address).of_proxy(folded)))
                     });
                 }
                 Some(read) = self.heads.join_next() => match read {
                     Ok(Ok(accepted)) => return accepted,
-                    Ok(Err(error)) => tracing::debug!(%error, "a connection ended"),
-                    // One that panicked is one that failed.
+                    Ok(Err(error)) => tracing::debug!(target: "frestq::http", %error, "a connection failed"),
+                    // A panicked task counts as a failed connection.
                     Err(_) => {}
                 },
             }
@@ -172,7 +175,7 @@ impl Listener for ProxyListener {
     }
 }
 
-/// Reads the first head, and joins its lines; whether there was anything to join.
+/// Reads the first head and joins its folded lines. Returns whether there were any.
 async fn unfold(mut stream: TcpStream) -> io::Result<(Stream, bool)> {
     let mut head = Vec::new();
     let mut folded = false;
@@ -181,21 +184,21 @@ async fn unfold(mut stream: TcpStream) -> io::Result<(Stream, bool)> {
             folded = join_lines(&mut head[..end]);
             break;
         }
-        // Hyper answers what is too long, or ends too early.
-        if head.len() > LONGEST_HEAD {
+        // Hyper responds to a head that is too long or incomplete.
+        if head.len() > MAX_HEAD {
             break;
         }
     }
-    Ok((whole(head, stream), folded))
+    Ok((prepend(head, stream), folded))
 }
 
-/// A connection of which this has been read already.
-fn whole(head: Vec<u8>, stream: TcpStream) -> Stream {
+/// The stream with `head`, which was already read, in front of the rest.
+fn prepend(head: Vec<u8>, stream: TcpStream) -> Stream {
     let (read, write) = stream.into_split();
     join(Cursor::new(head).chain(read), write)
 }
 
-/// Where the empty line begins.
+/// The index of the empty line after the head.
 fn end_of_head(bytes: &[u8]) -> Option<usize> {
     let pair = |mark: &[u8]| bytes.windows(mark.len()).position(|window| window == mark);
     match (pair(b"\n\r\n"), pair(b"\n\n")) {
@@ -204,7 +207,7 @@ fn end_of_head(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// A line that begins with white space goes on with the one before.
+/// Joins folded lines in place: a line that begins with white space continues the one before.
 fn join_lines(head: &mut [u8]) -> bool {
     let mut joined = false;
     for at in 0..head.len().saturating_sub(1) {
@@ -230,17 +233,17 @@ mod tests {
 
     fn pem() -> (String, CertificateDer<'static>) {
         let key = rcgen::KeyPair::generate().unwrap();
-        let made = rcgen::CertificateParams::default()
+        let certificate = rcgen::CertificateParams::default()
             .self_signed(&key)
             .unwrap();
-        (made.pem(), made.der().clone())
+        (certificate.pem(), certificate.der().clone())
     }
 
     fn shown(
         header: &str,
         values: &[&str],
         from: IpAddr,
-    ) -> Result<Option<CertificateDer<'static>>, Untrusted> {
+    ) -> Result<Option<CertificateDer<'static>>, HeaderError> {
         let proxy = Proxy::new(PROXY, header).unwrap();
         let mut headers = HeaderMap::new();
         for value in values {
@@ -251,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_read_in_each_form_that_proxies_write() {
+    fn a_certificate_is_read_in_each_format_that_proxies_use() {
         let (pem, der) = pem();
         let tabs = pem.trim().replace("\r\n", "\n").replace('\n', "\t");
         let escaped: String = pem.bytes().map(|byte| format!("%{byte:02X}")).collect();
@@ -282,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_or_two_of_them_is_refused() {
+    fn invalid_certificates_and_duplicate_headers_are_rejected() {
         let (pem, _) = pem();
         let tabs = pem.trim().replace("\r\n", "\n").replace('\n', "\t");
         let cut = &tabs[..tabs.len() - 10];
@@ -295,36 +298,39 @@ mod tests {
             &[":AAAA:"],
         ] {
             let read = shown("X-Sender-SSL-Certificate", values, PROXY);
-            assert!(matches!(read, Err(Untrusted::Malformed(_))), "{values:?}");
+            assert!(matches!(read, Err(HeaderError::Malformed(_))), "{values:?}");
         }
         for values in [&[&*tabs][..], &["AAAA"], &[":AAAA"], &[":", ":"], &[":?:"]] {
             let read = shown("Client-Cert", values, PROXY);
-            assert!(matches!(read, Err(Untrusted::Malformed(_))), "{values:?}");
+            assert!(matches!(read, Err(HeaderError::Malformed(_))), "{values:?}");
         }
     }
 
     #[test]
-    fn nobody_but_the_proxy_says_who_a_sender_is() {
+    fn only_the_header_of_the_proxy_is_trusted() {
         let (pem, _) = pem();
         let tabs = pem.trim().replace("\r\n", "\n").replace('\n', "\t");
         for header in ["X-Sender-SSL-Certificate", "Client-Cert"] {
-            assert_eq!(shown(header, &[&tabs], OTHER), Err(Untrusted::NotTheProxy));
-            assert_eq!(shown(header, &[""], OTHER), Err(Untrusted::NotTheProxy));
+            assert_eq!(
+                shown(header, &[&tabs], OTHER),
+                Err(HeaderError::NotTheProxy)
+            );
+            assert_eq!(shown(header, &[""], OTHER), Err(HeaderError::NotTheProxy));
             assert_eq!(shown(header, &[], OTHER), Ok(None));
         }
         let mut headers = HeaderMap::new();
         headers.insert(CLIENT_CERT, HeaderValue::from_static("::"));
         assert_eq!(
             certificate(None, PROXY, &headers),
-            Err(Untrusted::NotTheProxy)
+            Err(HeaderError::NotTheProxy)
         );
-        // Of the proxy itself, only the header counts that it was told to use.
+        // Even from the proxy, only the configured header is used.
         let proxy = Proxy::new(PROXY, "X-Sender-SSL-Certificate").unwrap();
         assert_eq!(certificate(Some(&proxy), PROXY, &headers), Ok(None));
     }
 
     #[test]
-    fn the_lines_of_a_header_are_joined_and_no_others() {
+    fn only_folded_lines_are_joined() {
         let mut head = b"GET / HTTP/1.0\r\nA: 1\r\n\t2\n 3\r\nB: 4\r\n".to_vec();
         assert!(join_lines(&mut head));
         assert_eq!(head, b"GET / HTTP/1.0\r\nA: 1  \t2  3\r\nB: 4\r\n");

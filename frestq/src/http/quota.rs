@@ -1,5 +1,5 @@
-//! How much one peer, or one address, may have at the same time, so that the flood of one leaves room for
-//! the others.
+//! Quotas: limits on concurrent connections and requests by key, such as a peer or an address, so
+//! that one peer can't use up all capacity.
 
 use std::{
     collections::HashMap,
@@ -8,14 +8,14 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Counts things by whose they are.
+/// A limit on concurrent uses, counted by key.
 #[derive(Debug)]
 pub(crate) struct Quota<K> {
-    most: usize,
+    limit: usize,
     counts: Mutex<HashMap<K, usize>>,
 }
 
-/// Counts until it is dropped.
+/// One counted use, until it is dropped.
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct QuotaGuard<K: Eq + Hash> {
@@ -24,18 +24,19 @@ pub(crate) struct QuotaGuard<K: Eq + Hash> {
 }
 
 impl<K: Eq + Hash + Clone> Quota<K> {
-    pub(crate) fn new(most: usize) -> Arc<Self> {
+    /// A quota with this limit for each key.
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
-            most,
+            limit,
             counts: Mutex::default(),
         })
     }
 
-    /// Another one of this key, unless it has as many as it may.
-    pub(crate) fn enter(self: &Arc<Self>, key: K) -> Option<QuotaGuard<K>> {
+    /// Counts another use of this key, unless it has reached the limit.
+    pub(crate) fn acquire(self: &Arc<Self>, key: K) -> Option<QuotaGuard<K>> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(key.clone()).or_default();
-        if *count >= self.most {
+        if *count >= self.limit {
             return None;
         }
         *count += 1;
@@ -60,7 +61,8 @@ impl<K: Eq + Hash> Drop for QuotaGuard<K> {
     }
 }
 
-/// Who an address belongs to: of IPv6, a site has 64 bits of its own.
+/// The site of an address: an IPv4 address itself, and the /64 prefix of an IPv6 address, since
+/// one site controls the other 64 bits.
 pub(crate) fn site(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -76,16 +78,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_that_has_enough_leaves_room_for_the_others() {
+    fn a_key_at_its_limit_does_not_affect_the_others() {
         let quota = Quota::new(2);
-        let first = (quota.enter("a"), quota.enter("a"));
+        let first = (quota.acquire("a"), quota.acquire("a"));
         assert!(first.0.is_some() && first.1.is_some());
-        assert!(quota.enter("a").is_none());
-        assert!(quota.enter("b").is_some());
+        assert!(quota.acquire("a").is_none());
+        assert!(quota.acquire("b").is_some());
         drop(first.0);
-        assert!(quota.enter("a").is_some());
+        assert!(quota.acquire("a").is_some());
         drop(first.1);
-        // Whoever has nothing leaves nothing behind.
+        // Keys without uses are removed.
         assert!(quota.counts.lock().unwrap().is_empty());
     }
 

@@ -1,5 +1,5 @@
-//! Names into addresses, and never into private ones unless the peer is configured so: whoever has the
-//! name could point it at a machine that only we can reach.
+//! Name resolution that rejects private addresses, unless the peer is configured with `private`.
+//! The owner of a name could otherwise point it at a machine in this peer's own network.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -8,37 +8,40 @@ use std::{
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Resolves into public addresses alone.
+/// A resolver that returns public addresses only.
 pub(crate) fn public() -> Arc<dyn Resolve> {
-    Arc::new(Public)
+    Arc::new(PublicResolver)
 }
 
-struct Public;
+struct PublicResolver;
 
-impl Resolve for Public {
+impl Resolve for PublicResolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
             let name = name.as_str().to_owned();
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let public = choose(&name, found)?;
+            let public = public_addresses(&name, found)?;
             Ok(Box::new(public.into_iter()) as Addrs)
         })
     }
 }
 
-/// The public ones among the addresses of a name, if there are any.
-fn choose(name: &str, found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, String> {
+/// The public ones of a name's addresses; an error if it has private ones only.
+fn public_addresses(
+    name: &str,
+    found: impl Iterator<Item = SocketAddr>,
+) -> Result<Vec<SocketAddr>, String> {
     let (public, private): (Vec<_>, Vec<_>) = found.partition(|address| is_public(address.ip()));
     match (public.is_empty(), private.first()) {
         (true, Some(address)) => Err(format!(
-            "{name} is the private address {}; if that is meant, set private = true for this peer",
+            "{name} resolves to the private address {}; to allow this, set private = true for this peer",
             address.ip()
         )),
         _ => Ok(public),
     }
 }
 
-/// Whether an address is one of the internet at large.
+/// Whether an address is globally routable.
 fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => is_public_v4(address),
@@ -59,7 +62,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || shared
         || protocols
         || benchmarks
-        // Multicast and what is reserved, up to broadcast.
+        // Multicast, reserved and broadcast addresses.
         || a >= 224)
 }
 
@@ -70,12 +73,12 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         is_public_v4(Ipv4Addr::new(w, x, y, z))
     };
     match (a, b) {
-        // Translated addresses lead to what they hold.
+        // Translated addresses lead to the IPv4 addresses that they contain.
         (0x64, 0xff9b) => (c, d, e, f) == (0, 0, 0, 0) && v4(g, h),
         (0x2002, _) => v4(b, c),
-        // Documentation, and what protocols keep for themselves.
+        // Documentation, and protocol assignments.
         (0x2001, 0xdb8) | (0x2001, 0..=0x1ff) => false,
-        // All that is given out begins with these three bits.
+        // All global unicast addresses begin with these three bits.
         _ => a & 0xe000 == 0x2000,
     }
 }
@@ -85,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_that_only_we_may_reach_are_private() {
+    fn addresses_of_local_networks_are_private() {
         let private = [
             "0.0.0.0",
             "10.1.2.3",
@@ -142,19 +145,22 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_its_public_addresses() {
+    fn a_name_resolves_to_its_public_addresses() {
         let addresses = |list: &[&str]| -> Vec<SocketAddr> {
             list.iter()
                 .map(|text| SocketAddr::new(text.parse().unwrap(), 0))
                 .collect()
         };
-        let chosen = choose("x", addresses(&["10.0.0.1", "1.1.1.1", "::1"]).into_iter());
+        let chosen = public_addresses("x", addresses(&["10.0.0.1", "1.1.1.1", "::1"]).into_iter());
         assert_eq!(chosen, Ok(addresses(&["1.1.1.1"])));
-        let words = choose("x.org", addresses(&["10.0.0.1"]).into_iter()).unwrap_err();
+        let words = public_addresses("x.org", addresses(&["10.0.0.1"]).into_iter()).unwrap_err();
         assert!(
             words.contains("x.org") && words.contains("10.0.0.1"),
             "{words}"
         );
-        assert_eq!(choose("x", addresses(&[]).into_iter()), Ok(vec![]));
+        assert_eq!(
+            public_addresses("x", addresses(&[]).into_iter()),
+            Ok(vec![])
+        );
     }
 }

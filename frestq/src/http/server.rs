@@ -1,5 +1,5 @@
-//! The HTTP server: `axum::serve` with limits, since whoever can reach the port may hold on to
-//! connections for as long as he is let.
+//! The HTTP server: like `axum::serve`, but with limits on connections and idle times, because any
+//! client that can reach the port could otherwise keep connections open indefinitely.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,50 +19,50 @@ use tower_service::Service;
 
 use super::connection::Connection;
 
-/// How long a connection may be without a request, or take to send the headers of one. Our own
-/// clients let go of idle ones earlier, so that none is closed under a message.
+/// How long a connection may be idle, or take to send the headers of a request. Clients of this
+/// crate close idle connections earlier, so that the server closes none while a message is being
+/// sent.
 pub(crate) const IDLE: Duration = Duration::from_secs(60);
 
-/// The longest head of a request, and what is read of a body at once: what a connection can hold on to.
-const LONGEST_HEAD: usize = 64 * 1024;
+/// The maximum size of a request's head, and of a connection's read buffer.
+const MAX_HEAD: usize = 64 * 1024;
 
-/// What strangers may take up.
+/// Limits on connections that are not exempt.
 pub(crate) struct ServerLimits {
     pub(crate) connections: usize,
     pub(crate) idle: Duration,
-    /// Whether one more waits with the system, which keeps everybody else waiting too, or is closed.
+    /// Whether a connection beyond the limit waits, and with it all that come later, or is closed.
     pub(crate) wait: bool,
 }
 
-/// Serves until it is told to stop, and then until every request is answered.
+/// Serves until `stopping` becomes true, and then until every request is answered.
 pub(crate) async fn serve<L>(
     mut listener: L,
     router: Router,
-    bounds: ServerLimits,
+    limits: ServerLimits,
     mut stopping: watch::Receiver<bool>,
 ) where
     L: Listener<Addr = Connection>,
 {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(bounds.idle)
-        .max_buf_size(LONGEST_HEAD);
-    let room = Arc::new(Semaphore::new(bounds.connections));
+        .header_read_timeout(limits.idle)
+        .max_buf_size(MAX_HEAD);
+    let permits = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
     loop {
-        let (stream, caller, permit) = tokio::select! {
-            next = next(&mut listener, &room, bounds.wait) => next,
+        let (stream, remote, permit) = tokio::select! {
+            next = next(&mut listener, &permits, limits.wait) => next,
             _ = stopping.wait_for(|stop| *stop) => break,
         };
         let router = router.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
-            let once = caller.once;
-            let caller = ConnectInfo(caller.clone());
-            request.extensions_mut().insert(caller);
+            let close_after_request = remote.close_after_request;
+            request.extensions_mut().insert(ConnectInfo(remote.clone()));
             let answer = router.clone().call(request);
             async move {
                 let mut answer = answer.await;
-                if once && let Ok(answer) = &mut answer {
+                if close_after_request && let Ok(answer) = &mut answer {
                     let close = HeaderValue::from_static("close");
                     answer.headers_mut().insert(CONNECTION, close);
                 }
@@ -72,7 +72,7 @@ pub(crate) async fn serve<L>(
         let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended");
+                tracing::debug!(target: "frestq::http", %error, "a connection failed");
             }
             drop(permit);
         });
@@ -81,27 +81,31 @@ pub(crate) async fn serve<L>(
     graceful.shutdown().await;
 }
 
-/// The next connection for which there is room. A registered peer has a place of its own, however many
-/// strangers there are.
+/// The next connection within the limits. Exempt connections don't need a permit, so other clients
+/// can't displace them.
 async fn next<L: Listener<Addr = Connection>>(
     listener: &mut L,
-    room: &Arc<Semaphore>,
+    permits: &Arc<Semaphore>,
     wait: bool,
 ) -> (L::Io, Connection, Option<OwnedSemaphorePermit>) {
     loop {
-        let (stream, caller) = listener.accept().await;
-        if caller.expected {
-            return (stream, caller, None);
+        let (stream, connection) = listener.accept().await;
+        if connection.exempt {
+            return (stream, connection, None);
         }
-        let room = room.clone();
+        let permits = permits.clone();
         // The semaphore is never closed.
         let permit = match wait {
-            true => room.acquire_owned().await.ok(),
-            false => room.try_acquire_owned().ok(),
+            true => permits.acquire_owned().await.ok(),
+            false => permits.try_acquire_owned().ok(),
         };
         match permit {
-            Some(permit) => return (stream, caller, Some(permit)),
-            None => tracing::debug!(address = %caller.address, "too many connections of strangers"),
+            Some(permit) => return (stream, connection, Some(permit)),
+            None => tracing::debug!(
+                target: "frestq::http",
+                address = %connection.address,
+                "too many connections that are not from registered peers"
+            ),
         }
     }
 }
@@ -124,27 +128,27 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (stop, stopping) = watch::channel(false);
         let router = Router::new().route("/", get(|| async { "here" }));
-        let bounds = ServerLimits {
+        let limits = ServerLimits {
             connections,
             idle: Duration::from_millis(200),
             wait: true,
         };
-        tokio::spawn(serve(PlainListener(listener), router, bounds, stopping));
+        tokio::spawn(serve(PlainListener(listener), router, limits, stopping));
         (address, stop)
     }
 
-    /// What is answered until the server closes the connection.
-    async fn everything(mut stream: TcpStream) -> String {
+    /// The responses until the server closes the connection.
+    async fn read_all(mut stream: TcpStream) -> String {
         let mut bytes = Vec::new();
         let read = stream.read_to_end(&mut bytes);
         let read = tokio::time::timeout(Duration::from_secs(30), read).await;
-        // A server that has lost patience may also reset the connection.
-        let _ = read.expect("the server lets go of it");
+        // The server may also reset the connection.
+        let _ = read.expect("the server closes the connection");
         String::from_utf8(bytes).unwrap()
     }
 
     #[tokio::test]
-    async fn a_connection_on_which_nothing_comes_is_closed() {
+    async fn an_idle_connection_is_closed() {
         let (address, _stop) = server(10).await;
         for beginning in [
             &b""[..],
@@ -153,12 +157,12 @@ mod tests {
         ] {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(beginning).await.unwrap();
-            assert!(!everything(stream).await.contains("here"));
+            assert!(!read_all(stream).await.contains("here"));
         }
-        // Also after a request that was answered.
+        // Also after an answered request.
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(REQUEST).await.unwrap();
-        assert!(everything(stream).await.ends_with("here"));
+        assert!(read_all(stream).await.ends_with("here"));
     }
 
     #[tokio::test]
@@ -167,21 +171,21 @@ mod tests {
         let idle = TcpStream::connect(address).await.unwrap();
         let mut second = TcpStream::connect(address).await.unwrap();
         second.write_all(REQUEST).await.unwrap();
-        // Which is once the first one has been idle for too long.
-        assert!(everything(second).await.ends_with("here"));
-        assert_eq!(everything(idle).await, "");
+        // It is served once the first one has been closed because it was idle.
+        assert!(read_all(second).await.ends_with("here"));
+        assert_eq!(read_all(idle).await, "");
     }
 
     #[tokio::test]
-    async fn ten_thousand_headers_are_refused() {
+    async fn ten_thousand_headers_are_rejected() {
         let (address, _stop) = server(10).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         let mut request = REQUEST[..REQUEST.len() - 2].to_vec();
         for n in 0..10_000 {
             request.extend(format!("X-{n}: y\r\n").bytes());
         }
-        // It may lose patience before all of it is sent.
+        // The server may close the connection before all of it is sent.
         let _ = stream.write_all(&request).await;
-        assert!(!everything(stream).await.contains("here"));
+        assert!(!read_all(stream).await.contains("here"));
     }
 }

@@ -1,4 +1,4 @@
-//! Who sends: the first thing that is asked of a request, before its body is read.
+//! Authentication of the sender, before the body of a request is read.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::response::Rejection;
 use crate::{
     http::{
         connection::Connection,
-        proxy::{self, Untrusted},
+        proxy::{self, HeaderError},
         quota::QuotaGuard,
     },
     model::Fingerprint,
@@ -16,95 +16,99 @@ use crate::{
     services::Services,
 };
 
-/// A sender that may come in.
+/// An authenticated sender.
 pub(crate) struct Authenticated {
-    /// The registered peer; none in open mode, where nobody has an identity.
-    pub(super) member: Option<Arc<RegisteredPeer>>,
-    /// What it has shown; none in open mode.
+    /// The registered peer; `None` in open mode.
+    pub(super) peer: Option<Arc<RegisteredPeer>>,
+    /// The certificate that it has shown; `None` in open mode.
     pub(super) certificate: Option<Fingerprint>,
-    /// Under what he was found to be that.
+    /// The snapshot under which it was authenticated.
     snapshot: Option<Arc<TrustSnapshot>>,
     /// Counts the request until it is answered.
-    _counted: Option<QuotaGuard<String>>,
+    _guard: Option<QuotaGuard<String>>,
 }
 
-/// The registered peer whose certificate the connection has shown. A stranger learns nothing, not even
-/// which of his faults it is.
-pub(crate) fn identify(
+/// Authenticates the sender by its certificate. The response to an unknown sender does not tell
+/// why it was rejected.
+pub(crate) fn authenticate(
     services: &Services,
-    caller: &Connection,
+    connection: &Connection,
     headers: &HeaderMap,
 ) -> Result<Authenticated, Rejection> {
-    let refuse = |cause, rejection| {
-        services.trust.rejections.note(cause);
+    let reject = |reason, rejection| {
+        services.trust.rejections.record(reason);
         Err(rejection)
     };
-    let stranger = || Rejection::new(403, "this connection is not one of a registered peer");
-    let caller = match proxy::certificate(services.proxy.as_ref(), caller.address, headers) {
-        Ok(None) => caller,
-        Ok(Some(shown)) => &caller.clone().showing(vec![shown]),
-        Err(Untrusted::NotTheProxy) => {
-            return refuse(RejectionReason::NotTheProxy(caller.address), stranger());
+    let unknown_sender = || Rejection::new(403, "this connection is not one of a registered peer");
+    let connection = match proxy::certificate(services.proxy.as_ref(), connection.address, headers)
+    {
+        Ok(None) => connection,
+        Ok(Some(shown)) => &connection.clone().with_certificates(vec![shown]),
+        Err(HeaderError::NotTheProxy) => {
+            return reject(
+                RejectionReason::NotTheProxy(connection.address),
+                unknown_sender(),
+            );
         }
-        Err(Untrusted::Malformed(why)) => {
+        Err(HeaderError::Malformed(why)) => {
             let words = format!("the header with the certificate can't be read: {why}");
-            return refuse(
+            return reject(
                 RejectionReason::MalformedCertificate(why),
                 Rejection::new(400, words),
             );
         }
     };
     let Some(snapshot) = services.trust.snapshot() else {
-        // Our own listener is on the loopback then; a server that our router is nested in may not be.
-        if !caller.address.to_canonical().is_loopback() {
-            let why = "without [tls] and [peers] this peer serves its own machine only";
-            return refuse(
-                RejectionReason::NotThisMachine(caller.address),
+        // This peer's own listener is on the loopback then, but an embedding server may not be.
+        if !connection.address.to_canonical().is_loopback() {
+            let why = "without [tls] and [peers] this peer serves the loopback only";
+            return reject(
+                RejectionReason::NotLoopback(connection.address),
                 Rejection::new(403, why),
             );
         }
         return Ok(Authenticated {
-            member: None,
+            peer: None,
             certificate: None,
             snapshot: None,
-            _counted: None,
+            _guard: None,
         });
     };
-    let member = match caller.member(&snapshot) {
-        Ok(member) => member,
-        Err(cause) => return refuse(cause, stranger()),
+    let peer = match connection.peer(&snapshot) {
+        Ok(peer) => peer,
+        Err(reason) => return reject(reason, unknown_sender()),
     };
-    let counted = match caller.crowded {
+    let guard = match connection.over_limit {
         true => None,
-        false => services.requests.enter(member.name.clone()),
+        false => services.requests.acquire(peer.name.clone()),
     };
-    if counted.is_none() {
-        let cause = RejectionReason::TooMuch(member.name.clone());
-        let why = "too many connections or requests of yours at the same time";
-        return refuse(cause, Rejection::new(429, why));
+    if guard.is_none() {
+        let reason = RejectionReason::LimitExceeded(peer.name.clone());
+        let why = "your peer has too many concurrent connections or requests";
+        return reject(reason, Rejection::new(429, why));
     }
     Ok(Authenticated {
-        member: Some(member),
-        certificate: caller.certificate(),
+        peer: Some(peer),
+        certificate: connection.certificate(),
         snapshot: Some(snapshot),
-        _counted: counted,
+        _guard: guard,
     })
 }
 
-/// The same once the body is there, for which the sender may have taken his time: he may not be registered
-/// any more, or no more for the same.
-pub(crate) fn identify_again(
+/// Authenticates again once the body has arrived, if the registrations have changed since: the
+/// sender may no longer be registered, or with other grants.
+pub(crate) fn authenticate_again(
     services: &Services,
-    caller: &Connection,
+    connection: &Connection,
     headers: &HeaderMap,
-    guest: Authenticated,
+    authenticated: Authenticated,
 ) -> Result<Authenticated, Rejection> {
-    match (&guest.snapshot, services.trust.snapshot()) {
+    match (&authenticated.snapshot, services.trust.snapshot()) {
         (Some(then), Some(now)) if !Arc::ptr_eq(then, &now) => {
-            // Or he would be counted twice.
-            drop(guest);
-            identify(services, caller, headers)
+            // Otherwise the request would be counted twice.
+            drop(authenticated);
+            authenticate(services, connection, headers)
         }
-        _ => Ok(guest),
+        _ => Ok(authenticated),
     }
 }

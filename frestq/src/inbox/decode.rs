@@ -117,7 +117,7 @@ impl Request<'_> {
 
     /// A task, or a raw message, for a handler of ours.
     fn task(&self, queue: &str, envelope: Envelope) -> Result<(NewTask, Permit), Rejection> {
-        let handler = handler(self.services, self.from.member, queue, &envelope.action)?;
+        let handler = handler(self.services, self.from.peer, queue, &envelope.action)?;
         let permit = self.admit()?;
         let (id, kind, input) = match handler.kind {
             HandlerKind::Message => (
@@ -145,7 +145,7 @@ impl Request<'_> {
     /// A task of a synchronized group, for which a handler of ours is to reserve.
     fn synchronize(&self, envelope: Envelope) -> Result<(NewTask, Permit), Rejection> {
         let asked = PerformData::parse(&envelope.data).map_err(malformed)?;
-        let handler = handler(self.services, self.from.member, &asked.queue, &asked.action)?;
+        let handler = handler(self.services, self.from.peer, &asked.queue, &asked.action)?;
         let permit = self.admit()?;
         let trace = trace(&envelope);
         let id = envelope.task_id.or(asked.task_id).ok_or_else(missing)?;
@@ -254,7 +254,7 @@ fn handler(
     {
         let (queue, action) = (handler.queue.to_owned(), handler.action.to_owned());
         let cause = RejectionReason::NotGranted(member.name.clone(), queue, action);
-        services.trust.rejections.note(cause);
+        services.trust.rejections.record(cause);
     }
     handler.filter(|_| granted(queue, action)).ok_or_else(|| {
         let known = services.catalog.describe_if(granted);

@@ -1,4 +1,4 @@
-//! The way in: a request is authenticated, decoded, authorised, admitted, committed, and answered.
+//! The inbox: authenticates, decodes, authorises, admits, commits and answers each request.
 //!
 //! May import `services` and what is above it. Nothing that is rejected is stored.
 

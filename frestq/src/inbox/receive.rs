@@ -1,5 +1,5 @@
-//! The way in: identify, parse, authorise, admit, one transaction, answer. Nothing that is refused is
-//! stored.
+//! Receives the body of an authenticated request: decodes, authorises, admits and commits its
+//! messages and returns the response. Nothing of a rejected message is stored.
 
 use std::{str, time::Duration};
 
@@ -9,7 +9,7 @@ use super::{
     authenticate::Authenticated,
     decode::{decode, hash},
     response::{Rejection, Response, overloaded, unknown_task},
-    sender::{Sender, is_at},
+    sender::{Sender, is_address_of},
 };
 use crate::{
     engine::{Answer, Event},
@@ -23,28 +23,30 @@ use crate::{
     services::Services,
 };
 
-/// How long a message waits for its transaction before its sender is asked to come back. It may
-/// still be stored after that; the sender's next attempt then gets the same answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a request waits for its transaction before it is answered with 503. The transaction
+/// may still be committed after that; deduplication then gives the sender's retry the same answer.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The most messages in one `frestq.batch`.
-const LONGEST_BATCH: usize = 1000;
+/// The maximum number of messages in one `frestq.batch`.
+const MAX_BATCH: usize = 1000;
 
-/// Takes one request for `queue`. `extensions`: its sender shows that it reads ours.
+/// Receives one request for `queue`. `extensions` tells whether its sender supports the
+/// extensions.
 pub(crate) async fn receive(
     services: &Services,
-    guest: &Authenticated,
+    authenticated: &Authenticated,
     queue: &str,
     body: &[u8],
     extensions: bool,
 ) -> Response {
-    match take(services, guest, queue, body, extensions).await {
+    match process(services, authenticated, queue, body, extensions).await {
         Ok(response) => response,
         Err(rejection) => {
             tracing::debug!(
+                target: "frestq::inbox",
                 queue,
                 status = rejection.status,
-                "a message was refused: {}",
+                "rejected a message: {}",
                 rejection.message
             );
             Response::Rejected(rejection)
@@ -52,20 +54,20 @@ pub(crate) async fn receive(
     }
 }
 
-async fn take(
+async fn process(
     services: &Services,
-    guest: &Authenticated,
+    authenticated: &Authenticated,
     queue: &str,
     body: &[u8],
     extensions: bool,
 ) -> Result<Response, Rejection> {
-    let member = guest.member.as_deref();
+    let peer = authenticated.peer.as_deref();
     let text = str::from_utf8(body)
         .map_err(|e| Rejection::new(400, format!("the body is not UTF-8: {e}")))?;
     let envelope = Envelope::parse(text).map_err(|why| Rejection::new(400, why))?;
-    if let Some(member) = member.filter(|member| !is_at(services, &member.url, &envelope.sender)) {
-        let cause = RejectionReason::ForeignSender(member.name.clone());
-        services.trust.rejections.note(cause);
+    if let Some(peer) = peer.filter(|peer| !is_address_of(services, &peer.url, &envelope.sender)) {
+        let reason = RejectionReason::ForeignSender(peer.name.clone());
+        services.trust.rejections.record(reason);
         let why = "`sender_url` is not the address that is registered for this certificate";
         return Err(Rejection::new(403, why));
     }
@@ -73,18 +75,18 @@ async fn take(
         return Err(Rejection::new(503, full));
     }
     let sender = Sender {
-        url: match member {
-            // It may have said a former one.
-            Some(member) => member.url.clone(),
+        url: match peer {
+            // The envelope may contain the former one.
+            Some(peer) => peer.url.clone(),
             None => envelope.sender.clone(),
         },
         extensions,
-        member,
-        certificate: guest.certificate,
+        peer,
+        certificate: authenticated.certificate,
     };
-    let known = sender.recognize(services).await?;
+    let known = sender.find(services).await?;
     if queue == INTERNAL_QUEUE && envelope.action.parse() == Ok(InternalAction::Batch) {
-        return take_batch(services, &sender, known, &envelope)
+        return process_batch(services, &sender, known, &envelope)
             .await
             .map(Response::Batch);
     }
@@ -93,13 +95,13 @@ async fn take(
     let (event, _permit) = match decode(services, &sender, known, queue, text, envelope) {
         Ok(decoded) => decoded,
         Err(rejection) => {
-            return unless_repeated(services, known, id, (queue, text), rejection)
+            return unless_accepted_before(services, known, id, (queue, text), rejection)
                 .await
                 .map(|()| Response::Accepted);
         }
     };
     let mut events = vec![event];
-    sender.sign(services, known, &mut events).await?;
+    sender.attach(services, known, &mut events).await?;
     let answers = commit(services, events, text.len()).await?;
     match answers.into_iter().next() {
         Some(answer) => classify(answer).map(|()| Response::Accepted),
@@ -107,21 +109,19 @@ async fn take(
     }
 }
 
-/// Each message of a batch is accepted or refused on its own; all that can be are stored together.
-async fn take_batch(
+/// Processes a batch. Each message is accepted or rejected on its own; all accepted ones are
+/// committed together.
+async fn process_batch(
     services: &Services,
     sender: &Sender<'_>,
     known: Option<PeerId>,
     batch: &Envelope,
 ) -> Result<Vec<BatchAnswer>, Rejection> {
     let entries = parse_batch(&batch.data).map_err(|why| Rejection::new(400, why))?;
-    if entries.len() > LONGEST_BATCH {
+    if entries.len() > MAX_BATCH {
         return Err(Rejection::new(
             413,
-            format!(
-                "{} messages in a batch; at most {LONGEST_BATCH}",
-                entries.len()
-            ),
+            format!("{} messages in a batch; at most {MAX_BATCH}", entries.len()),
         ));
     }
     let (mut events, mut permits, mut results) = (Vec::new(), Vec::new(), Vec::new());
@@ -130,8 +130,8 @@ async fn take_batch(
             .map_err(|why| (message_id(&entry.message), Rejection::new(400, why)));
         let decoded = decoded.and_then(|envelope| {
             let id = envelope.message_id.to_string();
-            if !is_at(services, &batch.sender, &envelope.sender) {
-                let why = "field `sender_url` is not the one of the batch";
+            if !is_address_of(services, &batch.sender, &envelope.sender) {
+                let why = "`sender_url` is not that of the batch";
                 return Err((id, Rejection::new(403, why)));
             }
             let text = entry.message.get();
@@ -146,27 +146,27 @@ async fn take_batch(
         results.push(match decoded {
             Ok((id, event)) => {
                 events.push(event);
-                (id, Ok(DedupResult::Now))
+                (id, Ok(DedupResult::New))
             }
             Err((id, rejection)) => {
-                let (key, said) = (id.as_str().into(), (&*entry.queue, entry.message.get()));
-                let repeated = unless_repeated(services, known, key, said, rejection).await;
-                (id, repeated.map(|()| DedupResult::Before))
+                let (key, content) = (id.as_str().into(), (&*entry.queue, entry.message.get()));
+                let result = unless_accepted_before(services, known, key, content, rejection).await;
+                (id, result.map(|()| DedupResult::Before))
             }
         });
     }
     let mut answers = if events.is_empty() {
         Vec::new()
     } else {
-        sender.sign(services, known, &mut events).await?;
+        sender.attach(services, known, &mut events).await?;
         commit(services, events, batch.data.get().len()).await?
     }
     .into_iter();
     drop(permits);
     let answer = |(message_id, decoded): (String, Result<DedupResult, Rejection>)| {
-        let result = decoded.and_then(|asked| match asked {
+        let result = decoded.and_then(|dedup| match dedup {
             DedupResult::Before => Ok(()),
-            DedupResult::Now => match answers.next() {
+            DedupResult::New => match answers.next() {
                 Some(answer) => classify(answer),
                 None => Err(Rejection::new(503, "no answer from the database")),
             },
@@ -187,15 +187,15 @@ async fn take_batch(
     Ok(results.into_iter().map(answer).collect())
 }
 
-/// When a message of a batch was accepted, if it was.
+/// The result of deduplication for a message of a batch.
 enum DedupResult {
+    /// It was accepted before.
     Before,
-    /// It is among those that are stored now.
-    Now,
+    /// It is one of the events that are committed now.
+    New,
 }
 
-/// The id of a message that is otherwise not of the format, so that its sender knows which one the
-/// answer is for.
+/// The id of a message that can't be parsed otherwise, so that the answer can refer to it.
 fn message_id(message: &RawValue) -> String {
     #[derive(serde::Deserialize)]
     struct Identified {
@@ -206,9 +206,9 @@ fn message_id(message: &RawValue) -> String {
         .unwrap_or_default()
 }
 
-/// Refuses a message, unless it was accepted before: what was allowed then may not be now, and its sender
-/// must not take for refused what is under way here.
-async fn unless_repeated(
+/// Returns the rejection, unless the same message was accepted before. Grants may have changed
+/// since, but the sender must not learn of a rejection while the task is running here.
+async fn unless_accepted_before(
     services: &Services,
     known: Option<PeerId>,
     message: MessageId,
@@ -235,13 +235,13 @@ async fn commit(
     bytes: usize,
 ) -> Result<Vec<Answer>, Rejection> {
     match tokio::time::timeout(
-        PATIENCE,
+        COMMIT_TIMEOUT,
         services.commits.submit_unless_overloaded(events, bytes),
     )
     .await
     {
         Ok(answers) => answers.map_err(|error| overloaded(&error)),
-        Err(_) => Err(Rejection::new(503, "the database of this peer is busy")),
+        Err(_) => Err(Rejection::new(503, "this peer's database is busy")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The HTTP side of the inbox: `POST /api/queues/{queue}`, with and without the last slash.
+//! The HTTP routes of the inbox: `POST /api/queues/{queue}`, with and without a trailing slash.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{
-    authenticate::{identify, identify_again},
+    authenticate::{authenticate, authenticate_again},
     receive::receive,
     response::{Rejection, Response},
 };
@@ -27,8 +27,8 @@ use crate::{
     services::Services,
 };
 
-/// What an overloaded peer asks for, in seconds.
-const COME_BACK_IN: u64 = 2;
+/// The `Retry-After` of responses with 429 and 503, in seconds.
+const RETRY_AFTER_SECONDS: u64 = 2;
 
 /// The routes of RESTQP.
 pub(crate) fn routes(services: &Arc<Services>) -> Router {
@@ -46,53 +46,67 @@ async fn accept(
     headers: HeaderMap,
     request: Request,
 ) -> HttpResponse {
-    let Some(caller) = connection(&request) else {
+    let Some(connection) = connection(&request) else {
         tracing::error!(
-            "the router of this peer is served without connection info; use into_make_service_with_connect_info::<SocketAddr>()"
+            target: "frestq::http",
+            "the peer's router is served without connection info; use into_make_service_with_connect_info::<SocketAddr>()"
         );
-        return refuse(
+        return reject(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "this peer is not set up to accept messages",
+            "this peer is not configured to accept messages",
         );
     };
     if headers.contains_key(ORIGIN) {
-        // A page in somebody's browser on this machine is on the loopback too, but is no peer.
-        return refuse(
+        // A web page in a browser on this machine is on the loopback too, but is not a peer.
+        return reject(
             StatusCode::FORBIDDEN,
-            "messages come from peers, not from web pages",
+            "messages are accepted from peers, not from web pages",
         );
     }
-    // Of who may not come in, no body is read.
-    let guest = match identify(&services, &caller, &headers) {
-        Ok(guest) => guest,
-        Err(rejection) => return refused(&rejection),
+    // Authenticated before the body is read.
+    let authenticated = match authenticate(&services, &connection, &headers) {
+        Ok(authenticated) => authenticated,
+        Err(rejection) => return rejected(&rejection),
     };
     let config = &services.config;
     if request.body().size_hint().lower() > config.body_limit as u64 {
-        // It says so itself, and need not come.
-        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large");
+        // Its `Content-Length` says so; it need not be read.
+        return reject(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large");
     }
-    let patience = config.limits.body_timeout;
-    let body = match timeout(patience, Bytes::from_request(request, &services)).await {
+    let body_timeout = config.limits.body_timeout;
+    let body = match timeout(body_timeout, Bytes::from_request(request, &services)).await {
         Ok(Ok(body)) => body,
-        Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
-        Ok(Err(rejection)) => return refuse(rejection.status(), &rejection.body_text()),
+        Err(_) => {
+            return reject(
+                StatusCode::REQUEST_TIMEOUT,
+                "the body did not arrive in time",
+            );
+        }
+        Ok(Err(rejection)) => return reject(rejection.status(), &rejection.body_text()),
     };
-    let guest = match identify_again(&services, &caller, &headers, guest) {
-        Ok(guest) => guest,
-        Err(rejection) => return refused(&rejection),
+    let authenticated = match authenticate_again(&services, &connection, &headers, authenticated) {
+        Ok(authenticated) => authenticated,
+        Err(rejection) => return rejected(&rejection),
     };
     let shown = headers
         .get(EXTENSIONS_HEADER)
         .and_then(|value| value.to_str().ok());
-    match receive(&services, &guest, &queue, &body, shows_extensions(shown)).await {
+    match receive(
+        &services,
+        &authenticated,
+        &queue,
+        &body,
+        shows_extensions(shown),
+    )
+    .await
+    {
         Response::Accepted => StatusCode::OK.into_response(),
         Response::Batch(answers) => Json(answers).into_response(),
-        Response::Rejected(rejection) => refused(&rejection),
+        Response::Rejected(rejection) => rejected(&rejection),
     }
 }
 
-/// Who is at the other end, as our own listener or the one of an embedding application says.
+/// The connection, from this peer's listener or that of an embedding application.
 fn connection(request: &Request) -> Option<Connection> {
     let extensions = request.extensions();
     if let Some(ConnectInfo(connection)) = extensions.get::<ConnectInfo<Connection>>() {
@@ -102,25 +116,26 @@ fn connection(request: &Request) -> Option<Connection> {
     Some(Connection::at(address.ip()))
 }
 
-fn refused(Rejection { status, message }: &Rejection) -> HttpResponse {
+fn rejected(Rejection { status, message }: &Rejection) -> HttpResponse {
     let status = StatusCode::from_u16(*status);
-    refuse(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), message)
+    reject(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), message)
 }
 
-fn refuse(status: StatusCode, message: &str) -> HttpResponse {
+fn reject(status: StatusCode, message: &str) -> HttpResponse {
     let mut response = (status, Json(json!({ "message": message }))).into_response();
-    let for_now = [
+    let temporary = [
         StatusCode::SERVICE_UNAVAILABLE,
         StatusCode::TOO_MANY_REQUESTS,
     ];
-    if for_now.contains(&status) {
+    if temporary.contains(&status) {
         response
             .headers_mut()
-            .insert(RETRY_AFTER, COME_BACK_IN.into());
+            .insert(RETRY_AFTER, RETRY_AFTER_SECONDS.into());
     }
     response
 }
 
+/// Adds the header that shows the supported extensions.
 async fn show_extensions(mut response: HttpResponse) -> HttpResponse {
     let (name, value) = (
         HeaderName::from_static(EXTENSIONS_HEADER),

@@ -1,4 +1,4 @@
-//! Runs that were interrupted: their tasks go back to their queues.
+//! Recovery of interrupted tasks: returns them to their queues.
 
 use crate::{
     engine::Event,
@@ -7,8 +7,8 @@ use crate::{
     store::Waiting,
 };
 
-/// Puts back what this process still runs. It stays a node meanwhile, since only a node delivers the
-/// messages that follow.
+/// Releases the tasks that this process still runs. It must still be registered as a node, because
+/// only a node delivers the resulting messages.
 pub(crate) async fn release(services: &Services, node: NodeId) -> Result<()> {
     let owned = services.store.owned(node).await?;
     let events = owned.into_iter().map(|Waiting { state, .. }| {
@@ -20,16 +20,17 @@ pub(crate) async fn release(services: &Services, node: NodeId) -> Result<()> {
     services.commits.submit(events.collect()).await.map(drop)
 }
 
-/// Puts back what other processes, or an earlier life of this one, left running.
+/// Takes over the tasks of dead processes, or of an earlier run of this one.
 pub(crate) async fn take_over(services: &Services) -> Result<()> {
-    const AT_ONCE: i64 = 500;
+    const BATCH: i64 = 500;
     loop {
-        let orphans = services.store.orphans(AT_ONCE).await?;
+        let orphans = services.store.orphans(BATCH).await?;
         if orphans.is_empty() {
             return Ok(());
         }
         tracing::info!(
-            "{} runs were interrupted; their tasks go back",
+            target: "frestq::task",
+            "{} tasks were interrupted; they return to their queues",
             orphans.len()
         );
         let events = orphans
@@ -39,8 +40,8 @@ pub(crate) async fn take_over(services: &Services) -> Result<()> {
     }
 }
 
-/// Only a process that has the handler knows the options of its action. Another process goes by the
-/// row.
+/// The event for an interrupted task. Only a process with the handler knows the options of its
+/// action; otherwise those of the row are used.
 fn interrupted(services: &Services, id: TaskId, owner: NodeId, queue: &str, action: &str) -> Event {
     let options = services.catalog.options(queue, action);
     Event::Interrupted { id, owner, options }

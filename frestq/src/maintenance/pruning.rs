@@ -1,13 +1,13 @@
-//! What ended long ago goes: `--prune AGE`, and `retention` by itself.
+//! Pruning: removes old tasks and messages, by `--prune AGE` or automatically by `retention`.
 //!
-//! A tree goes as a whole, once all of it has ended and been left alone for so long, and no message
-//! about it is on its way. Its messages go after it. Of a task that another peer knows there stays a
-//! *tombstone*, its row without what it held: so a late or repeated message about it is answered as
-//! before, and nothing runs twice. The record that a message was accepted outlives every attempt to
-//! deliver it again, twice over.
+//! A tree is removed as a whole, once all of it has ended, has not changed for the given age, and
+//! has no pending messages. Its messages are removed after it. A task that another peer knows
+//! leaves a *tombstone*: its row without payloads, so that a late or repeated message about it
+//! gets the same answer as before, and nothing runs twice. Deduplication records are kept twice as
+//! long as the sender retries, and at least 14 days.
 //!
-//! All of it happens in small steps, each a transaction of the committer's, between which others have
-//! their turn.
+//! Pruning works in small steps. Each is a transaction of the committer, which handles other
+//! events in between.
 
 use std::{fmt, time::Duration};
 
@@ -24,47 +24,49 @@ use crate::{
     store::{Page, Place, Pruned, Step, Store},
 };
 
-/// How many rows go in one transaction.
-const AT_ONCE: usize = 500;
+/// The number of rows that one transaction removes.
+const BATCH: usize = 500;
 
-/// How long the record of an accepted message stays at least.
-const DEDUPED: Duration = Duration::from_secs(14 * 24 * 3600);
+/// The minimum time for which deduplication records are kept.
+const DEDUPLICATION: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// A peer that has just started has other things to do.
-const AFTER_START: Duration = Duration::from_secs(10);
+/// The delay of the first automatic pruning after the start.
+const START_DELAY: Duration = Duration::from_secs(10);
 
-/// How often `retention` is seen to.
-const EVERY: Duration = Duration::from_secs(3600);
+/// The interval of automatic pruning.
+const INTERVAL: Duration = Duration::from_secs(3600);
 
-/// What it takes to prune.
+/// A pruning run: what it needs.
 pub(crate) struct Pruning<'a> {
     pub(crate) store: &'a Store,
     pub(crate) commits: &'a CommitQueue,
-    /// How long a message is tried.
+    /// How long delivery of a message is retried.
     pub(crate) give_up_after: Duration,
 }
 
 impl Pruning<'_> {
-    /// Removes what has ended and was last changed longer ago than `age`.
+    /// Removes tasks that have ended and were last changed longer ago than `age`.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if no date is so long ago; those of the database, after which what is gone
-    /// so far stays gone.
+    /// [`Error::Invalid`] if `age` reaches back before the first date; errors of the database,
+    /// which don't undo the steps before them.
     pub(crate) async fn prune(&self, age: Duration, now: Timestamp, by: &str) -> Result<Pruned> {
         let before = now.checked_sub(age).map_err(|_| {
             Error::Invalid(format!(
-                "{} ago is before the first date there is",
+                "{} ago is before the first date that can be represented",
                 format_duration(age)
             ))
         })?;
-        let kept = DEDUPED.max(self.give_up_after.saturating_mul(2)).max(age);
-        // Before the first date there is nothing to forget.
-        let forgotten = now.checked_sub(kept).unwrap_or(Timestamp::MIN);
+        let kept = DEDUPLICATION
+            .max(self.give_up_after.saturating_mul(2))
+            .max(age);
+        // Before the first date there are no records.
+        let deduplicated_before = now.checked_sub(kept).unwrap_or(Timestamp::MIN);
         let entry = Entry::decided(now, by, "prune", &format_duration(age).to_string());
         let mut work = Work {
             commits: self.commits,
-            entry: Some(entry.answered(&format!("what ended before {before} goes"))),
+            entry: Some(entry.answered(&format!("removing what ended before {before}"))),
             pruned: Pruned::default(),
         };
         self.tasks(before, &mut work).await?;
@@ -78,7 +80,10 @@ impl Pruning<'_> {
         }
         let mut after = Some(0);
         while let Some(place) = after {
-            let page = self.store.old_received(before, forgotten, place).await?;
+            let page = self
+                .store
+                .old_received(before, deduplicated_before, place)
+                .await?;
             let Page {
                 gone,
                 emptied,
@@ -101,19 +106,19 @@ impl Pruning<'_> {
             };
             place = last.place;
             let tasks: Vec<i64> = trees.into_iter().flat_map(|tree| tree.tasks).collect();
-            // A tree larger than that goes from below, its root last, so that what is left of it is
-            // found again if it ends here.
-            for some in tasks.chunks(AT_ONCE) {
-                work.step(Step::Tasks(some.to_vec(), before)).await?;
+            // A larger tree is removed from the leaves up, its root last, so that the rest of it
+            // is found again if the process dies in between.
+            for batch in tasks.chunks(BATCH) {
+                work.step(Step::Tasks(batch.to_vec(), before)).await?;
             }
         }
     }
 }
 
-/// What has been done so far.
+/// The progress of a pruning run.
 struct Work<'a> {
     commits: &'a CommitQueue,
-    /// For the audit, until the first thing went.
+    /// The audit entry, until the first removal.
     entry: Option<Entry>,
     pruned: Pruned,
 }
@@ -144,17 +149,13 @@ impl fmt::Display for Pruned {
         )?;
         match self.emptied {
             0 => Ok(()),
-            emptied => write!(
-                f,
-                ", and {}, to be told from repetitions",
-                count(emptied, "message")
-            ),
+            emptied => write!(f, ", and {}, for deduplication", count(emptied, "message")),
         }
     }
 }
 
-/// Prunes by itself what is older than `retention`, if that is set.
-pub(crate) async fn tend(services: &Services) {
+/// Prunes automatically what is older than `retention`, if that is set.
+pub(crate) async fn run(services: &Services) {
     let (config, clock) = (&services.config, &services.clock);
     let Some(age) = config.retention else {
         return;
@@ -164,18 +165,22 @@ pub(crate) async fn tend(services: &Services) {
         commits: &services.commits,
         give_up_after: config.delivery.give_up_after,
     };
-    let mut wait = AFTER_START;
+    let mut wait = START_DELAY;
     loop {
-        // No date is so far away.
+        // The sum can't exceed the last date.
         let until = clock.now().checked_add(wait).unwrap_or(Timestamp::MAX);
         clock.sleep_until(until).await;
         match pruning.prune(age, clock.now(), "retention").await {
             Ok(pruned) if pruned.is_nothing() => {}
-            Ok(pruned) => tracing::info!("by retention: {pruned}"),
+            Ok(pruned) => tracing::info!(target: "frestq::maintenance", "retention: {pruned}"),
             Err(error) => {
-                tracing::warn!(error = %error.with_causes(), "what is older than `retention` can't be removed; trying again");
+                tracing::warn!(
+                    target: "frestq::maintenance",
+                    error = %error.with_causes(),
+                    "tasks older than `retention` can't be removed; retrying"
+                );
             }
         }
-        wait = EVERY;
+        wait = INTERVAL;
     }
 }

@@ -1,4 +1,4 @@
-//! What every lane works with.
+//! The context that all lanes share.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     store::Store,
 };
 
-/// What every lane works with.
+/// The context of a lane: the services it uses, and its configuration.
 pub(crate) struct Outbox {
     pub(crate) store: Arc<Store>,
     pub(crate) peers: Arc<PeerDirectory>,
@@ -22,6 +22,6 @@ pub(crate) struct Outbox {
     pub(crate) clock: Clock,
     pub(crate) own_url: PeerUrl,
     pub(crate) node: NodeId,
-    /// The largest request that is made of more than one message, in bytes.
+    /// The maximum size of a request with more than one message, in bytes.
     pub(crate) batch_bytes: usize,
 }

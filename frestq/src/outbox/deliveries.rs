@@ -1,5 +1,5 @@
-//! Delivery: a loop for each peer, so that a dead one slows no other. The rows of the outbox are the
-//! truth; a loop keeps in memory only which of them are under way.
+//! The dispatcher of the outbox: starts a lane for each peer and passes on its wakes. The rows of
+//! the outbox are the truth; a lane keeps in memory only which of them are in flight.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -13,34 +13,35 @@ use crate::{
     model::{PeerId, error::Result},
     runtime::{
         notify::{Wake, WakeReason},
-        supervisor::vital,
+        supervisor::abort_on_panic,
     },
 };
 
-/// Running deliveries.
+/// The running deliveries of a peer.
 pub(crate) struct Deliveries {
     stop: watch::Sender<bool>,
     dispatcher: tokio::task::JoinHandle<()>,
 }
 
 impl Deliveries {
-    /// Starts with whatever waits from before.
+    /// Starts delivery, with the messages that are pending from before.
     pub(crate) async fn start(
         outbox: Outbox,
         wakes: mpsc::UnboundedReceiver<Wake>,
     ) -> Result<Self> {
         let backlog = outbox.store.backlog().await?;
         let (stop, stopping) = watch::channel(false);
-        let dispatcher = tokio::spawn(vital(
-            "the dispatcher of messages",
+        let dispatcher = tokio::spawn(abort_on_panic(
+            "the dispatcher of the outbox",
             dispatch(Arc::new(outbox), backlog, wakes, stopping),
         ));
         Ok(Self { stop, dispatcher })
     }
 
-    /// Lets each lane deliver what is due and then stop. Whatever is left waits for the next start.
+    /// Stops all lanes once they have delivered what is due, or after `longest`. The rest waits
+    /// for the next start.
     pub(crate) async fn drain(self, longest: std::time::Duration) {
-        // A dispatcher that is gone has nothing left to stop.
+        // Fails only if the dispatcher has ended already.
         let _ = self.stop.send(true);
         let abort = self.dispatcher.abort_handle();
         if tokio::time::timeout(longest, self.dispatcher)
@@ -52,7 +53,7 @@ impl Deliveries {
     }
 }
 
-/// Gives each peer its lane, and each lane its wakes.
+/// Starts a lane for each peer when it is first woken, and passes on the wakes.
 async fn dispatch(
     outbox: Arc<Outbox>,
     backlog: Vec<(PeerId, jiff::Timestamp)>,
@@ -65,7 +66,7 @@ async fn dispatch(
         let lane = lanes.entry(wake.peer).or_insert_with(|| {
             let (sender, receiver) = mpsc::unbounded_channel();
             let lane = Lane::new(outbox.clone(), wake.peer, receiver);
-            tasks.spawn(vital("a lane of the outbox", lane.run()));
+            tasks.spawn(abort_on_panic("a lane of the outbox", lane.run()));
             sender
         });
         // A lane ends only when the peer stops.
@@ -90,7 +91,7 @@ async fn dispatch(
             _ = stopped.wait_for(|stop| *stop) => break,
         }
     }
-    // What was stored just before the stop is still to be delivered.
+    // Messages that were stored just before the stop are still delivered.
     while let Ok(next) = wakes.try_recv() {
         wake(next, &mut tasks);
     }

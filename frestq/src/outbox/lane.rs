@@ -1,5 +1,5 @@
-//! One peer's delivery: reads what is due, keeps a few requests under way, reports what became of
-//! each message.
+//! A lane: the delivery to one peer. It reads the messages that are due, keeps a limited number of
+//! requests in flight, and submits the outcome of each message.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -18,36 +18,38 @@ use crate::{
     runtime::notify::WakeReason,
 };
 
-/// Batches under way to one peer: one travels while the next one gathers.
-const BATCHES: usize = 2;
+/// The number of concurrent batches to one peer: one is in flight while the next one fills.
+const PARALLEL_BATCHES: usize = 2;
 
-/// How often to ask whether the process that delivers to a peer is still there, in seconds.
-const LOOK_AGAIN: u64 = 5;
+/// How often to check whether the process that delivers to a peer is still alive, in seconds.
+const RECHECK_AFTER: u64 = 5;
 
-/// Messages whose fate is not yet on disk. Past this, delivery waits for the database.
-const MOST_UNSETTLED: usize = 4096;
+/// The number of messages whose outcome is not committed yet. Beyond it, delivery waits for the
+/// database.
+const MAX_UNSETTLED: usize = 4096;
 
-/// How many bytes of messages are kept to be sent; the others are read when their turn comes.
-const MOST_READY: usize = 4 * 1024 * 1024;
+/// The size of the messages that are held in memory to be sent, in bytes. Others are read later.
+const MAX_READY_BYTES: usize = 4 * 1024 * 1024;
 
-/// A peer that asks us back at once, or in the past, is not asked again any sooner.
-const SHORTEST_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+/// The minimum wait before a retry, even if the peer's `Retry-After` is shorter.
+const MIN_RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// What a request reports back to its lane.
+/// A report of a request to its lane.
 enum Report {
-    /// The request has ended and another may start; a smaller one, if this one was too large. Whether the
-    /// peer takes batches, if this one tells.
-    Free {
+    /// The request has ended, so another one may start: a smaller one, if this one was too large.
+    /// `batches` tells whether the peer accepts batches, if the response shows it.
+    Ended {
         too_large: bool,
         batches: Option<bool>,
     },
-    /// The fate of these messages is on disk, or they are to be tried again.
+    /// The outcome of these messages is committed, or they must be retried.
     Settled {
         seqs: Vec<i64>,
         retry_at: Option<Timestamp>,
     },
 }
 
+/// The delivery to one peer.
 pub(super) struct Lane {
     outbox: Arc<Outbox>,
     peer: PeerId,
@@ -56,21 +58,22 @@ pub(super) struct Lane {
         mpsc::UnboundedSender<Report>,
         mpsc::UnboundedReceiver<Report>,
     ),
-    /// Read and not yet sent.
+    /// Messages that are read but not sent yet.
     ready: VecDeque<Arc<OutboxRow>>,
     ready_bytes: usize,
-    /// Read, and their fate not yet on disk.
+    /// Messages that are read, and whose outcome is not committed yet.
     unsettled: HashSet<i64>,
-    /// Everything up to here has been read, but for what is due later.
+    /// All rows up to this one have been read, except those that are due later.
     cursor: i64,
-    /// New rows may stand behind the cursor.
+    /// Whether there may be new rows after the cursor.
     more: bool,
-    /// When a row before the cursor is due.
+    /// When the next row before the cursor is due.
     retry_at: Option<Timestamp>,
-    requests: usize,
+    in_flight: usize,
     batch_bytes: usize,
-    /// Not after it, or a proxy in its place, has refused one, until it shows again that it reads them.
-    takes_batches: bool,
+    /// Whether the peer accepts batches. False after it, or a proxy in front of it, has refused
+    /// one, until it shows again that it supports them.
+    accepts_batches: bool,
 }
 
 impl Lane {
@@ -91,33 +94,35 @@ impl Lane {
             cursor: 0,
             more: false,
             retry_at: None,
-            requests: 0,
+            in_flight: 0,
             batch_bytes,
-            takes_batches: true,
+            accepts_batches: true,
         }
     }
 
     /// Delivers until the peer stops.
     pub(super) async fn run(mut self) {
         loop {
-            let wait_until = match self.send_what_is_due().await {
+            let wait_until = match self.send_due().await {
                 Ok(until) => until,
                 Err(error) => {
-                    tracing::error!(error = %error.with_causes(), "the outbox can't be read; trying again");
+                    tracing::error!(target: "frestq::delivery", error = %error.with_causes(), "the outbox can't be read; retrying");
                     self.more = true;
-                    Some(self.later(1))
+                    Some(self.in_seconds(1))
                 }
             };
-            // Rows that are read but not sent are held back by the breaker; they wait for the next start.
-            let idle = self.requests == 0 && self.unsettled.len() == self.ready.len();
-            // Not before every wake is in: the dispatcher lets go of the lane once it has passed on the last one.
+            // Rows that are read but not sent are held back by the breaker: they wait for the next
+            // start.
+            let idle = self.in_flight == 0 && self.unsettled.len() == self.ready.len();
+            // Only after the last wake: the dispatcher drops the sender once it has passed that
+            // on.
             let closed = self.wakes.is_closed() && self.wakes.is_empty();
             if closed && idle {
                 return;
             }
             let clock = self.outbox.clock.clone();
             tokio::select! {
-                Some(report) = self.reports.1.recv() => self.note(report),
+                Some(report) = self.reports.1.recv() => self.handle_report(report),
                 wake = self.wakes.recv(), if !closed => {
                     if let Some(reason) = wake {
                         self.wake(reason);
@@ -125,9 +130,9 @@ impl Lane {
                 }
                 () = sleep(&clock, wait_until) => {}
             }
-            // Whatever else has come in meanwhile, before the next look at the database.
+            // Handle everything that has arrived meanwhile before the next query.
             while let Ok(report) = self.reports.1.try_recv() {
-                self.note(report);
+                self.handle_report(report);
             }
             while let Ok(reason) = self.wakes.try_recv() {
                 self.wake(reason);
@@ -135,7 +140,7 @@ impl Lane {
         }
     }
 
-    fn later(&self, seconds: u64) -> Timestamp {
+    fn in_seconds(&self, seconds: u64) -> Timestamp {
         let now = self.outbox.clock.now();
         now.checked_add(std::time::Duration::from_secs(seconds))
             .unwrap_or(now)
@@ -143,7 +148,7 @@ impl Lane {
 
     fn wake(&mut self, reason: WakeReason) {
         match reason {
-            WakeReason::Stored(rows) => self.take_over(rows),
+            WakeReason::Stored(rows) => self.add_ready(rows),
             WakeReason::PeerIsBack => {}
             WakeReason::DueAt(at) => self.plan(at),
             WakeReason::Elsewhere => {
@@ -154,13 +159,13 @@ impl Lane {
         }
     }
 
-    /// New rows come along with the news of them, and are read from the outbox only if there are
-    /// others before them, or too many.
-    fn take_over(&mut self, rows: Vec<Arc<OutboxRow>>) {
+    /// Adds new rows without reading them from the outbox, unless there are unread rows before
+    /// them, or too many.
+    fn add_ready(&mut self, rows: Vec<Arc<OutboxRow>>) {
         let bytes: usize = rows.iter().map(|row| row.body.len()).sum();
         if self.more
-            || self.ready_bytes + bytes > MOST_READY
-            || self.unsettled.len() > MOST_UNSETTLED
+            || self.ready_bytes + bytes > MAX_READY_BYTES
+            || self.unsettled.len() > MAX_UNSETTLED
         {
             self.more = true;
             return;
@@ -178,11 +183,11 @@ impl Lane {
         self.retry_at = Some(self.retry_at.map_or(at, |planned| planned.min(at)));
     }
 
-    fn note(&mut self, report: Report) {
+    fn handle_report(&mut self, report: Report) {
         match report {
-            Report::Free { too_large, batches } => {
-                self.requests -= 1;
-                self.takes_batches = batches.unwrap_or(self.takes_batches);
+            Report::Ended { too_large, batches } => {
+                self.in_flight -= 1;
+                self.accepts_batches = batches.unwrap_or(self.accepts_batches);
                 if too_large {
                     self.batch_bytes /= 2;
                 }
@@ -198,9 +203,9 @@ impl Lane {
         }
     }
 
-    /// Starts as many requests as may be under way; gives the moment to look again, if nothing
-    /// else happens.
-    async fn send_what_is_due(&mut self) -> crate::Result<Option<Timestamp>> {
+    /// Starts as many requests as are allowed. Returns when to check again, if nothing else
+    /// happens.
+    async fn send_due(&mut self) -> crate::Result<Option<Timestamp>> {
         let now = self.outbox.clock.now();
         if self.retry_at.is_some_and(|at| at <= now) {
             self.cursor = 0;
@@ -209,20 +214,20 @@ impl Lane {
         }
         loop {
             let peer = self.outbox.peers.get(&self.outbox.store, self.peer).await?;
-            let gate = reachability::gate(&peer.health, now);
+            let breaker = reachability::breaker_state(&peer.health, now);
             let batches =
-                peer.health.extensions && self.takes_batches && self.outbox.config.batch > 1;
-            let most = match gate {
-                BreakerState::Closed(at) => {
-                    // By then some of it may not be wanted any more.
-                    self.forget();
+                peer.health.extensions && self.accepts_batches && self.outbox.config.batch > 1;
+            let max_requests = match breaker {
+                BreakerState::Open(at) => {
+                    // Some of these messages may be obsolete by then.
+                    self.drop_ready();
                     return Ok(Some(at));
                 }
-                BreakerState::Probe => 1,
-                BreakerState::Open if batches => BATCHES,
-                BreakerState::Open => self.outbox.config.parallel,
+                BreakerState::HalfOpen => 1,
+                BreakerState::Closed if batches => PARALLEL_BATCHES,
+                BreakerState::Closed => self.outbox.config.parallel,
             };
-            if self.requests >= most {
+            if self.in_flight >= max_requests {
                 return Ok(None);
             }
             if self.ready.is_empty() && !self.more {
@@ -230,30 +235,30 @@ impl Lane {
             }
             let (store, node) = (&self.outbox.store, self.outbox.node);
             if !store.claim_delivery(self.peer, node).await? {
-                // Another process delivers to this peer; its messages may be ours some day. By then
-                // most of what waits here will have been delivered.
-                self.forget();
-                return Ok(Some(self.later(LOOK_AGAIN)));
+                // Another process delivers to this peer. This one takes over if that process dies;
+                // most messages that are ready here will have been delivered by then.
+                self.drop_ready();
+                return Ok(Some(self.in_seconds(RECHECK_AFTER)));
             }
             if self.ready.is_empty() {
                 self.read(now).await?;
             }
-            let most = if batches && gate == BreakerState::Open {
+            let max_messages = if batches && breaker == BreakerState::Closed {
                 self.outbox.config.batch
             } else {
                 1
             };
-            let messages = self.take(most, now);
+            let messages = self.next_messages(max_messages, now);
             if messages.is_empty() {
                 return Ok(self.retry_at);
             }
-            self.requests += 1;
+            self.in_flight += 1;
             self.start(peer.url.clone(), messages);
         }
     }
 
-    /// Forgets what was read and not sent, to be read again.
-    fn forget(&mut self) {
+    /// Drops the messages that were read but not sent; they are read again later.
+    fn drop_ready(&mut self) {
         for row in self.ready.drain(..) {
             self.unsettled.remove(&row.seq);
         }
@@ -262,10 +267,10 @@ impl Lane {
         self.more = true;
     }
 
-    /// Reads what is due behind the cursor.
+    /// Reads the messages after the cursor that are due.
     async fn read(&mut self, now: Timestamp) -> crate::Result<()> {
         let limit = self.outbox.config.batch.max(64);
-        while self.more && self.ready.is_empty() && self.unsettled.len() < MOST_UNSETTLED {
+        while self.more && self.ready.is_empty() && self.unsettled.len() < MAX_UNSETTLED {
             let limit_rows = i64::try_from(limit).unwrap_or(i64::MAX);
             let store = &self.outbox.store;
             let rows = store
@@ -283,20 +288,21 @@ impl Lane {
         Ok(())
     }
 
-    /// Up to `most` messages that fit into one request; gives up what is too old.
-    fn take(&mut self, most: usize, now: Timestamp) -> Vec<Arc<OutboxRow>> {
+    /// Takes up to `max` messages that fit into one request, and gives up expired ones.
+    fn next_messages(&mut self, max: usize, now: Timestamp) -> Vec<Arc<OutboxRow>> {
         let (mut taken, mut given_up, mut bytes) = (Vec::<Arc<OutboxRow>>::new(), Vec::new(), 0);
         while let Some(next) = self.ready.front() {
-            let late = too_late(next, now, self.outbox.config.give_up_after);
-            let late = late.or_else(|| next.moot.then(|| "its task has ended before".into()));
-            if late.is_none() {
+            let obsolete = expired(next, now, self.outbox.config.give_up_after);
+            let obsolete =
+                obsolete.or_else(|| next.moot.then(|| "its task has ended before".into()));
+            if obsolete.is_none() {
                 bytes += next.body.len() + next.queue.len() + 64;
                 let fits = match taken.first() {
-                    // Only messages with the same pin may go by the same connection.
+                    // Only messages with the same pin may use the same connection.
                     Some(first) => bytes <= self.batch_bytes && first.pin == next.pin,
                     None => true,
                 };
-                if taken.len() >= most || !fits {
+                if taken.len() >= max || !fits {
                     break;
                 }
             }
@@ -304,7 +310,7 @@ impl Lane {
                 break;
             };
             self.ready_bytes -= row.body.len();
-            match late {
+            match obsolete {
                 Some(why) => given_up.push((row, DeliveryOutcome::GivenUp { why })),
                 None => taken.push(row),
             }
@@ -316,6 +322,7 @@ impl Lane {
         taken
     }
 
+    /// Starts a request with these messages.
     fn start(&mut self, url: crate::model::PeerUrl, messages: Vec<Arc<OutboxRow>>) {
         let (outbox, peer, reports) = (self.outbox.clone(), self.peer, self.reports.0.clone());
         tokio::spawn(async move {
@@ -334,10 +341,10 @@ impl Lane {
                 Exchange::Answered { extensions, .. } if *extensions => Some(true),
                 _ => None,
             };
-            let verdicts = classify(&outbox, peer, exchange).await;
-            // The lane outlives its requests, but for the end of the process.
-            let _ = reports.send(Report::Free { too_large, batches });
-            settle(outbox, verdicts, reports).await;
+            let outcomes = classify(&outbox, peer, exchange).await;
+            // Fails only if the process ends: otherwise the lane outlives its requests.
+            let _ = reports.send(Report::Ended { too_large, batches });
+            settle(outbox, outcomes, reports).await;
         });
     }
 }
@@ -349,17 +356,17 @@ async fn sleep(clock: &crate::runtime::clock::Clock, until: Option<Timestamp>) {
     }
 }
 
-/// Why a message is not worth another attempt, if so.
-fn too_late(row: &OutboxRow, now: Timestamp, give_up_after: std::time::Duration) -> Option<String> {
+/// Why a message has expired, if it has.
+fn expired(row: &OutboxRow, now: Timestamp, give_up_after: std::time::Duration) -> Option<String> {
     match row.expires_at {
-        Some(at) if at <= now => Some("not delivered before its time was over".into()),
+        Some(at) if at <= now => Some("not delivered before its expiration date".into()),
         Some(_) => None,
         None => {
-            let over = row
+            let is_over = row
                 .created_at
                 .checked_add(give_up_after)
                 .is_ok_and(|at| at <= now);
-            over.then(|| {
+            is_over.then(|| {
                 format!(
                     "not delivered within {} hours",
                     give_up_after.as_secs() / 3600
@@ -369,7 +376,7 @@ fn too_late(row: &OutboxRow, now: Timestamp, give_up_after: std::time::Duration)
     }
 }
 
-/// What the exchange means for the peer's breaker and for each message.
+/// Updates the peer's breaker after an exchange, and returns the outcome of each message.
 async fn classify(
     outbox: &Outbox,
     peer: PeerId,
@@ -382,18 +389,21 @@ async fn classify(
     ) {
         outbox.peers.answered(peer, now);
     }
-    if let Err(error) = note_health(outbox, peer, &exchange, now).await {
-        tracing::warn!(error = %error.with_causes(), "the health of a peer could not be written");
+    if let Err(error) = record_health(outbox, peer, &exchange, now).await {
+        tracing::warn!(target: "frestq::peer", error = %error.with_causes(), "the health of a peer can't be stored");
     }
     match exchange {
         Exchange::Answered { replies, .. } => replies
             .into_iter()
             .map(|(message, reply)| outcome(message, reply, now))
             .collect(),
-        Exchange::NoBatch { status, messages } => {
-            again_at(now, messages, status, "the peer does not take batches now")
-        }
-        // The breaker decides when to try again; the message itself is due as before.
+        Exchange::NoBatch { status, messages } => again_at(
+            now,
+            messages,
+            status,
+            "the peer does not accept batches now",
+        ),
+        // The breaker decides when to retry; the due date of the messages does not change.
         Exchange::Failed { messages, why } => again_at(now, messages, 0, &why),
         Exchange::NotPinned { messages, why } => {
             let later = |message: Arc<OutboxRow>| {
@@ -409,8 +419,8 @@ async fn classify(
     }
 }
 
-/// What the exchange says about the peer itself.
-async fn note_health(
+/// Updates the health of the peer after an exchange.
+async fn record_health(
     outbox: &Outbox,
     peer: PeerId,
     exchange: &Exchange,
@@ -422,33 +432,37 @@ async fn note_health(
             replies,
             extensions,
         } => {
-            // A proxy that answers in the peer's place does not show what the peer reads.
+            // A response of a proxy in front of the peer does not show what the peer supports.
             let shown = *extensions || replies.iter().any(|(_, reply)| *reply == Reply::Accepted);
             peers
                 .update(store, peer, |health| {
-                    reachability::reached(health);
+                    reachability::record_success(health);
                     if shown {
                         health.extensions = *extensions;
                     }
                 })
                 .await
         }
-        // The peer answered, or a proxy in its place, and takes no batches now, or none of this size.
-        // What else it reads, its answer to a single message shows.
-        Exchange::NoBatch { .. } => peers.update(store, peer, reachability::reached).await,
-        // This concerns the messages and not the peer, whose other messages must not wait for them.
+        // The peer, or a proxy in front of it, answered, but accepts no batches now, or none of
+        // this size. Its answer to a single message will show what it supports.
+        Exchange::NoBatch { .. } => {
+            peers
+                .update(store, peer, reachability::record_success)
+                .await
+        }
+        // This concerns only these messages. The peer's other messages must not wait for them.
         Exchange::NotPinned { .. } => Ok(()),
         Exchange::Failed { why, .. } => {
             peers
                 .update(store, peer, |health| {
-                    reachability::failed(health, why, now, fastrand::f64());
+                    reachability::record_failure(health, why, now, fastrand::f64());
                 })
                 .await
         }
     }
 }
 
-/// All of them are due again at that time.
+/// The outcome of messages that are due again at a given time.
 fn again_at(
     at: Timestamp,
     messages: Vec<Arc<OutboxRow>>,
@@ -462,12 +476,13 @@ fn again_at(
     messages.into_iter().map(later).collect()
 }
 
+/// The outcome of a message by the peer's reply.
 fn outcome(
     message: Arc<OutboxRow>,
     reply: Reply,
     now: Timestamp,
 ) -> (Arc<OutboxRow>, DeliveryOutcome) {
-    let verdict = match reply {
+    let outcome = match reply {
         Reply::Accepted => DeliveryOutcome::Delivered,
         Reply::Refused { status, why } => DeliveryOutcome::Refused { status, why },
         Reply::Later {
@@ -477,7 +492,7 @@ fn outcome(
         } => {
             let at = match retry_after {
                 Some(wait) => {
-                    let wait = wait.max(SHORTEST_WAIT);
+                    let wait = wait.max(MIN_RETRY_AFTER);
                     now.checked_add(wait).unwrap_or(Timestamp::MAX)
                 }
                 None => backoff::next_attempt(message.attempts + 1, now, fastrand::f64()),
@@ -485,23 +500,22 @@ fn outcome(
             DeliveryOutcome::Later { at, status, why }
         }
     };
-    (message, verdict)
+    (message, outcome)
 }
 
-/// Writes down what became of each message, and tells the lane. Until it is written, nothing is
-/// sent again.
+/// Commits the outcome of each message, then reports to the lane. Until then, none is sent again.
 async fn settle(
     outbox: Arc<Outbox>,
-    verdicts: Vec<(Arc<OutboxRow>, DeliveryOutcome)>,
+    outcomes: Vec<(Arc<OutboxRow>, DeliveryOutcome)>,
     reports: mpsc::UnboundedSender<Report>,
 ) {
-    let seqs = verdicts.iter().map(|(message, _)| message.seq).collect();
-    let retry_at = verdicts.iter().filter_map(|(_, verdict)| match verdict {
+    let seqs = outcomes.iter().map(|(message, _)| message.seq).collect();
+    let retry_at = outcomes.iter().filter_map(|(_, outcome)| match outcome {
         DeliveryOutcome::Later { at, .. } => Some(*at),
         _ => None,
     });
     let mut retry_at = retry_at.min();
-    let events = verdicts
+    let events = outcomes
         .into_iter()
         .map(|(message, verdict)| Event::Delivery(Box::new(Delivery { message, verdict })));
     if outbox
@@ -510,7 +524,7 @@ async fn settle(
         .await
         .is_err()
     {
-        // The rows are as they were: they are sent again, and the peer knows them by their ids.
+        // The rows have not changed: they are sent again, and the peer deduplicates them.
         retry_at = Some(outbox.clock.now());
     }
     let _ = reports.send(Report::Settled { seqs, retry_at });
@@ -542,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_asks_us_back_at_once_is_not_hammered() {
+    fn a_retry_after_of_zero_is_raised_to_the_minimum() {
         let wait = |seconds| {
             let reply = Reply::Later {
                 status: 503,

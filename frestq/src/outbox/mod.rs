@@ -1,4 +1,5 @@
-//! The way out: a lane delivers to each peer, so that one that is down slows no other.
+//! The outbox: delivers messages, in one lane for each peer, so that an unreachable one delays no
+//! other.
 //!
 //! May import `services` and what is above it. The rows of the outbox are the truth.
 

@@ -1,4 +1,4 @@
-//! The peers that are known, kept in memory beside their rows.
+//! The directory of known peers: the rows of `peers`, cached in memory.
 
 use std::{
     collections::HashMap,
@@ -16,12 +16,12 @@ use crate::{
     store::{Contact, PeerHealth, PeerRow, Store},
 };
 
-/// The rows of `peers`, read once and written through.
+/// A write-through cache of the rows of `peers`.
 #[derive(Default)]
 pub(crate) struct PeerDirectory {
     known: RwLock<Known>,
     trust: Arc<Trust>,
-    /// News of contacts that are not written yet: a write for each message would cost more than the
+    /// Contacts that are not written yet. A write for each message would cost more than the
     /// message.
     contacts: Mutex<HashMap<PeerId, Contact>>,
 }
@@ -41,15 +41,16 @@ fn no_row(id: PeerId) -> Error {
 }
 
 impl PeerDirectory {
+    /// Loads the rows.
     pub(crate) async fn load(store: &Store, trust: Arc<Trust>) -> Result<Self> {
-        let peers = Self {
+        let directory = Self {
             trust,
             ..Self::default()
         };
         for row in store.peers().await? {
-            peers.put(row);
+            directory.put(row);
         }
-        Ok(peers)
+        Ok(directory)
     }
 
     fn put(&self, row: PeerRow) -> Arc<PeerRow> {
@@ -63,11 +64,12 @@ impl PeerDirectory {
         row
     }
 
+    /// The row with this id, if it is cached.
     pub(crate) fn by_id(&self, id: PeerId) -> Option<Arc<PeerRow>> {
         self.read(|known| known.by_id.get(&id).cloned())
     }
 
-    /// The peer of this row, which another process may have made.
+    /// The row with this id. It is read from the database if another process has added it.
     pub(crate) async fn get(&self, store: &Store, id: PeerId) -> Result<Arc<PeerRow>> {
         if let Some(row) = self.by_id(id) {
             return Ok(row);
@@ -80,30 +82,30 @@ impl PeerDirectory {
         self.by_id(id).ok_or_else(|| no_row(id))
     }
 
-    /// The peer of this row as other processes have left it.
+    /// The row with this id, read from the database, with the changes of other processes.
     pub(crate) async fn read_again(&self, store: &Store, id: PeerId) -> Result<Arc<PeerRow>> {
         let rows = store.peers().await?;
         let row = rows.into_iter().find(|row| row.id == id);
         row.map(|row| self.put(row)).ok_or_else(|| no_row(id))
     }
 
-    /// Whether a peer was at this address before the last change, and nobody is there now. What it sent,
-    /// or was sent, in that time still says so.
+    /// Whether `url` is the former address of this peer, and not the current one of another.
+    /// Messages from before the change still contain it.
     pub(crate) fn was_at(&self, id: PeerId, url: &PeerUrl) -> bool {
         self.read(|known| {
             let row = known.by_id.get(&id);
-            let was = row.is_some_and(|row| row.former_url.as_ref() == Some(url));
-            was && !known.by_url.contains_key(url)
+            let is_former = row.is_some_and(|row| row.former_url.as_ref() == Some(url));
+            is_former && !known.by_url.contains_key(url)
         })
     }
 
-    /// The peer with this address, if it is known.
+    /// The known peer with this address.
     pub(crate) fn by_url(&self, url: &PeerUrl) -> Option<PeerId> {
         self.read(|known| known.by_url.get(url).copied())
     }
 
-    fn read<T>(&self, look: impl FnOnce(&Known) -> T) -> T {
-        look(
+    fn read<T>(&self, read: impl FnOnce(&Known) -> T) -> T {
+        read(
             &self
                 .known
                 .read()
@@ -111,28 +113,32 @@ impl PeerDirectory {
         )
     }
 
-    /// The peer with this address. In open mode whoever speaks or is spoken to becomes known,
-    /// else only who is registered.
+    /// The peer with this address, added if it is not known yet. In open mode every address can be
+    /// added, otherwise only those of registered peers.
     pub(crate) async fn find_or_add(&self, store: &Store, url: &PeerUrl) -> Result<PeerId> {
         let snapshot = self.trust.snapshot();
-        if snapshot.is_some_and(|snapshot| snapshot.members.by_url(url).is_none()) {
+        if snapshot.is_some_and(|snapshot| snapshot.peers.by_url(url).is_none()) {
             return Err(Error::UnknownPeer(url.clone()));
         }
         match self.by_url(url) {
             Some(id) => Ok(id),
-            // Boxed, since it is rare, and every message on its way would have room for it.
+            // Boxed because it is rare: otherwise the future of every message would reserve its
+            // size.
             None => Ok(self.put(Box::pin(store.add_peer(url)).await?).id),
         }
     }
 
-    /// Puts another standing into effect. First each of its peers has its row, under its name: one whose
-    /// address has changed keeps its row, and with it its tasks.
-    pub(crate) async fn follow(&self, store: &Store, snapshot: TrustSnapshot) -> Result<()> {
-        let members = snapshot.members.all();
-        let members: Vec<_> = members.iter().map(|m| (m.name.as_str(), &m.url)).collect();
-        let steps = plan(&store.peers().await?, &members);
+    /// Puts a trust snapshot into effect. Before that, each of its peers gets a row with its name.
+    /// A peer whose address has changed keeps its row, and with it its tasks.
+    pub(crate) async fn apply(&self, store: &Store, snapshot: TrustSnapshot) -> Result<()> {
+        let registered = snapshot.peers.all();
+        let registered: Vec<_> = registered
+            .iter()
+            .map(|peer| (peer.name.as_str(), &peer.url))
+            .collect();
+        let steps = plan(&store.peers().await?, &registered);
         for step in &steps {
-            step.take(store).await?;
+            step.execute(store).await?;
         }
         let rows = store.peers().await?;
         let mut known = self
@@ -142,50 +148,50 @@ impl PeerDirectory {
         known.by_url.clear();
         for mut row in rows {
             if let Some(old) = known.by_id.get(&row.id) {
-                // Newer than what was just read, or the same.
+                // The cached health is at least as recent as the row.
                 row.health = old.health.clone();
             }
             known.by_url.insert(row.url.clone(), row.id);
             known.by_id.insert(row.id, Arc::new(row));
         }
-        // Under the lock, so that nobody meets a member without its row.
+        // While the lock is held, so that every registered peer has a row for all readers.
         self.trust.replace(snapshot);
         Ok(())
     }
 
-    /// A request came from this peer.
+    /// Records that this peer sent a request.
     pub(crate) fn heard(&self, id: PeerId, now: Timestamp) {
         self.contact(id, |contact| contact.heard = Some(now));
     }
 
-    /// This peer has answered a request of ours.
+    /// Records that this peer answered a request.
     pub(crate) fn answered(&self, id: PeerId, now: Timestamp) {
         self.contact(id, |contact| contact.answered = Some(now));
     }
 
-    fn contact(&self, id: PeerId, note: impl FnOnce(&mut Contact)) {
+    fn contact(&self, id: PeerId, record: impl FnOnce(&mut Contact)) {
         let mut contacts = self
             .contacts
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        note(contacts.entry(id).or_default());
+        record(contacts.entry(id).or_default());
     }
 
-    /// Writes down the contacts since the last time.
+    /// Writes the contacts since the last call to the database.
     pub(crate) async fn write_contacts(&self, store: &Store) -> Result<()> {
-        let news = std::mem::take(
+        let unwritten = std::mem::take(
             &mut *self
                 .contacts
                 .lock()
                 .unwrap_or_else(|poisoned| poisoned.into_inner()),
         );
-        for (id, contact) in news {
+        for (id, contact) in unwritten {
             store.set_contact(id, contact).await?;
         }
         Ok(())
     }
 
-    /// Changes what is known of a peer's reachability; written only if it differs.
+    /// Changes the health of a peer, and writes it if it differs.
     pub(crate) async fn update(
         &self,
         store: &Store,
@@ -198,7 +204,8 @@ impl PeerDirectory {
         }
     }
 
-    /// Changes it in memory, as a whole: requests and messages report at the same time.
+    /// Changes the health in memory, atomically, because requests and deliveries change it
+    /// concurrently. Returns it if it differs.
     fn change(&self, id: PeerId, change: impl FnOnce(&mut PeerHealth)) -> Option<PeerHealth> {
         let mut known = self
             .known
@@ -218,23 +225,23 @@ impl PeerDirectory {
     }
 }
 
-/// A change of the rows of peers.
+/// A change of a row of `peers`.
 #[derive(Debug, PartialEq)]
 enum Step {
-    /// Frees its address, which another one needs; a later step gives it its own.
+    /// Frees the row's address, which another row needs; a later step sets its new one.
     Park(PeerId, String),
-    /// Gives it this name and address.
+    /// Sets the row's name and address.
     Set(PeerId, Option<String>, PeerUrl),
-    /// Makes one.
+    /// Adds a row.
     Add(String, PeerUrl),
 }
 
 impl Step {
-    async fn take(&self, store: &Store) -> Result<()> {
+    async fn execute(&self, store: &Store) -> Result<()> {
         match self {
             Step::Park(id, name) => {
-                let nowhere = format!("moving:{}", id.0);
-                store.set_peer(*id, Some(name), &nowhere).await
+                let placeholder = format!("moving:{}", id.0);
+                store.set_peer(*id, Some(name), &placeholder).await
             }
             Step::Set(id, name, url) => store.set_peer(*id, name.as_deref(), url.as_str()).await,
             Step::Add(name, url) => {
@@ -245,23 +252,25 @@ impl Step {
     }
 }
 
-/// What it takes that each member has the row of its name, at its address. What a peer is owner of
-/// goes by its row, so the row that has its name is the one that moves; only where there is none, one
-/// that has its address becomes its own.
-fn plan(rows: &[PeerRow], members: &[(&str, &PeerUrl)]) -> Vec<Step> {
+/// The steps after which each registered peer has a row with its name and address. Tasks belong to
+/// a peer by its row. So the row with the peer's name gets the new address; only if there is none,
+/// the row with its address gets the name.
+fn plan(rows: &[PeerRow], registered: &[(&str, &PeerUrl)]) -> Vec<Step> {
     let rows = || rows.iter().filter(|row| row.id != PeerId::SELF);
-    // There is more than one only where a process ended in the middle.
+    // There are several only if a process ended between two steps.
     let named = |name: &str, url: &PeerUrl| {
-        let mine = || rows().filter(move |row| row.name.as_deref() == Some(name));
-        mine().find(|row| row.url == *url).or_else(|| mine().next())
+        let with_name = || rows().filter(move |row| row.name.as_deref() == Some(name));
+        with_name()
+            .find(|row| row.url == *url)
+            .or_else(|| with_name().next())
     };
     let moves_away = |row: &PeerRow| {
-        members.iter().any(|(name, url)| {
+        registered.iter().any(|(name, url)| {
             row.url != **url && named(name, url).is_some_and(|own| own.id == row.id)
         })
     };
     let (mut parked, mut set, mut added) = (Vec::new(), Vec::new(), Vec::new());
-    for (name, url) in members {
+    for (name, url) in registered {
         let own = named(name, url);
         if own.is_some_and(|row| row.url == **url) {
             continue;
@@ -278,13 +287,16 @@ fn plan(rows: &[PeerRow], members: &[(&str, &PeerUrl)]) -> Vec<Step> {
             (own, Some(there)) => {
                 if let Some(former) = there.name.as_deref().filter(|former| *former != name) {
                     tracing::warn!(
-                        "peer {name} is at {url} now, where peer {former} was: what is open there is its own from now on"
+                        target: "frestq::peer",
+                        "peer {name} now has the address {url} of the former peer {former}: the open tasks there are its own from now on"
                     );
                 }
                 if let Some(own) = own {
-                    // Two rows can't become one: a message may be in the inbox of both.
+                    // The rows can't be merged: the inbox of both may have a message with the same
+                    // id.
                     tracing::warn!(
-                        "peer {name} is at {url} now, which was known before; what is open at {} stays with that address",
+                        target: "frestq::peer",
+                        "peer {name} now has the address {url}, which was already known; the open tasks at {} stay with that address",
                         own.url
                     );
                     set.push(Step::Set(own.id, None, own.url.clone()));
@@ -304,7 +316,7 @@ mod tests {
         format!("https://{host}/api/queues").parse().unwrap()
     }
 
-    /// Rows from 1 on, behind the one of the peer itself, by name and host.
+    /// Rows by name and host, with ids from 1; the row before them is that of the peer itself.
     fn rows(rows: &[(Option<&str>, &str)]) -> Vec<PeerRow> {
         let all = [(None, "me")].into_iter().chain(rows.iter().copied());
         let row = |(id, (name, host)): (i64, (Option<&str>, &str))| PeerRow {
@@ -318,15 +330,15 @@ mod tests {
         (0..).zip(all).map(row).collect()
     }
 
-    /// The rows after the plan, by id, as the database has them.
-    fn followed(before: &[(Option<&str>, &str)], members: &[(&str, &str)]) -> Vec<(i64, String)> {
-        let urls: Vec<_> = members
+    /// The rows after the planned steps, by id, as in the database.
+    fn applied(before: &[(Option<&str>, &str)], registered: &[(&str, &str)]) -> Vec<(i64, String)> {
+        let urls: Vec<_> = registered
             .iter()
             .map(|(name, host)| (*name, url(host)))
             .collect();
-        let members: Vec<_> = urls.iter().map(|(name, url)| (*name, url)).collect();
+        let registered: Vec<_> = urls.iter().map(|(name, url)| (*name, url)).collect();
         let mut rows = rows(before);
-        for step in plan(&rows, &members) {
+        for step in plan(&rows, &registered) {
             match step {
                 Step::Park(id, _) => {
                     let row = rows.iter_mut().find(|row| row.id == id).unwrap();
@@ -370,14 +382,14 @@ mod tests {
 
     #[test]
     fn a_new_peer_gets_a_row_and_a_known_one_its_name() {
-        let after = followed(&[(None, "a")], &[("a", "a"), ("b", "b")]);
+        let after = applied(&[(None, "a")], &[("a", "a"), ("b", "b")]);
         assert_eq!(after, at(&[(1, "a a"), (2, "b b")]));
         assert_eq!(plan(&rows(&[(Some("a"), "a")]), &[("a", &url("a"))]), []);
     }
 
     #[test]
     fn a_peer_that_changes_its_address_keeps_its_row() {
-        let after = followed(
+        let after = applied(
             &[(Some("a"), "a"), (Some("b"), "b")],
             &[("a", "new"), ("b", "b")],
         );
@@ -387,21 +399,21 @@ mod tests {
     #[test]
     fn peers_may_take_over_each_others_addresses() {
         let before = [(Some("a"), "a"), (Some("b"), "b")];
-        let after = followed(&before, &[("a", "b"), ("b", "a")]);
+        let after = applied(&before, &[("a", "b"), ("b", "a")]);
         assert_eq!(after, at(&[(1, "a b"), (2, "b a")]));
-        let after = followed(&before, &[("a", "b"), ("b", "c"), ("d", "a")]);
+        let after = applied(&before, &[("a", "b"), ("b", "c"), ("d", "a")]);
         assert_eq!(after, at(&[(1, "a b"), (2, "b c"), (3, "d a")]));
     }
 
     #[test]
     fn a_peer_under_another_name_keeps_the_row_of_its_address() {
-        let after = followed(&[(Some("old"), "a")], &[("a", "a")]);
+        let after = applied(&[(Some("old"), "a")], &[("a", "a")]);
         assert_eq!(after, at(&[(1, "a a")]));
     }
 
     #[test]
     fn a_peer_that_moves_to_an_address_that_was_known_is_what_is_known_there() {
-        let after = followed(&[(Some("a"), "a"), (None, "b")], &[("a", "b")]);
+        let after = applied(&[(Some("a"), "a"), (None, "b")], &[("a", "b")]);
         assert_eq!(after, at(&[(1, "- a"), (2, "a b")]));
     }
 }

@@ -1,5 +1,5 @@
-//! The other peers: the directory of those that are known, the registry of those that are trusted,
-//! and whether each can be reached.
+//! The other peers: the directory of known peers, the registry of registered peers, and the
+//! reachability of each.
 //!
 //! May import `model`, `config`, `runtime`, `store` and `security`.
 

@@ -1,35 +1,36 @@
-//! The time, injected: nothing below reads a clock of its own.
+//! The clock, injected, so that tests control the time. No module below reads a clock of its own.
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-/// A sleep goes by another clock than the dates: one that stands still while the machine does, and
-/// that nobody sets. So it is never long before the date is looked at again.
+/// The longest sleep before the date is checked again. Sleeps use the monotonic clock, which stops
+/// while the machine is suspended and doesn't follow changes of the date.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
-/// Where the time comes from: the system, or a test's own hand.
+/// The source of the time: the system, or a clock that a test advances.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Clock(Option<Arc<watch::Sender<Timestamp>>>);
 
 impl Clock {
-    /// A clock that stands still until it is advanced.
+    /// A clock that stands still until a test advances it.
     #[cfg(test)]
     pub(crate) fn manual(start: Timestamp) -> Self {
         Self(Some(Arc::new(watch::Sender::new(start))))
     }
 
+    /// Advances a manual clock.
     #[cfg(test)]
     pub(crate) fn advance(&self, by: Duration) {
         let clock = self
             .0
             .as_ref()
-            .expect("only a manual clock is advanced by hand");
+            .expect("only a manual clock can be advanced");
         clock.send_modify(|now| *now += by);
     }
 
-    /// The time, to the microsecond, as the database keeps it.
+    /// The time, in microseconds, the precision of the database.
     pub(crate) fn now(&self) -> Timestamp {
         match &self.0 {
             None => truncate(Timestamp::now()),
@@ -37,7 +38,7 @@ impl Clock {
         }
     }
 
-    /// Returns once the time has come.
+    /// Returns once the time `at` has come.
     pub(crate) async fn sleep_until(&self, at: Timestamp) {
         match &self.0 {
             None => loop {

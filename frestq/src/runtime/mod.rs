@@ -1,5 +1,5 @@
-//! What the parts of a running peer share: the clock, notifications, supervision of the tasks that
-//! nothing works without.
+//! Shared by the parts of a running peer: the clock, notifications, and supervision of its
+//! essential tasks.
 //!
 //! May import `model`.
 

@@ -1,4 +1,6 @@
-//! What the committer tells the others once it is true: caches of rows, never the truth itself.
+//! Notifications of the committer about what it has committed: to waiting callers, running
+//! handlers, the timer and the lanes of the outbox. They only tell others to look; the rows are
+//! the truth.
 
 use std::{
     collections::HashMap,
@@ -17,7 +19,7 @@ pub(crate) struct Ended {
     pub(crate) output: Json,
 }
 
-/// Who waits for the end of which task.
+/// The callers that wait for the end of a task, by task.
 #[derive(Debug, Default)]
 pub(crate) struct Watchers(Mutex<HashMap<TaskId, Vec<oneshot::Sender<Ended>>>>);
 
@@ -28,7 +30,7 @@ impl Watchers {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Waits for the end of a task. Look at its row after this call and before waiting.
+    /// Starts to watch a task. The caller must read its row after this call and before it waits.
     pub(crate) fn watch(self: &Arc<Self>, id: &TaskId) -> Watch {
         let (sender, receiver) = oneshot::channel();
         self.map().entry(id.clone()).or_default().push(sender);
@@ -43,26 +45,26 @@ impl Watchers {
         self.map().is_empty()
     }
 
-    /// Tells everybody who waits.
-    pub(crate) fn tell(&self, id: &TaskId, ended: &Ended) {
+    /// Notifies the watchers of a task that it has ended.
+    pub(crate) fn notify_ended(&self, id: &TaskId, ended: &Ended) {
         for sender in self.map().remove(id).unwrap_or_default() {
-            // Who has stopped waiting needs no answer.
+            // The receiver may have stopped waiting.
             let _ = sender.send(ended.clone());
         }
     }
 
-    /// Wakes everybody who waits for this task to look at its row.
-    pub(crate) fn look(&self, id: &TaskId) {
+    /// Makes the watchers of a task read its row again.
+    pub(crate) fn recheck(&self, id: &TaskId) {
         drop(self.map().remove(id));
     }
 
-    /// Wakes everybody to look at their rows.
-    pub(crate) fn look_all(&self) {
+    /// Makes all watchers read their rows again.
+    pub(crate) fn recheck_all(&self) {
         self.map().clear();
     }
 }
 
-/// One wait for the end of a task.
+/// A watch on a task, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Watch {
     watchers: Arc<Watchers>,
@@ -71,7 +73,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// The end; `None`: look at the row again.
+    /// Waits for the end of the task; `None` means that the row must be read again.
     pub(crate) async fn ended(&mut self) -> Option<Ended> {
         (&mut self.receiver).await.ok()
     }
@@ -90,7 +92,7 @@ impl Drop for Watch {
     }
 }
 
-/// The handlers that run in this process, to be told if their task is called off.
+/// The runs of handlers in this process, which are notified if their task is cancelled.
 #[derive(Default)]
 pub(crate) struct Runs(Mutex<HashMap<TaskId, (i64, watch::Sender<bool>)>>);
 
@@ -101,21 +103,22 @@ impl Runs {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// A run under this claim begins; what it gets turns true when its task is called off.
+    /// Begins a run under this claim. The receiver becomes true when the task is cancelled.
     pub(crate) fn begin(&self, id: &TaskId, epoch: i64) -> watch::Receiver<bool> {
         let (sender, receiver) = watch::channel(false);
         self.map().insert(id.clone(), (epoch, sender));
         receiver
     }
 
-    /// The run under this claim is over.
+    /// Ends the run under this claim.
     pub(crate) fn end(&self, id: &TaskId, epoch: i64) {
         let mut map = self.map();
-        if map.get(id).is_some_and(|(newest, _)| *newest == epoch) {
+        if map.get(id).is_some_and(|(current, _)| *current == epoch) {
             map.remove(id);
         }
     }
 
+    /// Notifies the run of a task, if there is one, that the task is cancelled.
     pub(crate) fn cancel(&self, id: &TaskId) {
         if let Some((_, run)) = self.map().get(id) {
             run.send_replace(true);
@@ -123,7 +126,7 @@ impl Runs {
     }
 }
 
-/// Wakes the timer when something is planned earlier than it knows.
+/// Wakes the timer when something becomes due earlier than it expects.
 #[derive(Default)]
 pub(crate) struct Timer {
     next: Mutex<Option<Timestamp>>,
@@ -131,7 +134,7 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    /// Something is due then.
+    /// Registers that something is due at `at`.
     pub(crate) fn plan(&self, at: Timestamp) {
         let mut next = self
             .next
@@ -143,7 +146,7 @@ impl Timer {
         }
     }
 
-    /// Takes what was planned since the last call.
+    /// Takes the earliest time registered since the last call.
     pub(crate) fn take(&self) -> Option<Timestamp> {
         self.next
             .lock()
@@ -152,27 +155,27 @@ impl Timer {
     }
 }
 
-/// Asks the delivery loop of a peer to look at the outbox.
+/// Wakes a peer's lane of the outbox.
 #[derive(Clone, Debug)]
 pub(crate) struct Wake {
     pub(crate) peer: PeerId,
     pub(crate) reason: WakeReason,
 }
 
-/// Why a delivery loop is woken.
+/// Why a lane is woken.
 #[derive(Clone, Debug)]
 pub(crate) enum WakeReason {
     /// This process stored these messages, which are due.
     Stored(Vec<Arc<OutboxRow>>),
-    /// A message is due only then.
+    /// A message is due at this time.
     DueAt(Timestamp),
-    /// The peer spoke to us, so it is there again.
+    /// The peer sent a message, so it can be reached again.
     PeerIsBack,
     /// Another process stored messages, anywhere in the outbox.
     Elsewhere,
 }
 
-/// Everything the committer signals.
+/// The receivers of the committer's notifications.
 pub(crate) struct Notifier {
     pub(crate) watchers: Arc<Watchers>,
     pub(crate) timer: Timer,
@@ -181,6 +184,7 @@ pub(crate) struct Notifier {
 }
 
 impl Notifier {
+    /// A notifier, and the receiver of the outbox's wakes.
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Wake>) {
         let (outbox, wakes) = mpsc::unbounded_channel();
         (
@@ -194,8 +198,9 @@ impl Notifier {
         )
     }
 
+    /// Wakes the lane of `peer`.
     pub(crate) fn wake_outbox(&self, peer: PeerId, reason: WakeReason) {
-        // Without a receiver the peer is stopping, and rows wait for the next start.
+        // Without a receiver the peer is stopping, and the rows wait for the next start.
         let _ = self.outbox.send(Wake { peer, reason });
     }
 }

@@ -1,14 +1,18 @@
-//! Tasks without which a peer is a ghost: it would go on answering, and nothing would get done.
+//! Supervision of essential tasks: without one of them, a peer would accept messages and process
+//! none.
 
 use std::{future::Future, panic::AssertUnwindSafe};
 
 use futures_util::FutureExt;
 
-/// Runs a future whose panic is a bug of ours. Everything is on disk, so the honest answer is to end
-/// the process at once and leave it to its supervisor to start it again.
-pub(crate) async fn vital(name: &'static str, future: impl Future<Output = ()>) {
+/// Runs an essential task and aborts the process if it panics, so that the system's supervisor
+/// restarts it. Everything acknowledged is on disk, so nothing is lost.
+pub(crate) async fn abort_on_panic(name: &'static str, future: impl Future<Output = ()>) {
     if AssertUnwindSafe(future).catch_unwind().await.is_err() {
-        tracing::error!("{name} has panicked; this process ends, and nothing acknowledged is lost");
+        tracing::error!(
+            target: "frestq::task",
+            "{name} panicked; the process aborts, and nothing acknowledged is lost"
+        );
         std::process::abort();
     }
 }

@@ -1,8 +1,9 @@
-//! Verifies the audit's chains.
+//! Verification of the audit's hash chains.
 //!
-//! A row that was changed, removed or moved breaks its chain. The head, which is kept apart, shows
-//! rows that were cut off at the end. A chain can't show that all of it was written anew: for that,
-//! somebody else must hold an earlier head, an [`Anchor`](crate::model::audit::Anchor).
+//! A row that was changed, removed or moved breaks its chain. The head, which is stored
+//! separately, reveals rows that were removed at the end. A chain alone can't reveal that it was
+//! rewritten as a whole: that takes an earlier head that was stored elsewhere, an
+//! [`Anchor`](crate::model::audit::Anchor).
 
 use std::{cmp::Ordering, fmt};
 
@@ -14,32 +15,32 @@ use crate::{
     store::{Chained, Store},
 };
 
-/// Goes through a chain as far as it went when it was found, a page at a time.
+/// Verifies a chain page by page, up to the head that it had when it was listed.
 ///
 /// # Errors
 ///
-/// Only those of the database; what is wrong with the chain is in the inner result.
+/// Only errors of the database; a fault of the chain is in the inner result.
 pub(crate) async fn verify(
     store: &Store,
     chain: &Chained,
     anchors: Vec<Head>,
 ) -> Result<Result<Head, Fault>> {
-    let mut walk = Walk::new(&chain.name, anchors);
+    let mut verifier = ChainVerifier::new(&chain.name, anchors);
     loop {
         let page = store
-            .audit_page(&chain.name, walk.after(), chain.head.seq)
+            .audit_page(&chain.name, verifier.after(), chain.head.seq)
             .await?;
         if page.is_empty() {
             break;
         }
         for link in &page {
-            if let Err(fault) = walk.step(link) {
+            if let Err(fault) = verifier.step(link) {
                 return Ok(Err(fault));
             }
         }
     }
-    Ok(walk.end(chain.head).and_then(|head| {
-        // Rows that are written while we read come after the head of then.
+    Ok(verifier.end(chain.head).and_then(|head| {
+        // Rows that are written during verification come after that head.
         match chain.last > head.seq {
             true => Err(Fault::Beyond(head.seq + 1, chain.last)),
             false => Ok(head),
@@ -47,26 +48,26 @@ pub(crate) async fn verify(
     }))
 }
 
-/// What is wrong with a chain.
+/// A fault of a chain.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Fault {
-    /// These are not there, and later ones are.
+    /// The rows from the first to the second number are missing, but later ones exist.
     Missing(i64, i64),
-    /// It has a number that none of ours has.
+    /// The row has a number that the committer never assigns.
     Foreign(i64),
-    /// It does not follow from the one before it.
+    /// The row's hash does not follow from its content and the row before it.
     Altered(i64),
-    /// These are not there, and the head says that they were.
+    /// The rows from the first to the second number, the last of the chain, are missing.
     CutOff(i64, i64),
-    /// These are there, and the head does not know of them.
+    /// The rows from the first to the second number come after the head.
     Beyond(i64, i64),
-    /// The head is not that of the last row.
+    /// The hash of the last row is not that of the head.
     Unheaded(i64),
-    /// At this place there was another row earlier, by what somebody has kept.
+    /// The hash of the row is not that of the given anchor.
     Rewritten(i64),
-    /// It once went as far as this.
+    /// The given anchor has the first number, but the chain ends with the second.
     Shortened(i64, i64),
-    /// There is no such chain any more.
+    /// The chain of an anchor does not exist.
     Gone,
 }
 
@@ -79,44 +80,44 @@ impl fmt::Display for Fault {
         match self {
             Fault::Missing(from, to) => write!(f, "{} missing", rows(from, to)),
             Fault::Foreign(seq) => {
-                write!(f, "row {seq} was never written: rows are numbered from 1")
+                write!(
+                    f,
+                    "row {seq} was not written by frestq: rows are numbered from 1"
+                )
             }
             Fault::Altered(seq) => write!(
                 f,
-                "row {seq} is not what was written there: it was changed, or put in another one's place"
+                "row {seq} is not what was written there: it was changed or moved"
             ),
             Fault::CutOff(from, to) => write!(f, "{} cut off at the end", rows(from, to)),
             Fault::Beyond(from, to) => write!(
                 f,
-                "{} beyond the head, which was set back, or they were added",
+                "{} beyond the head: they were added, or the head was set back",
                 rows(from, to)
             ),
-            Fault::Unheaded(seq) => write!(
-                f,
-                "row {seq}, the last one, is not the one that the head stands for"
-            ),
+            Fault::Unheaded(seq) => write!(f, "row {seq}, the last one, does not match the head"),
             Fault::Rewritten(seq) => {
-                write!(f, "row {seq} is not the one that the given head stands for")
+                write!(f, "row {seq} does not match the given head")
             }
             Fault::Shortened(seq, last) => write!(
                 f,
-                "it ends with row {last}, and the given head stands for row {seq}"
+                "the chain ends with row {last}, but the given head is that of row {seq}"
             ),
-            Fault::Gone => f.write_str("there is no such chain here"),
+            Fault::Gone => f.write_str("this chain does not exist"),
         }
     }
 }
 
-/// Goes along a chain from its first row.
+/// Verifies a chain row by row, from the first one.
 #[derive(Debug)]
-pub(crate) struct Walk<'a> {
+pub(crate) struct ChainVerifier<'a> {
     chain: &'a str,
     at: Head,
-    /// Earlier heads that the chain must contain, in order.
+    /// Earlier heads that the chain must contain, in ascending order.
     anchors: Vec<Head>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> ChainVerifier<'a> {
     pub(crate) fn new(chain: &'a str, mut anchors: Vec<Head>) -> Self {
         anchors.sort_by_key(|anchor| anchor.seq);
         Self {
@@ -126,7 +127,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Behind which number the next row is to be looked for; at first, behind whatever there can be.
+    /// The number after which the next row is read; at first the smallest one, to find rows with
+    /// forged numbers.
     pub(crate) fn after(&self) -> i64 {
         match self.at.seq {
             0 => i64::MIN,
@@ -134,7 +136,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Takes the next row.
+    /// Verifies the next row.
     pub(crate) fn step(&mut self, link: &Link) -> Result<(), Fault> {
         let expected = self.at.seq + 1;
         match link.seq.cmp(&expected) {
@@ -153,7 +155,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Compares where it ends with the head that is kept apart.
+    /// Compares the last row with the head that is stored separately.
     pub(crate) fn end(self, head: Head) -> Result<Head, Fault> {
         if self.at.seq < head.seq {
             return Err(Fault::CutOff(self.at.seq + 1, head.seq));
@@ -199,25 +201,25 @@ mod tests {
         links.collect()
     }
 
-    fn walk(links: &[Link], head: Head, anchors: Vec<Head>) -> Result<Head, Fault> {
-        let mut walk = Walk::new("one", anchors);
+    fn verify_links(links: &[Link], head: Head, anchors: Vec<Head>) -> Result<Head, Fault> {
+        let mut verifier = ChainVerifier::new("one", anchors);
         for link in links {
-            walk.step(link)?;
+            verifier.step(link)?;
         }
-        walk.end(head)
+        verifier.end(head)
     }
 
     #[test]
-    fn a_chain_as_it_was_written_is_sound() {
+    fn an_unchanged_chain_is_valid() {
         for length in [0, 1, 2, 9] {
             let links = chain(length);
             let head = links.last().map_or(Head::EMPTY, Link::head);
-            assert_eq!(walk(&links, head, vec![]), Ok(head));
+            assert_eq!(verify_links(&links, head, vec![]), Ok(head));
         }
     }
 
     #[test]
-    fn every_field_of_a_row_counts() {
+    fn every_field_of_a_row_is_hashed() {
         let changes: [fn(&mut Entry); 12] = [
             |e| e.at = Timestamp::from_microsecond(e.at.as_microsecond() + 1).unwrap(),
             |e| e.peer = "https://c.example:5000/api/queues".into(),
@@ -236,16 +238,20 @@ mod tests {
         let mut links = chain(3);
         let head = links[2].head();
         for (n, change) in changes.into_iter().enumerate() {
-            let sound = links[1].clone();
+            let original = links[1].clone();
             change(&mut links[1].entry);
-            assert_ne!(links[1], sound, "change {n} changes nothing");
-            assert_eq!(walk(&links, head, vec![]), Err(Fault::Altered(2)), "{n}");
-            links[1] = sound;
+            assert_ne!(links[1], original, "change {n} changes nothing");
+            assert_eq!(
+                verify_links(&links, head, vec![]),
+                Err(Fault::Altered(2)),
+                "{n}"
+            );
+            links[1] = original;
         }
     }
 
     #[test]
-    fn what_was_done_to_a_chain_is_named_with_its_row() {
+    fn each_manipulation_is_reported_with_its_row() {
         let links = chain(5);
         let head = links[4].head();
         let without = |from: usize, to: usize| [&links[..from], &links[to..]].concat();
@@ -287,36 +293,39 @@ mod tests {
             (renumbered, Fault::Altered(2)),
             (remade, Fault::Unheaded(5)),
         ] {
-            assert_eq!(walk(&links, head, vec![]), Err(expected));
+            assert_eq!(verify_links(&links, head, vec![]), Err(expected));
         }
     }
 
     #[test]
-    fn a_row_belongs_to_its_chain() {
+    fn the_name_of_the_chain_is_hashed() {
         let links = chain(1);
-        let mut other = Walk::new("two", vec![]);
+        let mut other = ChainVerifier::new("two", vec![]);
         assert_eq!(other.step(&links[0]), Err(Fault::Altered(1)));
     }
 
     #[test]
-    fn a_chain_that_was_made_anew_is_told_by_an_earlier_head() {
+    fn an_earlier_head_reveals_a_rewritten_chain() {
         let links = chain(5);
         let (head, early) = (links[4].head(), links[2].head());
-        assert_eq!(walk(&links, head, vec![early, head]), Ok(head));
+        assert_eq!(verify_links(&links, head, vec![early, head]), Ok(head));
         let forged = Head {
             seq: 3,
             hash: Digest::of(b"another"),
         };
         assert_eq!(
-            walk(&links, head, vec![head, forged]),
+            verify_links(&links, head, vec![head, forged]),
             Err(Fault::Rewritten(3))
         );
         let late = Head { seq: 6, ..head };
-        assert_eq!(walk(&links, head, vec![late]), Err(Fault::Shortened(6, 5)));
+        assert_eq!(
+            verify_links(&links, head, vec![late]),
+            Err(Fault::Shortened(6, 5))
+        );
     }
 
     #[test]
-    fn a_head_is_read_as_it_is_written() {
+    fn an_anchor_is_parsed_as_it_is_printed() {
         for chain in ["first", "127.0.0.1:5000", "[::1]:5000"] {
             let anchor = Anchor {
                 chain: chain.to_owned(),

@@ -1,4 +1,5 @@
-//! A peer that is known by the word of authorities, and not by its certificate alone.
+//! Verification of peers whose certificates are issued by authorities, instead of pinned one by
+//! one.
 
 use std::sync::Arc;
 
@@ -12,11 +13,12 @@ use rustls::{
 
 use crate::model::PeerUrl;
 
-/// Knows a peer by any certificate that has the host of its URL as a name, is valid today, and whose
-/// chain leads to one of the authorities'.
+/// The authorities of one peer. They identify it by any certificate that names the host of its
+/// URL, is currently valid, and whose chain leads to one of them.
 ///
-/// Where a certificate says what it is good for, that has to be the side on which it is shown: peers
-/// are client and server both. Revocation is not looked at; what is revoked has to leave the bundle.
+/// If a certificate limits its extended key usage, it must allow the role in which it is shown,
+/// client or server; peers are both. Revocation is not checked: remove a revoked authority from
+/// the bundle.
 #[derive(Debug)]
 pub(crate) struct Authority {
     host: ServerName<'static>,
@@ -25,7 +27,7 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// Of the peer with this URL, with the certificates of the authorities in PEM.
+    /// The authorities of the peer with this URL; `bundle` contains their certificates in PEM.
     pub(crate) fn new(url: &PeerUrl, bundle: &str) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
@@ -34,7 +36,7 @@ impl Authority {
             added.map_err(|error| format!("a certificate can't be used: {error}"))?;
         }
         if roots.is_empty() {
-            return Err("no certificate can be read from it".to_owned());
+            return Err("it contains no certificate in PEM".to_owned());
         }
         let host = url.host();
         let host = ServerName::try_from(host.clone())
@@ -49,46 +51,46 @@ impl Authority {
         })
     }
 
-    /// Whether a certificate has the peer's name; what that is worth, its chain says.
-    pub(crate) fn names(&self, certificate: &CertificateDer<'_>) -> bool {
+    /// Whether a certificate names the peer's host. This does not verify its chain.
+    pub(crate) fn names_peer(&self, certificate: &CertificateDer<'_>) -> bool {
         ParsedCertificate::try_from(certificate)
             .is_ok_and(|parsed| verify_server_name(&parsed, &self.host).is_ok())
     }
 
-    /// Whether the peer is who connects to us with this certificate and those behind it.
-    pub(crate) fn knows_client(
+    /// Verifies the certificate chain of a client as that of the peer.
+    pub(crate) fn verify_client(
         &self,
         certificate: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
+        intermediates: &[CertificateDer<'_>],
     ) -> Result<(), rustls::Error> {
         let now = UnixTime::now();
         verify_server_name(&ParsedCertificate::try_from(certificate)?, &self.host)?;
         self.clients
-            .verify_client_cert(certificate, others, now)
+            .verify_client_cert(certificate, intermediates, now)
             .map(drop)
     }
 
-    /// Whether the peer is whom we have reached.
-    pub(crate) fn knows_server(
+    /// Verifies the certificate chain of a server as that of the peer.
+    pub(crate) fn verify_server(
         &self,
         certificate: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
+        intermediates: &[CertificateDer<'_>],
     ) -> Result<(), rustls::Error> {
         self.servers
-            .verify_server_cert(certificate, others, &self.host, &[], UnixTime::now())
+            .verify_server_cert(certificate, intermediates, &self.host, &[], UnixTime::now())
             .map(drop)
     }
 }
 
-/// Authorities and what they sign, for tests.
+/// Authorities and certificates for tests.
 #[cfg(test)]
-pub(crate) mod made {
+pub(crate) mod test_ca {
     use rcgen::{
         BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     };
     use rustls::pki_types::CertificateDer;
 
-    /// An authority that may sign others.
+    /// An authority that can sign certificates.
     pub(crate) struct Ca {
         pub(crate) certificate: rcgen::Certificate,
         issuer: Issuer<'static, KeyPair>,
@@ -111,13 +113,13 @@ pub(crate) mod made {
             }
         }
 
-        /// One that this one vouches for.
-        pub(crate) fn below(&self) -> Self {
+        /// An intermediate authority, signed by this one.
+        pub(crate) fn intermediate(&self) -> Self {
             let key = KeyPair::generate().unwrap();
             let mut params = ca_params();
             params
                 .distinguished_name
-                .push(rcgen::DnType::CommonName, "below");
+                .push(rcgen::DnType::CommonName, "intermediate");
             let certificate = params.signed_by(&key, &self.issuer).unwrap();
             let issuer = Issuer::new(params, key);
             Self {
@@ -126,7 +128,8 @@ pub(crate) mod made {
             }
         }
 
-        /// A certificate for these hosts, good for the given purposes, or for any.
+        /// A certificate for these hosts with these extended key usages; with none, it is
+        /// unlimited.
         pub(crate) fn sign(
             &self,
             hosts: &[&str],
@@ -149,7 +152,7 @@ pub(crate) mod made {
 mod tests {
     use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 
-    use super::{made::Ca, *};
+    use super::{test_ca::Ca, *};
 
     const YEARS: (i32, i32) = (2000, 4000);
 
@@ -158,55 +161,58 @@ mod tests {
         Authority::new(&url, &ca.certificate.pem()).unwrap()
     }
 
-    /// Whether it is known as a client, and as a server.
-    fn known(authority: &Authority, chain: &[CertificateDer<'_>]) -> (bool, bool) {
-        let client = authority.knows_client(&chain[0], &chain[1..]);
-        let server = authority.knows_server(&chain[0], &chain[1..]);
+    /// Whether the chain is accepted from a client, and from a server.
+    fn verified(authority: &Authority, chain: &[CertificateDer<'_>]) -> (bool, bool) {
+        let client = authority.verify_client(&chain[0], &chain[1..]);
+        let server = authority.verify_server(&chain[0], &chain[1..]);
         (client.is_ok(), server.is_ok())
     }
 
     #[test]
-    fn a_peer_is_known_by_the_host_of_its_url_in_a_certificate_of_the_authority() {
+    fn a_peer_is_identified_by_the_host_of_its_url_in_a_certificate_of_the_authority() {
         let ca = Ca::new();
         for host in ["b.example.org", "127.0.0.1", "[::1]"] {
             let authority = authority(host, &ca);
             let name = host.trim_matches(['[', ']']);
             let (good, _) = ca.sign(&["other.example.org", name], &[], YEARS);
             assert_eq!(
-                known(&authority, std::slice::from_ref(&good)),
+                verified(&authority, std::slice::from_ref(&good)),
                 (true, true),
                 "{host}"
             );
-            assert!(authority.names(&good));
+            assert!(authority.names_peer(&good));
             let (foreign, _) = ca.sign(&["c.example.org"], &[], YEARS);
-            assert_eq!(known(&authority, &[foreign]), (false, false), "{host}");
+            assert_eq!(verified(&authority, &[foreign]), (false, false), "{host}");
             let (forged, _) = Ca::new().sign(&[name], &[], YEARS);
-            assert_eq!(known(&authority, &[forged]), (false, false), "{host}");
+            assert_eq!(verified(&authority, &[forged]), (false, false), "{host}");
         }
     }
 
     #[test]
-    fn a_chain_may_have_links() {
+    fn a_chain_may_have_intermediates() {
         let ca = Ca::new();
-        let (middle, authority) = (ca.below(), authority("b.example.org", &ca));
+        let (middle, authority) = (ca.intermediate(), authority("b.example.org", &ca));
         let (leaf, _) = middle.sign(&["b.example.org"], &[], YEARS);
-        let link = middle.certificate.der().clone();
-        assert_eq!(known(&authority, &[leaf.clone(), link]), (true, true));
-        assert_eq!(known(&authority, &[leaf]), (false, false));
+        let intermediate = middle.certificate.der().clone();
+        assert_eq!(
+            verified(&authority, &[leaf.clone(), intermediate]),
+            (true, true)
+        );
+        assert_eq!(verified(&authority, &[leaf]), (false, false));
     }
 
     #[test]
-    fn a_certificate_counts_only_in_its_time() {
+    fn a_certificate_is_accepted_only_while_it_is_valid() {
         let ca = Ca::new();
         let authority = authority("b.example.org", &ca);
         for years in [(2000, 2001), (3000, 4000)] {
             let (leaf, _) = ca.sign(&["b.example.org"], &[], years);
-            assert_eq!(known(&authority, &[leaf]), (false, false), "{years:?}");
+            assert_eq!(verified(&authority, &[leaf]), (false, false), "{years:?}");
         }
     }
 
     #[test]
-    fn a_certificate_counts_only_for_what_it_is_good_for() {
+    fn a_certificate_is_accepted_only_for_its_extended_key_usages() {
         let ca = Ca::new();
         let authority = authority("b.example.org", &ca);
         for (purposes, expected) in [
@@ -215,12 +221,12 @@ mod tests {
             (vec![ClientAuth, ServerAuth], (true, true)),
         ] {
             let (leaf, _) = ca.sign(&["b.example.org"], &purposes, YEARS);
-            assert_eq!(known(&authority, &[leaf]), expected, "{purposes:?}");
+            assert_eq!(verified(&authority, &[leaf]), expected, "{purposes:?}");
         }
     }
 
     #[test]
-    fn a_bundle_without_a_certificate_is_refused() {
+    fn a_bundle_without_a_certificate_is_rejected() {
         let url = "https://b.example.org/api/queues".parse().unwrap();
         for text in ["", "b.pem"] {
             assert!(Authority::new(&url, text).is_err(), "{text:?}");

@@ -1,10 +1,10 @@
-//! Reads certificates and fingerprints.
+//! Parsing of certificates and fingerprints.
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use crate::model::Fingerprint;
 
-/// Reads a certificate in PEM, or a fingerprint.
+/// Parses a fingerprint, or a certificate in PEM, of which it computes the fingerprint.
 pub(crate) fn read_fingerprint(text: &str) -> Result<Fingerprint, String> {
     match Fingerprint::read(text.trim()) {
         Some(fingerprint) => fingerprint,

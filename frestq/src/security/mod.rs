@@ -1,5 +1,5 @@
-//! Certificates and who is trusted: this peer's identity, the registered peers with their grants,
-//! what was rejected, and the verification of the audit's chains.
+//! Trust: this peer's identity, the registered peers with their certificates and grants, the log
+//! of rejections, and the verification of the audit's chains.
 //!
 //! May import `model`, `config` and `store`.
 

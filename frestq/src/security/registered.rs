@@ -1,7 +1,7 @@
 //! The registered peers, from the configuration and from the database.
 //!
-//! Where the two contradict each other, the configuration counts: whoever may write to the database
-//! while this peer runs can add to what its operator has decided, and not change it.
+//! If the two conflict, the configuration takes precedence: write access to the database allows
+//! adding peers, but not changing those that the operator has configured.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -29,6 +29,7 @@ pub(crate) enum RegisteredIn {
 }
 
 impl RegisteredIn {
+    /// The word for it in messages.
     pub(crate) fn word(self) -> &'static str {
         match self {
             RegisteredIn::Configuration => "configuration",
@@ -37,18 +38,18 @@ impl RegisteredIn {
     }
 }
 
-/// A registered peer.
+/// A registered peer: its name, address, certificates and grants.
 #[derive(Debug)]
 pub(crate) struct RegisteredPeer {
     pub(crate) name: String,
     pub(crate) url: PeerUrl,
     pub(crate) pins: Vec<Fingerprint>,
-    /// Who vouches for other certificates of it.
+    /// The authorities that may sign further certificates of the peer.
     pub(crate) authority: Option<Arc<Authority>>,
     pub(crate) grants: Vec<Grant>,
-    /// Its name may stand for a private address.
+    /// Whether its host name may resolve to a private address.
     pub(crate) private: bool,
-    pub(crate) place: RegisteredIn,
+    pub(crate) registered_in: RegisteredIn,
 }
 
 impl RegisteredPeer {
@@ -71,12 +72,12 @@ impl RegisteredPeer {
             pins: pins.map_err(|why| fault("certificates", why))?,
             grants: grants(&config.allow).map_err(|why| fault("allow", why))?,
             private: config.private,
-            place: RegisteredIn::Configuration,
+            registered_in: RegisteredIn::Configuration,
         })
     }
 
-    /// Takes a peer as the database has it.
-    pub(crate) fn registered(row: &PeerRegistration) -> Result<Self, String> {
+    /// The peer of a row of the database.
+    pub(crate) fn from_row(row: &PeerRegistration) -> Result<Self, String> {
         Ok(Self {
             name: row.name.clone(),
             url: row.url.clone(),
@@ -87,29 +88,29 @@ impl RegisteredPeer {
             },
             grants: grants(&row.allow)?,
             private: row.private,
-            place: RegisteredIn::Database,
+            registered_in: RegisteredIn::Database,
         })
     }
 
-    /// Whether it is reached under the same address and by the same certificates.
+    /// Whether address and certificates are the same, so that deliveries are not affected.
     pub(crate) fn is_reached_like(&self, other: &RegisteredPeer) -> bool {
-        let authorities = [self, other].map(|member| member.authority.as_ref().map(Arc::as_ptr));
+        let authorities = [self, other].map(|peer| peer.authority.as_ref().map(Arc::as_ptr));
         self.url == other.url && self.pins == other.pins && authorities[0] == authorities[1]
     }
 
-    /// Whether it may hand us this task.
+    /// Whether the peer has a grant for this action.
     pub(crate) fn may(&self, queue: &str, action: &str) -> bool {
         self.grants.iter().any(|grant| grant.covers(queue, action))
     }
 }
 
-/// Reads a fingerprint, or makes it from the certificate in a file.
+/// Parses a fingerprint, or computes that of the certificate in a file.
 fn load(pin: &str) -> Result<Fingerprint, String> {
     match Fingerprint::read(pin) {
         Some(fingerprint) => fingerprint,
         None => CertificateDer::from_pem_file(Path::new(pin))
             .map(|certificate| Fingerprint::of(&certificate))
-            .map_err(|error| format!("{pin}: no certificate can be read from it: {error}")),
+            .map_err(|error| format!("{pin}: the certificate can't be read: {error}")),
     }
 }
 
@@ -117,85 +118,90 @@ fn grants(allow: &[String]) -> Result<Vec<Grant>, String> {
     allow.iter().map(|grant| grant.parse()).collect()
 }
 
-/// The registered peers.
+/// All registered peers, indexed by certificate and address.
 #[derive(Debug, Default)]
 pub(crate) struct PeerSet {
     by_pin: HashMap<Fingerprint, Arc<RegisteredPeer>>,
     by_url: HashMap<PeerUrl, Arc<RegisteredPeer>>,
-    /// The rows of the database that these were made with.
+    /// The rows of the database from which this set was built.
     pub(crate) registrations: Vec<PeerRegistration>,
-    /// Why some of those are not among these.
-    pub(crate) overruled: Vec<(String, String)>,
+    /// The rows that have no effect because they conflict: the name and why.
+    pub(crate) ignored: Vec<(String, String)>,
 }
 
 impl PeerSet {
     /// Reads the certificates that the configuration names.
-    pub(crate) fn load(peers: &BTreeMap<String, PeerConfig>) -> Result<Self> {
-        let mut members = Self::default();
-        for (name, config) in peers {
-            let member = RegisteredPeer::load(name, config)?;
-            if let Some(why) = members.clash(&member) {
+    pub(crate) fn load(configs: &BTreeMap<String, PeerConfig>) -> Result<Self> {
+        let mut peers = Self::default();
+        for (name, config) in configs {
+            let peer = RegisteredPeer::load(name, config)?;
+            if let Some(why) = peers.conflict(&peer) {
                 return Err(Error::Config(format!("peers.{name}: {why}")));
             }
-            members.put(member);
+            peers.add(peer);
         }
-        Ok(members)
+        Ok(peers)
     }
 
-    /// The same of the configuration, with these of the database.
+    /// The set with the peers of the configuration and those of `rows`.
     pub(crate) fn with(&self, mut rows: Vec<PeerRegistration>) -> Self {
-        // So that all processes that know the same rows come to the same members.
+        // Sorted, so that all processes with the same rows build the same set.
         rows.sort_by(|one, other| one.name.cmp(&other.name));
-        let mut members = Self::default();
-        for member in self.all() {
-            if member.place == RegisteredIn::Configuration {
-                members.insert(member.clone());
+        let mut peers = Self::default();
+        for peer in self.all() {
+            if peer.registered_in == RegisteredIn::Configuration {
+                peers.insert(peer.clone());
             }
         }
         for row in &rows {
-            let refused = match RegisteredPeer::registered(row) {
-                Ok(member) => match members.clash(&member) {
+            let why = match RegisteredPeer::from_row(row) {
+                Ok(peer) => match peers.conflict(&peer) {
                     None => {
-                        members.put(member);
+                        peers.add(peer);
                         continue;
                     }
                     Some(why) => why,
                 },
                 Err(why) => why,
             };
-            members.overruled.push((row.name.clone(), refused));
+            peers.ignored.push((row.name.clone(), why));
         }
-        members.registrations = rows;
-        members
+        peers.registrations = rows;
+        peers
     }
 
-    fn put(&mut self, member: RegisteredPeer) {
-        self.insert(Arc::new(member));
+    fn add(&mut self, peer: RegisteredPeer) {
+        self.insert(Arc::new(peer));
     }
 
-    fn insert(&mut self, member: Arc<RegisteredPeer>) {
-        for pin in &member.pins {
-            self.by_pin.insert(*pin, member.clone());
+    fn insert(&mut self, peer: Arc<RegisteredPeer>) {
+        for pin in &peer.pins {
+            self.by_pin.insert(*pin, peer.clone());
         }
-        self.by_url.insert(member.url.clone(), member);
+        self.by_url.insert(peer.url.clone(), peer);
     }
 
-    /// Why a peer can't be one beside these, if so.
-    pub(crate) fn clash(&self, new: &RegisteredPeer) -> Option<String> {
-        let at =
-            |other: &RegisteredPeer| format!("peers.{} of the {}", other.name, other.place.word());
+    /// Why a peer can't be added to this set, if it can't.
+    pub(crate) fn conflict(&self, new: &RegisteredPeer) -> Option<String> {
+        let describe = |other: &RegisteredPeer| {
+            format!("peers.{} of the {}", other.name, other.registered_in.word())
+        };
         if let Some(other) = self.by_name(&new.name) {
-            return Some(format!("the name is that of {}", at(other)));
+            return Some(format!("the name is already that of {}", describe(other)));
         }
         if let Some(other) = self.by_url(&new.url) {
-            return Some(format!("the url {} is that of {}", new.url, at(other)));
+            return Some(format!(
+                "the url {} is already that of {}",
+                new.url,
+                describe(other)
+            ));
         }
         let taken = |pin: &Fingerprint| Some((*pin, self.by_pin(pin)?));
         if let Some((pin, other)) = new.pins.iter().find_map(taken) {
             let pin = pin.short();
             return Some(format!(
-                "certificate {pin} is that of {}, and a certificate is one peer",
-                at(other)
+                "certificate {pin} is already that of {}; each certificate belongs to one peer",
+                describe(other)
             ));
         }
         let host = new.url.host();
@@ -205,69 +211,75 @@ impl PeerSet {
             && let Some(other) = self.all().iter().find(same)
         {
             return Some(format!(
-                "the host {host} is that of {} too, and by the name in its certificate a peer with `ca` is known",
-                at(other)
+                "the host {host} is also that of {}; peers with `ca` need different hosts, because the host in a certificate identifies the peer",
+                describe(other)
             ));
         }
         None
     }
 
-    /// The peer whose certificate this is, the first one of a chain.
+    /// The peer to which the first certificate of a chain belongs.
     pub(crate) fn identify(
         &self,
         chain: &[CertificateDer<'_>],
     ) -> Result<Arc<RegisteredPeer>, RejectionReason> {
-        let [certificate, others @ ..] = chain else {
+        let [certificate, intermediates @ ..] = chain else {
             return Err(RejectionReason::NoCertificate);
         };
         let pin = Fingerprint::of(certificate);
-        if let Some(member) = self.by_pin(&pin) {
-            return Ok(member.clone());
+        if let Some(peer) = self.by_pin(&pin) {
+            return Ok(peer.clone());
         }
         let mut found: Vec<&Arc<RegisteredPeer>> = Vec::new();
-        let mut cause = RejectionReason::UnknownCertificate(pin);
-        for member in self.all() {
-            let Some(authority) = &member.authority else {
+        let mut reason = RejectionReason::UnknownCertificate(pin);
+        for peer in self.all() {
+            let Some(authority) = &peer.authority else {
                 continue;
             };
-            if !authority.names(certificate) {
+            if !authority.names_peer(certificate) {
                 continue;
             }
-            match authority.knows_client(certificate, others) {
-                Ok(()) => found.push(member),
+            match authority.verify_client(certificate, intermediates) {
+                Ok(()) => found.push(peer),
                 Err(why) => {
-                    cause =
-                        RejectionReason::NotVouchedFor(pin, member.name.clone(), why.to_string());
+                    reason = RejectionReason::NotSignedByAuthority(
+                        pin,
+                        peer.name.clone(),
+                        why.to_string(),
+                    );
                 }
             }
         }
         match found[..] {
-            [] => Err(cause),
-            [member] => Ok(member.clone()),
+            [] => Err(reason),
+            [peer] => Ok(peer.clone()),
             _ => {
-                let names: Vec<_> = found.iter().map(|member| member.name.as_str()).collect();
+                let names: Vec<_> = found.iter().map(|peer| peer.name.as_str()).collect();
                 Err(RejectionReason::Ambiguous(pin, names.join(", ")))
             }
         }
     }
 
+    /// The peer with this certificate.
     pub(crate) fn by_pin(&self, pin: &Fingerprint) -> Option<&Arc<RegisteredPeer>> {
         self.by_pin.get(pin)
     }
 
+    /// The peer with this address.
     pub(crate) fn by_url(&self, url: &PeerUrl) -> Option<&Arc<RegisteredPeer>> {
         self.by_url.get(url)
     }
 
+    /// The peer with this name.
     pub(crate) fn by_name(&self, name: &str) -> Option<&Arc<RegisteredPeer>> {
-        self.by_url.values().find(|member| member.name == name)
+        self.by_url.values().find(|peer| peer.name == name)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.by_url.is_empty()
     }
 
-    /// All of them, by name.
+    /// All peers, sorted by name.
     pub(crate) fn all(&self) -> Vec<&Arc<RegisteredPeer>> {
         let mut all: Vec<_> = self.by_url.values().collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));
@@ -278,7 +290,7 @@ impl PeerSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::security::authority::made::Ca;
+    use crate::security::authority::test_ca::Ca;
 
     fn pin(digit: char) -> String {
         format!("sha256:{}", digit.to_string().repeat(64))
@@ -288,8 +300,8 @@ mod tests {
         format!("https://{name}.example.org/api/queues")
     }
 
-    fn members(peers: &[(&str, &[char])]) -> Result<PeerSet> {
-        let peers = peers.iter().map(|(name, pins)| {
+    fn peer_set(configs: &[(&str, &[char])]) -> Result<PeerSet> {
+        let configs = configs.iter().map(|(name, pins)| {
             let config = PeerConfig {
                 url: Some(url(name)),
                 certificates: pins.iter().copied().map(pin).collect(),
@@ -298,11 +310,11 @@ mod tests {
             };
             ((*name).to_owned(), config)
         });
-        PeerSet::load(&peers.collect())
+        PeerSet::load(&configs.collect())
     }
 
     #[test]
-    fn a_pin_goes_before_the_authorities_and_a_name_must_be_one_peers() {
+    fn a_pin_takes_precedence_over_authorities_and_a_host_must_be_unique() {
         let ca = Ca::new();
         let both = ["a.example.org", "b.example.org"];
         let sign = |hosts: &[&str]| ca.sign(hosts, &[], (2000, 4000)).0;
@@ -312,41 +324,39 @@ mod tests {
             row.ca = Some(ca.certificate.pem());
         }
         rows[2].certificates = vec![Fingerprint::of(&pinned)];
-        let members = PeerSet::default().with(rows.to_vec());
+        let peers = PeerSet::default().with(rows.to_vec());
         let name = |certificate: CertificateDer<'static>| {
-            members
-                .identify(&[certificate])
-                .map(|member| member.name.clone())
+            peers.identify(&[certificate]).map(|peer| peer.name.clone())
         };
         assert_eq!(name(of_a), Ok("a".to_owned()));
         assert_eq!(name(pinned), Ok("c".to_owned()));
         assert!(matches!(name(of_both), Err(RejectionReason::Ambiguous(..))));
         let (expired, _) = ca.sign(&both[..1], &[], (2000, 2001));
-        let Err(RejectionReason::NotVouchedFor(_, name, why)) = name(expired) else {
-            panic!("it is over")
+        let Err(RejectionReason::NotSignedByAuthority(_, name, why)) = name(expired) else {
+            panic!("it has expired")
         };
         assert!(name == "a" && why.contains("xpired"), "{name} {why}");
         assert_eq!(
-            members.identify(&[]).unwrap_err(),
+            peers.identify(&[]).unwrap_err(),
             RejectionReason::NoCertificate
         );
     }
 
     #[test]
-    fn two_peers_with_authorities_on_one_host_are_refused() {
+    fn two_peers_with_authorities_on_one_host_conflict() {
         let ca = Ca::new().certificate.pem();
         let (mut one, mut two) = (row("a", "a", '1'), row("b", "b", '2'));
         two.url = "https://a.example.org:5001/api/queues".parse().unwrap();
         assert!(
             PeerSet::default()
                 .with(vec![one.clone(), two.clone()])
-                .overruled
+                .ignored
                 .is_empty()
         );
         (one.ca, two.ca) = (Some(ca.clone()), Some(ca));
-        let members = PeerSet::default().with(vec![one, two]);
-        let [(name, why)] = &members.overruled[..] else {
-            panic!("{:?}", members.overruled)
+        let peers = PeerSet::default().with(vec![one, two]);
+        let [(name, why)] = &peers.ignored[..] else {
+            panic!("{:?}", peers.ignored)
         };
         assert!(name == "b" && why.contains("a.example.org"), "{why}");
     }
@@ -362,16 +372,16 @@ mod tests {
         }
     }
 
-    fn names(members: &PeerSet) -> Vec<&str> {
-        members.all().iter().map(|m| m.name.as_str()).collect()
+    fn names(peers: &PeerSet) -> Vec<&str> {
+        peers.all().iter().map(|peer| peer.name.as_str()).collect()
     }
 
     #[test]
-    fn both_certificates_of_a_rotation_are_the_same_peer() {
-        let members = members(&[("a", &['1', '2']), ("b", &['3'])]).unwrap();
+    fn both_certificates_of_a_rotation_identify_the_same_peer() {
+        let peers = peer_set(&[("a", &['1', '2']), ("b", &['3'])]).unwrap();
         let name = |digit| {
             let pin = Fingerprint::read(&pin(digit)).unwrap().unwrap();
-            members.by_pin(&pin).map(|member| member.name.as_str())
+            peers.by_pin(&pin).map(|peer| peer.name.as_str())
         };
         assert_eq!(
             ['1', '2', '3', '4'].map(name),
@@ -380,8 +390,8 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_one_peer() {
-        let error = members(&[("a", &['1']), ("b", &['1'])]).unwrap_err();
+    fn a_certificate_belongs_to_one_peer() {
+        let error = peer_set(&[("a", &['1']), ("b", &['1'])]).unwrap_err();
         let words = error.to_string();
         assert!(
             words.contains("peers.b") && words.contains("peers.a"),
@@ -390,17 +400,17 @@ mod tests {
     }
 
     #[test]
-    fn what_the_configuration_registers_is_not_overruled_by_the_database() {
-        let configured = members(&[("a", &['1'])]).unwrap();
+    fn the_database_does_not_override_the_configuration() {
+        let configured = peer_set(&[("a", &['1'])]).unwrap();
         for (row, what) in [
             (row("a", "elsewhere", '2'), "name"),
             (row("b", "a", '2'), "url"),
             (row("b", "b", '1'), "certificate"),
         ] {
-            let members = configured.with(vec![row, row_of_c()]);
-            assert_eq!(names(&members), ["a", "c"]);
-            let [(_, why)] = &members.overruled[..] else {
-                panic!("{:?}", members.overruled)
+            let peers = configured.with(vec![row, row_of_c()]);
+            assert_eq!(names(&peers), ["a", "c"]);
+            let [(_, why)] = &peers.ignored[..] else {
+                panic!("{:?}", peers.ignored)
             };
             assert!(
                 why.contains(what) && why.contains("peers.a of the configuration"),
@@ -414,18 +424,18 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_rows_makes_no_difference() {
+    fn the_order_of_rows_does_not_matter() {
         let rows = [row("b", "b", '2'), row("c", "c", '2')];
         for rows in [rows.to_vec(), rows.iter().rev().cloned().collect()] {
-            let members = PeerSet::default().with(rows);
-            assert_eq!(names(&members), ["b"]);
-            assert_eq!(members.overruled[0].0, "c");
+            let peers = PeerSet::default().with(rows);
+            assert_eq!(names(&peers), ["b"]);
+            assert_eq!(peers.ignored[0].0, "c");
         }
     }
 
     #[test]
-    fn what_the_database_has_no_more_is_no_member_any_more() {
-        let configured = members(&[("a", &['1'])]).unwrap();
+    fn a_peer_removed_from_the_database_is_no_longer_registered() {
+        let configured = peer_set(&[("a", &['1'])]).unwrap();
         let both = configured.with(vec![row_of_c()]);
         assert_eq!(names(&both), ["a", "c"]);
         assert_eq!(names(&both.with(Vec::new())), ["a"]);

@@ -1,4 +1,4 @@
-//! What is rejected, and why: counted, and logged once for each reason.
+//! The log of rejections: each is counted, and each reason is logged once.
 
 use std::{
     collections::HashMap,
@@ -13,45 +13,48 @@ use std::{
 
 use crate::model::Fingerprint;
 
-/// Strangers that are told apart; what is refused to more of them is only counted.
-const MOST_STRANGERS: usize = 1024;
+/// The number of unknown senders that are logged; rejections of further ones are only counted.
+const MAX_UNKNOWN_SENDERS: usize = 1024;
 
-/// How long strangers are remembered at least, when there are so many.
+/// How long unknown senders are remembered once there are [`MAX_UNKNOWN_SENDERS`].
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
 
-/// Why something was refused, as the log tells it.
+/// Why a message or a connection was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum RejectionReason {
+    /// The sender showed no certificate.
     NoCertificate,
-    /// Somebody from another machine, where nobody has an identity.
-    NotThisMachine(IpAddr),
+    /// The sender is not on the loopback, and this peer is in open mode.
+    NotLoopback(IpAddr),
+    /// The certificate is that of no registered peer.
     UnknownCertificate(Fingerprint),
-    /// Somebody else than the proxy said which certificate he has.
+    /// The sender set the proxy's certificate header, but is not the proxy.
     NotTheProxy(IpAddr),
-    /// The proxy said it in a way that can't be read.
+    /// The proxy's certificate header can't be read.
     MalformedCertificate(&'static str),
-    /// A peer has more connections or requests than it may.
-    TooMuch(String),
-    /// A certificate has the name of a peer, but its authorities don't stand by it.
-    NotVouchedFor(Fingerprint, String, String),
-    /// A certificate has the names of several peers.
+    /// The peer has exceeded its limit of connections or requests.
+    LimitExceeded(String),
+    /// The certificate names a peer, but none of its authorities has signed it. With the name of
+    /// the peer and the error.
+    NotSignedByAuthority(Fingerprint, String, String),
+    /// The certificate names several peers.
     Ambiguous(Fingerprint, String),
-    /// A peer said that it is another one.
+    /// The peer used the address of another one as `sender_url`.
     ForeignSender(String),
-    /// A peer asked for what it has no grant for.
+    /// The peer has no grant for this queue and action.
     NotGranted(String, String, String),
 }
 
 impl RejectionReason {
-    /// Whether there can be as many of it as somebody likes. The others are no more than there are
-    /// peers and handlers.
-    fn is_a_strangers(&self) -> bool {
+    /// Whether an unknown sender can cause unboundedly many different reasons of this kind. The
+    /// others are bounded by the number of peers and handlers.
+    fn is_from_unknown_sender(&self) -> bool {
         matches!(
             self,
             RejectionReason::UnknownCertificate(_)
-                | RejectionReason::NotThisMachine(_)
+                | RejectionReason::NotLoopback(_)
                 | RejectionReason::NotTheProxy(_)
-                | RejectionReason::NotVouchedFor(..)
+                | RejectionReason::NotSignedByAuthority(..)
                 | RejectionReason::Ambiguous(..)
         )
     }
@@ -61,34 +64,37 @@ impl fmt::Display for RejectionReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RejectionReason::NoCertificate => f.write_str("a sender showed no certificate"),
-            RejectionReason::NotThisMachine(address) => {
+            RejectionReason::NotLoopback(address) => {
                 write!(
                     f,
-                    "{address} is not of this machine, which alone may send without [tls] and [peers]"
+                    "{address} is not a loopback address, and without [tls] and [peers] only the loopback may send"
                 )
             }
             RejectionReason::UnknownCertificate(pin) => {
-                write!(f, "a sender showed a certificate of no peer, {pin}")
+                write!(
+                    f,
+                    "a sender showed a certificate of no registered peer, {pin}"
+                )
             }
             RejectionReason::NotTheProxy(address) => {
                 write!(
                     f,
-                    "{address} is not the proxy, and said which certificate it has"
+                    "{address} set the header with the certificate, but is not the proxy"
                 )
             }
             RejectionReason::MalformedCertificate(why) => {
                 write!(f, "the proxy's header can't be read: {why}")
             }
-            RejectionReason::TooMuch(name) => {
+            RejectionReason::LimitExceeded(name) => {
                 write!(
                     f,
-                    "{name} has too many connections or requests at the same time"
+                    "peer {name} has too many concurrent connections or requests"
                 )
             }
-            RejectionReason::NotVouchedFor(pin, name, why) => {
+            RejectionReason::NotSignedByAuthority(pin, name, why) => {
                 write!(
                     f,
-                    "a sender showed a certificate with the name of peer {name}, {pin}, which its authorities don't stand by: {why}"
+                    "a sender showed a certificate with the name of peer {name}, {pin}, which its authorities don't confirm: {why}"
                 )
             }
             RejectionReason::Ambiguous(pin, names) => write!(
@@ -96,7 +102,10 @@ impl fmt::Display for RejectionReason {
                 "a sender showed a certificate with the names of several peers, {names}: {pin}; register it with one of them"
             ),
             RejectionReason::ForeignSender(name) => {
-                write!(f, "peer {name} sent under an address that is not its own")
+                write!(
+                    f,
+                    "peer {name} sent with a `sender_url` that is not its own"
+                )
             }
             RejectionReason::NotGranted(name, queue, action) => {
                 write!(f, "peer {name} has no grant for {queue:?}/{action:?}")
@@ -105,56 +114,58 @@ impl fmt::Display for RejectionReason {
     }
 }
 
-/// Counts what is refused, and logs each cause once: whoever is refused may try as often as he
-/// likes, and not fill our disk.
+/// Counts rejections and logs each reason once, so that repeated attempts don't fill the disk.
 #[derive(Debug, Default)]
 pub(crate) struct RejectionLog {
-    causes: Mutex<Reasons>,
-    all: AtomicU64,
+    reasons: Mutex<Reasons>,
+    total: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Reasons {
     counts: HashMap<RejectionReason, u64>,
-    strangers: usize,
-    /// When the first of these came.
-    first_stranger: Option<Instant>,
+    unknown_senders: usize,
+    /// When the first of the unknown senders was rejected.
+    first_unknown_sender: Option<Instant>,
 }
 
 impl RejectionLog {
-    pub(crate) fn note(&self, cause: RejectionReason) {
-        self.all.fetch_add(1, Ordering::Relaxed);
-        let mut causes = self
-            .causes
+    /// Counts a rejection, and logs its reason if it is new.
+    pub(crate) fn record(&self, reason: RejectionReason) {
+        self.total.fetch_add(1, Ordering::Relaxed);
+        let mut reasons = self
+            .reasons
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(count) = causes.counts.get_mut(&cause) {
+        if let Some(count) = reasons.counts.get_mut(&reason) {
             *count += 1;
             return;
         }
-        if cause.is_a_strangers() {
-            if causes.strangers >= MOST_STRANGERS {
-                // However many they are, what a peer is refused for is still told, and now and then what
-                // they are refused for too.
-                let first = causes.first_stranger;
+        if reason.is_from_unknown_sender() {
+            if reasons.unknown_senders >= MAX_UNKNOWN_SENDERS {
+                // Rejections of registered peers are still logged. Unknown senders are forgotten
+                // after a while, and then logged again.
+                let first = reasons.first_unknown_sender;
                 if first.is_none_or(|at| at.elapsed() < FORGET_AFTER) {
                     return;
                 }
-                causes.counts.retain(|cause, _| !cause.is_a_strangers());
-                causes.strangers = 0;
+                reasons
+                    .counts
+                    .retain(|reason, _| !reason.is_from_unknown_sender());
+                reasons.unknown_senders = 0;
             }
-            if causes.strangers == 0 {
-                causes.first_stranger = Some(Instant::now());
+            if reasons.unknown_senders == 0 {
+                reasons.first_unknown_sender = Some(Instant::now());
             }
-            causes.strangers += 1;
+            reasons.unknown_senders += 1;
         }
-        tracing::warn!("refused, and counted from now on: {cause}");
-        causes.counts.insert(cause, 1);
+        tracing::warn!(target: "frestq::peer", "rejected (later ones are only counted): {reason}");
+        reasons.counts.insert(reason, 1);
     }
 
-    /// How much was refused since the start.
+    /// The number of rejections since the start.
     pub(crate) fn count(&self) -> u64 {
-        self.all.load(Ordering::Relaxed)
+        self.total.load(Ordering::Relaxed)
     }
 }
 
@@ -165,20 +176,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_are_all_counted_and_strangers_not_told_apart_without_end() {
+    fn all_rejections_are_counted_and_a_limited_number_of_unknown_senders_is_remembered() {
         let rejections = RejectionLog::default();
-        for n in 0..2 * MOST_STRANGERS {
+        for n in 0..2 * MAX_UNKNOWN_SENDERS {
             let certificate = CertificateDer::from(n.to_be_bytes().to_vec());
-            rejections.note(RejectionReason::UnknownCertificate(Fingerprint::of(
+            rejections.record(RejectionReason::UnknownCertificate(Fingerprint::of(
                 &certificate,
             )));
-            rejections.note(RejectionReason::NoCertificate);
+            rejections.record(RejectionReason::NoCertificate);
         }
-        assert_eq!(rejections.count(), 4 * MOST_STRANGERS as u64);
-        let told = || rejections.causes.lock().unwrap().counts.len();
-        assert_eq!(told(), MOST_STRANGERS + 1);
-        // What a peer does is told all the same.
-        rejections.note(RejectionReason::ForeignSender("a".into()));
-        assert_eq!(told(), MOST_STRANGERS + 2);
+        assert_eq!(rejections.count(), 4 * MAX_UNKNOWN_SENDERS as u64);
+        let logged = || rejections.reasons.lock().unwrap().counts.len();
+        assert_eq!(logged(), MAX_UNKNOWN_SENDERS + 1);
+        // Rejections of registered peers are logged all the same.
+        rejections.record(RejectionReason::ForeignSender("a".into()));
+        assert_eq!(logged(), MAX_UNKNOWN_SENDERS + 2);
     }
 }

@@ -1,10 +1,10 @@
-//! Mutual TLS between peers: our certificate, and how either side knows whom it has reached.
+//! Mutual TLS between peers: this peer's identity, and the verifiers of both sides.
 //!
-//! Both verifiers check that the other side holds the key of the certificate it shows. Whose that
-//! certificate is, the client knows before it sends anything; the server takes any, or none, and the
-//! inbox decides what comes of it. Names, dates and chains are left aside, unless the peer is registered
-//! with authorities. Sessions are not resumed, so each
-//! connection proves its key anew.
+//! Both verifiers check that the other side holds the private key of its certificate. The client
+//! verifies that the certificate is that of the expected peer before it sends anything. The server
+//! accepts any certificate, or none; the inbox authenticates the sender. Names, dates and chains
+//! are not checked, unless the peer is registered with authorities. Sessions are not resumed, so
+//! each connection proves the key again.
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
@@ -32,12 +32,12 @@ use crate::{
     },
 };
 
-/// TLS 1.3.
+/// TLS 1.3 only.
 const NEWEST: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
-/// TLS 1.3, or 1.2 with those that know no better.
+/// TLS 1.3, and 1.2 with peers that don't support 1.3.
 const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
-/// This peer's certificate with its key.
+/// This peer's certificate chain and private key.
 #[derive(Debug)]
 pub(crate) struct Identity {
     chain: Vec<CertificateDer<'static>>,
@@ -46,7 +46,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Reads the files that the configuration names; none in open mode.
+    /// Reads the files that the configuration names; `None` in open mode.
     pub(crate) fn load(config: &TlsConfig) -> Result<Option<Self>> {
         let (Some(certificate), Some(key)) = (&config.certificate, &config.key) else {
             return Ok(None);
@@ -61,7 +61,7 @@ impl Identity {
             return Err(fault(
                 "certificate",
                 certificate,
-                &"it holds no certificate",
+                &"it contains no certificate",
             ));
         }
         let mode = fs::metadata(key)
@@ -70,7 +70,7 @@ impl Identity {
             .mode();
         if mode & 0o077 != 0 {
             let why = format!(
-                "others than its owner may use it (mode {:04o}); chmod 600 {key}",
+                "users other than its owner have access to it (mode {:04o}); run chmod 600 {key}",
                 mode & 0o7777
             );
             return Err(fault("key", key, &why));
@@ -86,64 +86,62 @@ impl Identity {
                 false => NEWEST,
             },
         };
-        // A key of another certificate should not first show when somebody connects.
+        // Detects a key that does not match the certificate now, not at the first connection.
         identity.server()?;
         Ok(Some(identity))
     }
 
-    /// What our other peers have to register.
+    /// The fingerprint of the certificate, which other peers register.
     pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
         self.chain
             .first()
             .map(|certificate| Fingerprint::of(certificate))
     }
 
-    /// For those who connect to us.
+    /// The TLS configuration of the server.
     pub(crate) fn server(&self) -> Result<ServerConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier = AnyClient(provider.clone());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(self.versions)
-            .map_err(unusable)?
+            .map_err(tls_error)?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_single_cert(self.chain.clone(), self.key.clone_key())
-            .map_err(unusable)?;
+            .map_err(tls_error)?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }
 
-    /// For a connection to this server and no other.
-    pub(crate) fn client(&self, expected: Expected) -> Result<ClientConfig> {
+    /// The TLS configuration of a client for connections to the expected server only.
+    pub(crate) fn client(&self, expected: ExpectedServer) -> Result<ClientConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = OneServer {
+        let verifier = ServerVerifier {
             expected,
             provider: provider.clone(),
         };
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(self.versions)
-            .map_err(unusable)?
+            .map_err(tls_error)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
-            .map_err(unusable)?;
+            .map_err(tls_error)?;
         config.resumption = Resumption::disabled();
         Ok(config)
     }
 }
 
-fn unusable(error: rustls::Error) -> Error {
+fn tls_error(error: rustls::Error) -> Error {
     let why = match error {
-        rustls::Error::InconsistentKeys(_) => {
-            "the key is not the one of the certificate".to_owned()
-        }
+        rustls::Error::InconsistentKeys(_) => "the key does not match the certificate".to_owned(),
         other => other.to_string(),
     };
     Error::Config(format!("tls: {why}"))
 }
 
-macro_rules! handshake_signatures_are_verified {
+macro_rules! verify_handshake_signatures {
     ($provider:ident) => {
         fn verify_tls12_signature(
             &self,
@@ -173,7 +171,7 @@ macro_rules! handshake_signatures_are_verified {
     };
 }
 
-/// Takes whoever holds the key of the certificate he shows, or shows none.
+/// Accepts every client that holds the key of its certificate, or shows none.
 #[derive(Debug)]
 struct AnyClient(Arc<CryptoProvider>);
 
@@ -184,7 +182,7 @@ impl AnyClient {
 }
 
 impl ClientCertVerifier for AnyClient {
-    /// The application's own views may be for people without certificates.
+    /// The application's own views may serve clients without certificates.
     fn client_auth_mandatory(&self) -> bool {
         false
     }
@@ -202,82 +200,82 @@ impl ClientCertVerifier for AnyClient {
         Ok(ClientCertVerified::assertion())
     }
 
-    handshake_signatures_are_verified!(provider);
+    verify_handshake_signatures!(provider);
 }
 
-/// By what a server is known.
+/// The certificates that a client accepts from the server.
 #[derive(Debug, Default)]
-pub(crate) struct Expected {
-    /// The certificates of its own.
+pub(crate) struct ExpectedServer {
+    /// The registered certificates of the peer.
     pub(crate) pins: Vec<Fingerprint>,
-    /// Who vouches for others.
+    /// The authorities that may sign further ones.
     pub(crate) authority: Option<Arc<Authority>>,
-    /// The one of all these that the task wants.
+    /// The only one of all these that is accepted, if the task is pinned to it.
     pub(crate) only: Option<Fingerprint>,
 }
 
-impl Expected {
-    /// Why this certificate, with those behind it, is not one of the server, if so.
-    fn refuse(
+impl ExpectedServer {
+    /// Checks the certificate chain of the server.
+    fn check(
         &self,
         certificate: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
-    ) -> Option<WrongServer> {
+        intermediates: &[CertificateDer<'_>],
+    ) -> Result<(), WrongServer> {
         let shown = Fingerprint::of(certificate);
         if let Some(only) = self.only.filter(|only| *only != shown) {
-            return Some(WrongServer::NotPinned { shown, only });
+            return Err(WrongServer::NotPinned { shown, only });
         }
         if self.pins.contains(&shown) {
-            return None;
+            return Ok(());
         }
         match &self.authority {
-            None => Some(WrongServer::Unregistered(shown)),
-            Some(authority) => match authority.knows_server(certificate, others) {
-                Ok(()) => None,
-                Err(why) => Some(WrongServer::NotVouchedFor(shown, why)),
-            },
+            None => Err(WrongServer::Unregistered(shown)),
+            Some(authority) => authority
+                .verify_server(certificate, intermediates)
+                .map_err(|why| WrongServer::NotSignedByAuthority(shown, why)),
         }
     }
 }
 
-/// Takes exactly one peer.
+/// Accepts the expected server only.
 #[derive(Debug)]
-struct OneServer {
-    expected: Expected,
+struct ServerVerifier {
+    expected: ExpectedServer,
     provider: Arc<CryptoProvider>,
 }
 
-impl OneServer {
+impl ServerVerifier {
     fn provider(&self) -> &CryptoProvider {
         &self.provider
     }
 }
 
-impl ServerCertVerifier for OneServer {
+impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
+        intermediates: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.expected.refuse(certificate, others) {
-            None => Ok(ServerCertVerified::assertion()),
-            Some(why) => {
+        match self.expected.check(certificate, intermediates) {
+            Ok(()) => Ok(ServerCertVerified::assertion()),
+            Err(why) => {
                 let why = rustls::OtherError(Arc::new(why));
                 Err(CertificateError::Other(why).into())
             }
         }
     }
 
-    handshake_signatures_are_verified!(provider);
+    verify_handshake_signatures!(provider);
 }
 
-/// What the operator reads in the peer's last error; rustls shows only the debug form of causes.
+/// Why a server's certificate is not accepted. It is part of the peer's last error, for operators;
+/// rustls prints only the debug form of causes, so that is the text.
 pub(crate) enum WrongServer {
     Unregistered(Fingerprint),
-    NotVouchedFor(Fingerprint, rustls::Error),
+    NotSignedByAuthority(Fingerprint, rustls::Error),
     NotPinned {
         shown: Fingerprint,
         only: Fingerprint,
@@ -285,19 +283,19 @@ pub(crate) enum WrongServer {
 }
 
 impl WrongServer {
-    /// Whether an attempt failed for the pin of its task, and says nothing of the peer.
-    pub(crate) fn missed_the_pin(error: &(dyn std::error::Error + 'static)) -> bool {
+    /// Whether an attempt failed because of its task's pin; then it says nothing about the peer.
+    pub(crate) fn is_pin_mismatch(error: &(dyn std::error::Error + 'static)) -> bool {
         if let Some(io) = error.downcast_ref::<io::Error>() {
-            // It hides what it was made of from its sources.
+            // `io::Error::source` skips the inner error itself.
             let inner = io.get_ref();
-            return inner.is_some_and(|inner| Self::missed_the_pin(inner));
+            return inner.is_some_and(|inner| Self::is_pin_mismatch(inner));
         }
         match error.downcast_ref::<rustls::Error>() {
             Some(rustls::Error::InvalidCertificate(CertificateError::Other(cause))) => {
                 matches!(cause.0.downcast_ref(), Some(Self::NotPinned { .. }))
             }
             Some(_) => false,
-            None => error.source().is_some_and(Self::missed_the_pin),
+            None => error.source().is_some_and(Self::is_pin_mismatch),
         }
     }
 }
@@ -312,9 +310,9 @@ impl std::fmt::Debug for WrongServer {
                     "{shown} is not the certificate that the task is pinned to, {only}"
                 )
             }
-            Self::NotVouchedFor(shown, why) => write!(
+            Self::NotSignedByAuthority(shown, why) => write!(
                 f,
-                "{shown} is not registered for this peer, and its authorities don't stand by it: {why}"
+                "{shown} is not registered for this peer, and its authorities don't confirm it: {why}"
             ),
         }
     }
@@ -345,7 +343,7 @@ mod tests {
         security::{registered::PeerSet, rejections::RejectionReason, trust::TrustSnapshot},
     };
 
-    /// TLS 1.2 alone.
+    /// TLS 1.2 only.
     const OLD: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
 
     fn identity(versions: &'static [&'static SupportedProtocolVersion]) -> Identity {
@@ -360,15 +358,15 @@ mod tests {
         }
     }
 
-    /// The server of this identity.
-    fn only(server: &Identity) -> Expected {
-        Expected {
+    /// Expects the server of this identity.
+    fn only(server: &Identity) -> ExpectedServer {
+        ExpectedServer {
             pins: vec![server.fingerprint().unwrap()],
-            ..Expected::default()
+            ..ExpectedServer::default()
         }
     }
 
-    /// The certificate of one with the key of the other.
+    /// The certificate of one identity with the key of another.
     #[derive(Debug)]
     struct Stolen(Arc<CertifiedKey>);
 
@@ -400,9 +398,9 @@ mod tests {
 
     /// Shows no certificate.
     #[derive(Debug)]
-    struct Nobody;
+    struct NoCertificate;
 
-    impl ResolvesClientCert for Nobody {
+    impl ResolvesClientCert for NoCertificate {
         fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
             None
         }
@@ -412,11 +410,11 @@ mod tests {
         }
     }
 
-    /// What the server saw, or why not: the certificate, and the bytes that were sent.
-    type Seen = Result<(Option<Fingerprint>, Vec<u8>), String>;
+    /// What the server received, the client's certificate and the bytes, or its error.
+    type Received = Result<(Option<Fingerprint>, Vec<u8>), String>;
 
-    /// A client that sends "secret" to a server.
-    async fn meet(client: ClientConfig, server: ServerConfig) -> (io::Result<()>, Seen) {
+    /// Sends "secret" from a client to a server.
+    async fn connect(client: ClientConfig, server: ServerConfig) -> (io::Result<()>, Received) {
         let (near, far): (DuplexStream, DuplexStream) = duplex(64 * 1024);
         let client = async {
             let name = ServerName::try_from("127.0.0.1").unwrap();
@@ -439,32 +437,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_side_learns_the_certificate_of_the_other_whatever_the_version() {
+    async fn each_side_learns_the_certificate_of_the_other_in_every_version() {
         for versions in [NEWEST, BOTH, OLD] {
             let (a, b) = (identity(versions), identity(BOTH));
             let client = a.client(only(&b)).unwrap();
-            let (sent, seen) = meet(client, b.server().unwrap()).await;
+            let (sent, seen) = connect(client, b.server().unwrap()).await;
             sent.unwrap();
             assert_eq!(seen.unwrap(), (a.fingerprint(), b"secret".to_vec()));
         }
     }
 
     #[tokio::test]
-    async fn tls_1_2_is_spoken_only_where_it_is_allowed() {
+    async fn tls_1_2_is_accepted_only_if_it_is_allowed() {
         let (a, b) = (identity(OLD), identity(NEWEST));
         let client = a.client(only(&b)).unwrap();
-        let (sent, seen) = meet(client, b.server().unwrap()).await;
+        let (sent, seen) = connect(client, b.server().unwrap()).await;
         assert!(sent.is_err() && seen.is_err());
     }
 
     #[tokio::test]
-    async fn not_a_byte_goes_to_a_server_with_another_certificate() {
+    async fn nothing_is_sent_to_a_server_with_another_certificate() {
         let [a, b, other] = [NEWEST, NEWEST, NEWEST].map(identity);
         for pins in [vec![], vec![other.fingerprint().unwrap()]] {
-            let (sent, seen) = meet(
-                a.client(Expected {
+            let (sent, seen) = connect(
+                a.client(ExpectedServer {
                     pins,
-                    ..Expected::default()
+                    ..ExpectedServer::default()
                 })
                 .unwrap(),
                 b.server().unwrap(),
@@ -480,63 +478,63 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_several_certificates_of_a_peer_only_the_wanted_one_will_do() {
+    async fn of_several_certificates_of_a_peer_only_the_pinned_one_is_accepted() {
         let [a, b, other] = [NEWEST, NEWEST, NEWEST].map(identity);
         let pins = vec![b.fingerprint().unwrap(), other.fingerprint().unwrap()];
         for (only, good) in [(&b, true), (&other, false)] {
-            let expected = Expected {
+            let expected = ExpectedServer {
                 pins: pins.clone(),
                 only: only.fingerprint(),
-                ..Expected::default()
+                ..ExpectedServer::default()
             };
             let client = a.client(expected).unwrap();
-            let (sent, _) = meet(client, b.server().unwrap()).await;
+            let (sent, _) = connect(client, b.server().unwrap()).await;
             assert_eq!(sent.is_ok(), good);
-            let missed = sent
+            let mismatch = sent
                 .err()
-                .is_some_and(|why| WrongServer::missed_the_pin(&why));
-            assert_eq!(missed, !good);
+                .is_some_and(|why| WrongServer::is_pin_mismatch(&why));
+            assert_eq!(mismatch, !good);
         }
-        // A wanted one has to be one of the peer's all the same.
-        let expected = Expected {
+        // A pinned one must be one of the peer's all the same.
+        let expected = ExpectedServer {
             only: b.fingerprint(),
-            ..Expected::default()
+            ..ExpectedServer::default()
         };
-        let (sent, _) = meet(a.client(expected).unwrap(), b.server().unwrap()).await;
-        assert!(!WrongServer::missed_the_pin(&sent.unwrap_err()));
+        let (sent, _) = connect(a.client(expected).unwrap(), b.server().unwrap()).await;
+        assert!(!WrongServer::is_pin_mismatch(&sent.unwrap_err()));
     }
 
     #[tokio::test]
-    async fn a_server_without_the_key_of_its_certificate_gets_nothing() {
+    async fn a_server_without_the_key_of_its_certificate_receives_nothing() {
         for versions in [NEWEST, BOTH, OLD] {
             let [a, b, thief] = [versions, versions, versions].map(identity);
             let mut server = thief.server().unwrap();
             server.cert_resolver = Stolen::new(&b, &thief);
             let client = a.client(only(&b)).unwrap();
-            let (sent, seen) = meet(client, server).await;
+            let (sent, seen) = connect(client, server).await;
             assert!(sent.is_err() && seen.is_err(), "{sent:?} {seen:?}");
         }
     }
 
     #[tokio::test]
-    async fn a_client_without_the_key_of_its_certificate_does_not_come_in() {
+    async fn a_client_without_the_key_of_its_certificate_is_rejected() {
         for versions in [NEWEST, BOTH, OLD] {
             let [a, b, thief] = [versions, versions, versions].map(identity);
             let mut client = thief.client(only(&b)).unwrap();
             client.client_auth_cert_resolver = Stolen::new(&a, &thief);
-            let (_, seen) = meet(client, b.server().unwrap()).await;
+            let (_, seen) = connect(client, b.server().unwrap()).await;
             assert!(seen.is_err(), "{seen:?}");
         }
     }
 
-    fn somebody() -> Connection {
+    fn anonymous() -> Connection {
         Connection::at(std::net::Ipv4Addr::LOCALHOST.into())
     }
 
     #[test]
-    fn whose_a_connection_is_follows_what_is_registered() {
+    fn the_peer_of_a_connection_follows_the_registrations() {
         let (own, other) = (Arc::new(identity(NEWEST)), identity(NEWEST));
-        let caller = somebody().showing(other.chain.clone());
+        let connection = anonymous().with_certificates(other.chain.clone());
         let snapshot = |peers: &[&str]| {
             let rows = peers.iter().map(|name| PeerRegistration {
                 name: (*name).to_owned(),
@@ -547,29 +545,32 @@ mod tests {
                 private: false,
             });
             Arc::new(TrustSnapshot {
-                members: PeerSet::default().with(rows.collect()),
+                peers: PeerSet::default().with(rows.collect()),
                 server: Arc::new(own.server().unwrap()),
                 identity: own.clone(),
             })
         };
         let (before, after, gone) = (snapshot(&["b"]), snapshot(&["c"]), snapshot(&[]));
-        let first = caller.member(&before).unwrap();
-        // Found out once.
-        assert!(Arc::ptr_eq(&first, &caller.member(&before).unwrap()));
+        let first = connection.peer(&before).unwrap();
+        // Identified only once.
+        assert!(Arc::ptr_eq(&first, &connection.peer(&before).unwrap()));
         assert_eq!(first.name, "b");
-        assert_eq!(caller.member(&after).unwrap().name, "c");
-        let cause = RejectionReason::UnknownCertificate(other.fingerprint().unwrap());
-        assert_eq!(caller.member(&gone).unwrap_err(), cause);
-        let nobody = somebody().member(&before);
-        assert_eq!(nobody.unwrap_err(), RejectionReason::NoCertificate);
+        assert_eq!(connection.peer(&after).unwrap().name, "c");
+        let reason = RejectionReason::UnknownCertificate(other.fingerprint().unwrap());
+        assert_eq!(connection.peer(&gone).unwrap_err(), reason);
+        let without_certificate = anonymous().peer(&before);
+        assert_eq!(
+            without_certificate.unwrap_err(),
+            RejectionReason::NoCertificate
+        );
     }
 
     #[tokio::test]
-    async fn a_client_may_come_without_a_certificate_and_is_nobody() {
+    async fn a_client_without_a_certificate_is_accepted_and_has_no_identity() {
         let (a, b) = (identity(NEWEST), identity(NEWEST));
         let mut client = a.client(only(&b)).unwrap();
-        client.client_auth_cert_resolver = Arc::new(Nobody);
-        let (sent, seen) = meet(client, b.server().unwrap()).await;
+        client.client_auth_cert_resolver = Arc::new(NoCertificate);
+        let (sent, seen) = connect(client, b.server().unwrap()).await;
         sent.unwrap();
         assert_eq!(seen.unwrap(), (None, b"secret".to_vec()));
     }

@@ -1,9 +1,9 @@
-//! Who this peer is, and who the others are: `[tls]` and `[peers]` of the configuration with the files
-//! they name, and the peers that were registered since.
+//! The trust in effect: this peer's identity and the registered peers, from `[tls]` and `[peers]`
+//! of the configuration with the files they name, and from the database.
 //!
-//! An identity is the SHA-256 of the certificate that a connection shows and whose key it proves to
-//! hold. Names, dates and chains of certificates don't matter, since each certificate is registered by
-//! itself. They do matter for a peer that is registered with authorities.
+//! An identity is the SHA-256 of the certificate that a connection presents and whose key it
+//! proves to hold. Names, dates and chains are not checked, since each certificate is registered
+//! individually. They are checked for a peer that is registered with authorities.
 
 use std::sync::{Arc, RwLock};
 
@@ -15,39 +15,39 @@ use crate::{
     model::{PeerRegistration, error::Result},
 };
 
-/// Who this peer is and who the others are, as it was last read.
+/// A consistent state of the trust: this peer's identity and the registered peers.
 #[derive(Debug)]
 pub(crate) struct TrustSnapshot {
-    pub(crate) members: PeerSet,
+    pub(crate) peers: PeerSet,
     pub(crate) identity: Arc<Identity>,
-    /// How this peer answers those who connect to it.
+    /// The TLS configuration of this peer's listener.
     pub(crate) server: Arc<ServerConfig>,
 }
 
 impl TrustSnapshot {
-    /// Reads the files that the configuration names; none in open mode.
+    /// Reads the files that the configuration names; `None` in open mode.
     pub(crate) fn load(config: &Config) -> Result<Option<Self>> {
         let Some(identity) = Identity::load(&config.tls)? else {
             return Ok(None);
         };
         Ok(Some(Self {
-            members: PeerSet::load(&config.peers)?,
+            peers: PeerSet::load(&config.peers)?,
             server: Arc::new(identity.server()?),
             identity: Arc::new(identity),
         }))
     }
 
-    /// The same, with these peers of the database.
+    /// The same snapshot, with these peers of the database instead of the former ones.
     pub(crate) fn with(&self, registrations: Vec<PeerRegistration>) -> Self {
         Self {
-            members: self.members.with(registrations),
+            peers: self.peers.with(registrations),
             identity: self.identity.clone(),
             server: self.server.clone(),
         }
     }
 }
 
-/// Whom this peer trusts with what: everybody on its own machine, or its members.
+/// The current [`TrustSnapshot`], or open mode, in which every sender on the loopback is trusted.
 #[derive(Debug, Default)]
 pub(crate) struct Trust {
     snapshot: Option<RwLock<Arc<TrustSnapshot>>>,
@@ -55,7 +55,7 @@ pub(crate) struct Trust {
 }
 
 impl Trust {
-    /// What the configuration says, without the peers of the database.
+    /// The trust of the configuration, without the peers of the database.
     pub(crate) fn load(config: &Config) -> Result<Self> {
         Ok(Self {
             snapshot: TrustSnapshot::load(config)?.map(|snapshot| RwLock::new(Arc::new(snapshot))),
@@ -63,16 +63,16 @@ impl Trust {
         })
     }
 
-    /// What is in effect at this moment; none in open mode.
+    /// The snapshot in effect; `None` in open mode.
     pub(crate) fn snapshot(&self) -> Option<Arc<TrustSnapshot>> {
         let snapshot = self.snapshot.as_ref()?;
-        let read = snapshot
+        let current = snapshot
             .read()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        Some(read.clone())
+        Some(current.clone())
     }
 
-    /// Puts another one into effect. In open mode there is none to be replaced.
+    /// Puts another snapshot into effect. In open mode it does nothing.
     pub(crate) fn replace(&self, new: TrustSnapshot) {
         if let Some(snapshot) = &self.snapshot {
             *snapshot

@@ -26,7 +26,7 @@ use crate::{
         server::{IDLE, ServerLimits, serve},
     },
     inbox,
-    maintenance::{orphans, tending},
+    maintenance::{background, orphans},
     model::{
         Grant, NodeId,
         error::{Error, Result},
@@ -34,7 +34,7 @@ use crate::{
     operator::commands,
     outbox::Deliveries,
     peers::registry::PeerRegistry,
-    runtime::{notify::Notifier, supervisor::vital},
+    runtime::{notify::Notifier, supervisor::abort_on_panic},
     security::Trust,
     services::Services,
     store::{OpenMode, Store},
@@ -180,7 +180,7 @@ impl App {
         let (notifier, wakes) = Notifier::new();
         let notifier = Arc::new(notifier);
         let registry = PeerRegistry::new(&store, trust.clone(), url, notifier.clone()).await?;
-        registry.begin().await?;
+        registry.start().await?;
         let admission = Arc::new(Admission::new(config.limits.clone()));
         admission.reset(store.open_tasks().await?);
         let foundation = Foundation {
@@ -263,11 +263,11 @@ impl Listen {
 fn start_upkeep(services: &Arc<Services>, node: NodeId) -> JoinSet<()> {
     let mut upkeep = JoinSet::new();
     let maintained = services.clone();
-    upkeep.spawn(vital("maintenance", async move {
-        tending::run(&maintained, node).await;
+    upkeep.spawn(abort_on_panic("maintenance", async move {
+        background::run(&maintained, node).await;
     }));
     let requested = services.clone();
-    upkeep.spawn(vital("the command line's requests", async move {
+    upkeep.spawn(abort_on_panic("the command line's requests", async move {
         commands::serve_requests(&requested).await;
     }));
     upkeep
@@ -355,7 +355,7 @@ fn warn_about_unused_grants(services: &Services) {
     let Some(snapshot) = services.trust.snapshot() else {
         return;
     };
-    for member in snapshot.members.all() {
+    for member in snapshot.peers.all() {
         let unused = |grant: &&Grant| {
             let mut served = services.catalog.iter().filter(|h| !h.options.local);
             !served.any(|handler| grant.covers(handler.queue, handler.action))

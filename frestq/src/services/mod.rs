@@ -1,5 +1,5 @@
-//! The services of a running peer in one value, and the planning of trees: what the parts below
-//! work with.
+//! The services of a running peer in one value, and the planning of trees. The modules below
+//! depend on them.
 //!
 //! May import everything above it: `model` to `http`.
 

@@ -1,4 +1,4 @@
-//! From trees as values to rows: every draft is checked, given an id and its place.
+//! The planning of trees: turns drafts into rows, each validated, with an id and its position.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -16,23 +16,24 @@ use crate::{
     services::Services,
 };
 
-/// The rows of a tree, each before its children, each family in its order. None of them expires later
-/// than what it is a part of: another peer hears of that in no other way if it is an original one.
+/// Plans the rows of a tree, each before its children, and siblings in their order. No task
+/// expires later than its parent: only by its own expiration date does an original peer learn of
+/// it.
 ///
 /// # Errors
 ///
-/// Of the first draft that can't be sent; nothing is stored then.
+/// The error of the first invalid draft. Nothing is stored then.
 pub(crate) async fn plan(
     services: &Services,
     roots: Vec<Draft>,
     parent: Option<Parent<'_>>,
 ) -> Result<Vec<NewTask>> {
     let now = services.clock.now();
-    let mut open: VecDeque<Open> = VecDeque::new();
+    let mut pending: VecDeque<Pending> = VecDeque::new();
     let mut rows = Vec::with_capacity(roots.len());
-    queue(&mut open, roots, parent);
-    while let Some(next) = open.pop_front() {
-        let Open {
+    enqueue(&mut pending, roots, parent);
+    while let Some(next) = pending.pop_front() {
+        let Pending {
             mut draft,
             parent,
             order,
@@ -42,7 +43,7 @@ pub(crate) async fn plan(
         let children = std::mem::take(&mut draft.children);
         if parent.is_some() && draft.unique.is_some() {
             return Err(Error::Invalid(
-                "a unique key is for a task that is sent, not for a subtask".into(),
+                "only a task that is sent on its own can have a unique key, not a subtask".into(),
             ));
         }
         let mut row = row(services, draft, now).await?;
@@ -56,13 +57,13 @@ pub(crate) async fn plan(
             expires_at: row.state.expires_at,
             trace: row.state.trace.as_ref(),
         };
-        queue(&mut open, children, Some(parent));
+        enqueue(&mut pending, children, Some(parent));
         rows.push(row);
     }
     Ok(rows)
 }
 
-/// What a tree is to be a part of.
+/// The parent of a tree's roots.
 #[derive(Clone, Copy)]
 pub(crate) struct Parent<'a> {
     pub(crate) id: &'a TaskId,
@@ -71,20 +72,20 @@ pub(crate) struct Parent<'a> {
     pub(crate) trace: Option<&'a Arc<str>>,
 }
 
-/// A draft that waits for its row.
-struct Open {
+/// A draft that is not planned yet.
+struct Pending {
     draft: Draft,
     parent: Option<TaskId>,
     order: i64,
-    /// When what it is a part of expires.
+    /// When the parent expires.
     expires_at: Option<Timestamp>,
     /// The trace of what it is a part of.
     trace: Option<Arc<str>>,
 }
 
-fn queue(open: &mut VecDeque<Open>, family: Vec<Draft>, parent: Option<Parent<'_>>) {
-    for (order, draft) in (0..).zip(family) {
-        open.push_back(Open {
+fn enqueue(pending: &mut VecDeque<Pending>, siblings: Vec<Draft>, parent: Option<Parent<'_>>) {
+    for (order, draft) in (0..).zip(siblings) {
+        pending.push_back(Pending {
             draft,
             parent: parent.map(|parent| parent.id.clone()),
             order,
@@ -98,8 +99,8 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
     one.into_iter().chain(other).min()
 }
 
-/// Who runs a task, and as what.
-struct Place {
+/// The peer that runs a task, the action, and its options.
+struct Assignment {
     kind: TaskKind,
     role: Role,
     peer: PeerId,
@@ -109,15 +110,16 @@ struct Place {
     at_most_once: bool,
 }
 
+/// Plans the row of one draft.
 async fn row(services: &Services, draft: Draft, now: Timestamp) -> Result<NewTask> {
     let input: Json = draft.data?;
     if let Some(info) = &draft.info {
-        check_length("an info", info, 0)?;
+        check_length("info", info, 0)?;
     }
     if let Some(trace) = &draft.trace {
         check_trace(trace).map_err(Error::Invalid)?;
     }
-    let group = |kind, on_failure| Place {
+    let group = |kind, on_failure| Assignment {
         kind,
         role: Role::Local,
         peer: PeerId::SELF,
@@ -126,7 +128,7 @@ async fn row(services: &Services, draft: Draft, now: Timestamp) -> Result<NewTas
         on_failure,
         at_most_once: false,
     };
-    let place = match draft.target {
+    let assignment = match draft.target {
         Target::Action {
             peer: url,
             queue,
@@ -142,10 +144,10 @@ async fn row(services: &Services, draft: Draft, now: Timestamp) -> Result<NewTas
         Target::Synchronized { director } => {
             if services.catalog.get(DIRECTORS, director).is_none() {
                 return Err(Error::Invalid(format!(
-                    "this peer has no director {director:?}; a crate of directors that nothing names is not linked in"
+                    "this peer has no director {director:?}; a crate of directors is only linked if the program refers to it"
                 )));
             }
-            Place {
+            Assignment {
                 queue: DIRECTORS.to_owned(),
                 action: director.to_owned(),
                 ..group(TaskKind::Synchronized, OnFailure::End)
@@ -153,20 +155,20 @@ async fn row(services: &Services, draft: Draft, now: Timestamp) -> Result<NewTas
         }
     };
     let certificate = match &draft.pin {
-        Some(pin) => Some(pinned(services, &place, pin)?),
+        Some(pin) => Some(pinned(services, &assignment, pin)?),
         None => None,
     };
     let at = |when: Option<When>| when.map(|when| when.resolve(now)).transpose();
     Ok(NewTask {
         state: TaskState {
-            kind: place.kind,
-            role: place.role,
-            peer: place.peer,
+            kind: assignment.kind,
+            role: assignment.role,
+            peer: assignment.peer,
             certificate,
-            queue: place.queue.into(),
-            action: place.action.into(),
-            on_failure: place.on_failure,
-            at_most_once: place.at_most_once,
+            queue: assignment.queue.into(),
+            action: assignment.action.into(),
+            on_failure: assignment.on_failure,
+            at_most_once: assignment.at_most_once,
             trace: draft.trace.map(Into::into),
             run_at: at(draft.delay.map(When::In))?,
             expires_at: at(draft.expires)?,
@@ -182,17 +184,18 @@ async fn row(services: &Services, draft: Draft, now: Timestamp) -> Result<NewTas
     })
 }
 
+/// The assignment of an action, on this peer or another one.
 async fn action_of(
     services: &Services,
     url: PeerUrl,
     queue: String,
     action: String,
-) -> Result<Place> {
-    check_length("a queue", &queue, 1)?;
-    check_length("an action", &action, 0)?;
+) -> Result<Assignment> {
+    check_length("queue", &queue, 1)?;
+    check_length("action", &action, 0)?;
     let on_failure = OnFailure::End;
     if url != services.url {
-        return Ok(Place {
+        return Ok(Assignment {
             kind: TaskKind::Simple,
             role: Role::Sent,
             peer: services.peers.find_or_add(&services.store, &url).await?,
@@ -208,7 +211,7 @@ async fn action_of(
             "this peer has no action {queue}/{action}; {known}"
         )));
     };
-    Ok(Place {
+    Ok(Assignment {
         kind: TaskKind::Sequential,
         role: Role::Local,
         peer: PeerId::SELF,
@@ -219,23 +222,23 @@ async fn action_of(
     })
 }
 
-/// The certificate that the receiver of a task must show.
-fn pinned(services: &Services, place: &Place, pin: &str) -> Result<Fingerprint> {
-    let refuse = |why: &str| Err(Error::Invalid(format!("a pin: {why}")));
-    let pin = read_fingerprint(pin).map_err(|why| Error::Invalid(format!("a pin: {why}")))?;
+/// Validates the pin of a task: the certificate that the receiving peer must show.
+fn pinned(services: &Services, assignment: &Assignment, pin: &str) -> Result<Fingerprint> {
+    let invalid = |why: &str| Err(Error::Invalid(format!("pin: {why}")));
+    let pin = read_fingerprint(pin).map_err(|why| Error::Invalid(format!("pin: {why}")))?;
     let Some(snapshot) = services.trust.snapshot() else {
-        return refuse(
-            "without [tls] no server shows a certificate; add [tls] and [peers], or leave the pin out",
+        return invalid(
+            "without [tls] no server shows a certificate; add [tls] and [peers], or remove the pin",
         );
     };
-    let row = services.peers.by_id(place.peer);
-    let member = row.and_then(|row| snapshot.members.by_url(&row.url).cloned());
-    match member.filter(|_| place.role == Role::Sent) {
-        None => refuse("the task is for this peer itself"),
-        Some(member) if member.authority.is_none() && !member.pins.contains(&pin) => {
+    let row = services.peers.by_id(assignment.peer);
+    let peer = row.and_then(|row| snapshot.peers.by_url(&row.url).cloned());
+    match peer.filter(|_| assignment.role == Role::Sent) {
+        None => invalid("the task is for this peer itself"),
+        Some(peer) if peer.authority.is_none() && !peer.pins.contains(&pin) => {
             Err(Error::Invalid(format!(
-                "a pin: {pin} is none of the certificates of peer {}",
-                member.name
+                "pin: {pin} is none of the certificates of peer {}",
+                peer.name
             )))
         }
         Some(_) => Ok(pin),
@@ -248,6 +251,6 @@ fn check_length(what: &str, text: &str, least: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::Invalid(format!(
-        "{what} of {length} characters; {least} to 1024 are allowed"
+        "the {what} has {length} characters; {least} to 1024 are allowed"
     )))
 }

@@ -13,7 +13,7 @@ use crate::{
     store::Store,
 };
 
-/// What the inbox, the worker, maintenance and the API of one peer work with.
+/// The services of a peer, shared by the inbox, the worker, maintenance and the API.
 pub(crate) struct Services {
     pub(crate) url: PeerUrl,
     pub(crate) config: Config,
@@ -26,8 +26,8 @@ pub(crate) struct Services {
     pub(crate) notifier: Arc<Notifier>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) clock: Clock,
-    /// The proxy whose word on senders' certificates counts.
+    /// The proxy whose header with the sender's certificate is trusted.
     pub(crate) proxy: Option<Proxy>,
-    /// Requests under way, by the name of their peer.
+    /// The quota of concurrent requests, by the name of the peer.
     pub(crate) requests: Arc<Quota<String>>,
 }

@@ -89,6 +89,6 @@ on_each_store! {
         let foreign = hello(&siege.a.url);
         assert_eq!(siege.post("say_queue", &foreign).await.status, 403);
         let log = siege.b.log();
-        assert!(log.contains("peer c sent under an address that is not its own"), "it is hidden by strangers");
+        assert!(log.contains("peer c sent with a `sender_url` that is not its own"), "it is hidden by strangers");
     }
 }

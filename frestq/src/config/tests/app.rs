@@ -45,16 +45,16 @@ impl Default for Settings {
     }
 }
 
-/// What the layers come to over these settings of the binary.
+/// Loads the layers over these settings of the binary.
 fn read(name: &str, compiled: Settings, toml: &str, pairs: &[(&str, &str)]) -> Loaded {
     let folder = Folder::new(name, toml);
-    let surroundings = Environment {
+    let environment = Environment {
         variables: variables(pairs),
         directory: folder.0.clone(),
         flags: Vec::new(),
     };
     let section: Arc<dyn Section> = Arc::new(Typed(Arc::new(compiled)));
-    Loaded::read(&Config::default(), Some(&section), &surroundings).unwrap()
+    Loaded::read(&Config::default(), Some(&section), &environment).unwrap()
 }
 
 fn settings(loaded: Loaded) -> Settings {
@@ -123,24 +123,24 @@ fn faults_of_the_settings_are_listed_with_all_others() {
 }
 
 #[test]
-fn an_application_without_settings_says_how_it_gets_some() {
-    let surroundings = Environment {
+fn a_key_of_an_application_without_settings_says_how_to_declare_them() {
+    let environment = Environment {
         variables: variables(&[("FRESTQ_APP__GREETING", "hi")]),
         directory: nowhere(),
         flags: Vec::new(),
     };
-    let loaded = Loaded::read(&Config::default(), None, &surroundings).unwrap();
+    let loaded = Loaded::read(&Config::default(), None, &environment).unwrap();
     assert_eq!(
         loaded.faults,
         [
             "FRESTQ_APP__GREETING: unknown key `FRESTQ_APP`: this application has no settings of \
-             its own; it gets them by `.settings::<T>()`"
+             its own; declare them with `.settings::<T>()`"
         ]
     );
 }
 
 #[test]
-fn what_looks_like_a_secret_is_never_shown() {
+fn secrets_by_name_are_never_shown() {
     let toml = "[app]\napi_key = \"hunter2\"\n[app.secrets]\npin = 4711\n";
     let loaded = read("app-secrets", Settings::default(), toml, &[]);
     let entries = loaded.entries().unwrap();

@@ -98,8 +98,7 @@ async fn what_was_done_to_a_chain_is_named(database: Arc<Database>) {
     let mut writer = store.writer().await.unwrap();
     add(&mut writer, "one", some(1200)).await;
     let swap = "UPDATE audit SET seq = -seq WHERE seq IN (4, 5); UPDATE audit SET seq = 9 + seq WHERE seq < 0";
-    let changed =
-        "row 1100 is not what was written there: it was changed, or put in another one's place";
+    let changed = "row 1100 is not what was written there: it was changed or moved";
     let all = "DELETE FROM audit; INSERT INTO audit SELECT * FROM kept; \
                DELETE FROM audit_heads; INSERT INTO audit_heads SELECT * FROM kept_heads";
     execute(&store, "CREATE TABLE kept AS SELECT * FROM audit").await;
@@ -134,11 +133,11 @@ async fn what_was_done_to_a_chain_is_named(database: Arc<Database>) {
         ("DELETE FROM audit", "rows 1 to 1200 are cut off at the end"),
         (
             "UPDATE audit_heads SET seq = 1199",
-            "is not the one that the head stands for",
+            "does not match the head",
         ),
         (
             "UPDATE audit SET seq = 0 WHERE seq = 1",
-            "row 0 was never written",
+            "row 0 was not written by frestq",
         ),
         (
             "DELETE FROM audit_heads",
@@ -198,14 +197,11 @@ async fn an_earlier_head_tells_of_a_chain_made_anew(database: Arc<Database>) {
     add(&mut writer, "one", forged).await;
     assert_eq!(verified(&store, &[]).await, "one: 2 rows");
     let said = verified(&store, &[early]).await;
-    assert_eq!(
-        said,
-        "one: row 2 is not the one that the given head stands for"
-    );
+    assert_eq!(said, "one: row 2 does not match the given head");
     let said = verified(&store, &[late]).await;
     assert_eq!(
         said,
-        "one: it ends with row 2, and the given head stands for row 4"
+        "one: the chain ends with row 2, but the given head is that of row 4"
     );
 }
 
