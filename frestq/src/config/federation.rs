@@ -23,6 +23,11 @@ pub struct TlsConfig {
     pub allow_tls12: bool,
 }
 
+impl TlsConfig {
+    /// Why a build without the feature can't do with `[tls]`, `[peers]` or `[proxy]`.
+    pub(crate) const NEEDS_FEATURE: &str = "[tls], [peers] and [proxy] need the feature `tls` of the crate frestq, which this binary was built without";
+}
+
 /// `[proxy]`: who ends TLS in front of this peer, which then listens without.
 ///
 /// What the proxy says of a sender's certificate is believed, so nothing but the proxy may be able to

@@ -14,7 +14,11 @@ use reqwest::{
 };
 use serde_json::value::RawValue;
 
-use super::{resolve, server::IDLE};
+use super::{resolve, server::IDLE, tls};
+use crate::protocol::{
+    EXTENSIONS, EXTENSIONS_HEADER, INTERNAL_QUEUE, InternalAction, envelope::BatchAnswer,
+    shows_extensions,
+};
 use crate::{
     config::DeliveryConfig,
     model::{
@@ -23,13 +27,6 @@ use crate::{
         error::{Error, Result},
     },
     security::{Trust, TrustSnapshot},
-};
-use crate::{
-    protocol::{
-        EXTENSIONS, EXTENSIONS_HEADER, INTERNAL_QUEUE, InternalAction, envelope::BatchAnswer,
-        shows_extensions,
-    },
-    security::tls::{Expected, WrongServer},
 };
 
 /// The most of an answer that is read for each message in the request.
@@ -117,14 +114,7 @@ impl Client {
         if let Some((_, client)) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let tls = snapshot.identity.client(Expected {
-            pins: member.pins.clone(),
-            authority: member.authority.clone(),
-            only: pin,
-        })?;
-        let builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .https_only(true);
+        let builder = tls::client(&snapshot, member, pin)?;
         let builder = match member.private {
             true => builder,
             false => builder.dns_resolver(resolve::public()),
@@ -263,7 +253,7 @@ impl Failure {
 impl From<reqwest::Error> for Failure {
     fn from(error: reqwest::Error) -> Self {
         Self {
-            not_pinned: WrongServer::missed_the_pin(&error),
+            not_pinned: tls::missed_the_pin(&error),
             why: chain(error),
         }
     }

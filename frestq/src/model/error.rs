@@ -30,6 +30,7 @@ pub enum Error {
         why: String,
     },
     /// The database answered with an error.
+    #[cfg(feature = "server")]
     #[error("database: {0}; what was asked has not happened")]
     Database(#[from] sqlx::Error),
     /// The database could not take a change.
@@ -216,6 +217,7 @@ impl TaskError {
 
     /// What a handler's error becomes: itself if it is a `TaskError`, else `failed` with its chain
     /// of causes as the message.
+    #[cfg(feature = "server")]
     pub(crate) fn from_handler(error: anyhow::Error) -> Self {
         match error.downcast::<TaskError>() {
             Ok(error) => error,
@@ -237,6 +239,7 @@ impl std::fmt::Display for TaskError {
 impl std::error::Error for TaskError {}
 
 /// A view that fails with an error of ours answers with a status and a sentence.
+#[cfg(feature = "server")]
 impl axum::response::IntoResponse for Error {
     fn into_response(self) -> axum::response::Response {
         use axum::http::StatusCode;

@@ -1,6 +1,6 @@
 //! Reads certificates and fingerprints.
 
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use crate::model::Fingerprint;
 

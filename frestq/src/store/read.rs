@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, SqlSafeStr};
 
 use super::{
-    Contact, Due, Filter, Filters, PeerHealth, PeerRow, Store, TASK_FIELDS, Waiting,
+    Contact, Due, Filter, Filters, PeerHealth, PeerRow, Store, TASK_FIELDS, Waiting, on_either,
     rows::{self, peer_columns, select_state},
 };
 use crate::model::{
@@ -21,10 +21,7 @@ impl Store {
         read: fn(&rows::Row) -> Result<T>,
     ) -> Result<Vec<T>> {
         let sql = sql.into_sql_str();
-        let rows = match self {
-            Self::Sqlite(store) => store.fetch(sql, values).await?,
-            Self::Postgres(store) => store.fetch(sql, values).await?,
-        };
+        let rows = on_either!(self, store => store.fetch(sql, values).await?);
         rows.iter().map(read).collect()
     }
 
@@ -97,11 +94,12 @@ impl Store {
     ) -> Result<Vec<(TaskId, NodeId, String, String)>> {
         const SQL: &str = "SELECT id, owner, queue, action FROM tasks WHERE owner IS NOT NULL \
              AND owner NOT IN (SELECT id FROM nodes) LIMIT $1";
-        match self {
+        on_either!(
+            self,
             // The file's lock says that no other process serves.
-            Self::Sqlite(_) => {}
-            Self::Postgres(store) => store.bury().await?,
-        }
+            sqlite(_) => {},
+            postgres(store) => store.bury().await?,
+        );
         self.fetch(SQL, vec![limit.into()], rows::orphan).await
     }
 

@@ -3,7 +3,7 @@
 //! A request is worth something only while somebody waits for its answer. Its age goes by the
 //! database's clock, which asker and answerer share.
 
-use super::{Store, printable, rows};
+use super::{Store, on_either, printable, rows};
 use crate::model::{
     TaskId,
     error::{Error, Result},
@@ -41,10 +41,11 @@ pub(crate) enum Stage {
 impl Store {
     /// Now, as the database sees it.
     fn clock(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
-            Self::Postgres(_) => "(extract(epoch FROM now()) * 1000000)::bigint",
-        }
+        on_either!(
+            self,
+            sqlite(_) => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+            postgres(_) => "(extract(epoch FROM now()) * 1000000)::bigint",
+        )
     }
 
     /// Leaves a request for whoever serves; gives its number.

@@ -1,9 +1,9 @@
 //! Rows, read the same way whichever database they come from.
 
 use jiff::Timestamp;
-use sqlx::{Decode, Postgres, Row as _, Sqlite, Type, postgres::PgRow, sqlite::SqliteRow};
+use sqlx::{Decode, Row as _, Type};
 
-use super::{Contact, Content, OutboxState, PeerHealth, PeerRow, Waiting};
+use super::{Contact, Content, OutboxState, PeerHealth, PeerRow, Waiting, on_either};
 use crate::model::{
     Direction, Fingerprint, InboxKey, Json, MessageId, MessageRecord, NewTask, NodeId, OnFailure,
     OutboxRow, PeerId, PeerUrl, Role, RoundMark, RunPhase, Status, TaskId, TaskKind, TaskRecord,
@@ -14,47 +14,58 @@ use crate::model::{
 
 /// A row of either database.
 pub(super) enum Row {
-    Sqlite(SqliteRow),
-    Postgres(PgRow),
+    #[cfg(feature = "sqlite")]
+    Sqlite(sqlx::sqlite::SqliteRow),
+    #[cfg(feature = "postgres")]
+    Postgres(sqlx::postgres::PgRow),
 }
 
-impl From<SqliteRow> for Row {
-    fn from(row: SqliteRow) -> Self {
-        Self::Sqlite(row)
-    }
+/// A row of one database is one of either, and what a column of the one can hold has a name.
+macro_rules! database {
+    ($feature:literal, $database:ident, $row:ty, $column:ident) => {
+        #[cfg(feature = $feature)]
+        impl From<$row> for Row {
+            fn from(row: $row) -> Self {
+                Self::$database(row)
+            }
+        }
+
+        #[cfg(feature = $feature)]
+        pub(super) trait $column:
+            for<'r> Decode<'r, sqlx::$database> + Type<sqlx::$database>
+        {
+        }
+
+        #[cfg(feature = $feature)]
+        impl<T> $column for T where
+            T: for<'r> Decode<'r, sqlx::$database> + Type<sqlx::$database>
+        {
+        }
+
+        #[cfg(not(feature = $feature))]
+        pub(super) trait $column {}
+
+        #[cfg(not(feature = $feature))]
+        impl<T> $column for T {}
+    };
 }
 
-impl From<PgRow> for Row {
-    fn from(row: PgRow) -> Self {
-        Self::Postgres(row)
-    }
-}
+database!("sqlite", Sqlite, sqlx::sqlite::SqliteRow, SqliteColumn);
+database!("postgres", Postgres, sqlx::postgres::PgRow, PgColumn);
 
 /// What a column of either database can hold.
-pub(super) trait Column:
-    for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
-{
-}
+pub(super) trait Column: SqliteColumn + PgColumn {}
 
-impl<T> Column for T where
-    T: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
-{
-}
+impl<T: SqliteColumn + PgColumn> Column for T {}
 
 impl Row {
     pub(super) fn get<T: Column>(&self, index: usize) -> Result<T> {
-        Ok(match self {
-            Self::Sqlite(row) => row.try_get(index)?,
-            Self::Postgres(row) => row.try_get(index)?,
-        })
+        Ok(on_either!(self, row => row.try_get(index)?))
     }
 
     /// How many columns it has.
     pub(super) fn width(&self) -> usize {
-        match self {
-            Self::Sqlite(row) => row.len(),
-            Self::Postgres(row) => row.len(),
-        }
+        on_either!(self, row => row.len())
     }
 
     fn text(&self, index: usize) -> Result<String> {
