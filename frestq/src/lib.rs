@@ -93,7 +93,8 @@
 //! [`MessageId`], [`PeerUrl`], [`Status`], [`TaskKind`], [`Json`], [`TaskError`], [`Error`], and the
 //! part of the [`prelude`] that these are.
 
-// Of what is shared, a build without some feature leaves the part unused that only the feature uses.
+// A build without some feature leaves unused what only that feature uses. The default build, which has
+// all of them, is linted in full.
 #![cfg_attr(
     not(all(
         feature = "sqlite",
@@ -101,7 +102,12 @@
         feature = "cli",
         feature = "tls"
     )),
-    allow(dead_code, reason = "its only users are behind a feature that is off")
+    allow(
+        dead_code,
+        unused_imports,
+        unused_variables,
+        reason = "their only users are behind a feature that is off"
+    )
 )]
 
 // The README's code compiles.
@@ -198,4 +204,16 @@ pub use server::{App, RunningPeer};
 pub mod __private {
     pub use serde::Serialize;
     pub use serde_json::Value;
+}
+
+/// The binary of a peer needs the feature `cli`.
+#[cfg(not(feature = "cli"))]
+#[macro_export]
+macro_rules! main {
+    ($($configure:tt)*) => {
+        ::std::compile_error!(
+            "frestq::main! needs the feature `cli` of frestq; a peer without it starts by `App::serve` or `App::start`"
+        );
+        fn main() {}
+    };
 }

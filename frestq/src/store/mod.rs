@@ -438,7 +438,7 @@ impl Writer {
 #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
 fn feature_is_off(feature: &str) -> Error {
     Error::Config(format!(
-        "the database is one of {feature}, and this binary was built without the feature `{feature}` of the crate frestq"
+        "`database` needs the feature `{feature}` of the crate frestq, which this binary was built without"
     ))
 }
 
