@@ -71,14 +71,50 @@
 //!
 //! [`main!`](crate::main) defines the binary, [`App`] is its builder, [`Config`] lists the
 //! settings, [`Error`] and [`TaskError`] list what can fail.
+//!
+//! # Features
+//!
+//! All are on by default. What needs one is missing in a build without it, and this documentation
+//! shows everything.
+//!
+//! | feature | what it adds | implies |
+//! |---|---|---|
+//! | `server` | a peer: everything but what the next paragraph lists. It needs `sqlite`, `postgres` or both | |
+//! | `sqlite` | a database in a file (`sqlite:PATH`), for one process | `server` |
+//! | `postgres` | a database on a server (`postgres://...`), for several processes; encrypted only with `tls` | `server` |
+//! | `cli` | [`main!`](crate::main), [`App::run`] and the log; [`App::serve`] and [`App::start`] need none of it | `server` |
+//! | `tls` | `[tls]`, `[peers]` and `[proxy]`, which are errors at start without it: the peer serves its own machine only | `server` |
+//!
+//! With `default-features = false` this crate is the *contract* that organisations share: a crate of
+//! types that says what can be asked for, without a server, a database or TLS. It has
+//! [`Action`](trait@Action) with its derive, [`SimpleTask`], [`Sequential`], [`Parallel`],
+//! [`Synchronized`], [`External`], [`Compose`], [`Node`], [`NamedDirector`], [`TaskId`],
+//! [`MessageId`], [`PeerUrl`], [`Status`], [`TaskKind`], [`Json`], [`TaskError`], [`Error`], and the
+//! part of the [`prelude`] that these are.
 
 #![cfg_attr(
     not(test),
     warn(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used)
 )]
+// A build without some feature leaves unused what only that feature uses. The default build, which has
+// all of them, is linted in full.
+#![cfg_attr(
+    not(all(
+        feature = "sqlite",
+        feature = "postgres",
+        feature = "cli",
+        feature = "tls"
+    )),
+    allow(
+        dead_code,
+        unused_imports,
+        unused_variables,
+        reason = "their only users are behind a feature that is off"
+    )
+)]
 
 // The README's code compiles.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "cli"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;
 
@@ -86,48 +122,103 @@ struct Readme;
 #[cfg(test)]
 extern crate self as frestq;
 
+#[cfg(all(feature = "server", not(any(feature = "sqlite", feature = "postgres"))))]
+compile_error!(
+    "a peer needs a database: enable the feature `sqlite` or `postgres` of frestq beside `server`"
+);
+
 mod api;
-mod cli;
-mod commit;
-mod config;
-mod engine;
-pub mod guide;
-mod http;
-mod inbox;
-mod logging;
-mod maintenance;
 mod model;
+
+#[cfg(feature = "cli")]
+mod cli;
+#[cfg(feature = "server")]
+mod commit;
+#[cfg(feature = "server")]
+mod config;
+#[cfg(feature = "server")]
+mod engine;
+#[cfg(feature = "server")]
+pub mod guide;
+#[cfg(feature = "server")]
+mod http;
+#[cfg(feature = "server")]
+mod inbox;
+#[cfg(feature = "cli")]
+mod logging;
+#[cfg(feature = "server")]
+mod maintenance;
+#[cfg(feature = "server")]
 mod operator;
+#[cfg(feature = "server")]
 mod outbox;
+#[cfg(feature = "server")]
 mod peers;
+#[cfg(feature = "server")]
 mod protocol;
+#[cfg(feature = "server")]
 mod runtime;
+#[cfg(feature = "server")]
 mod security;
+#[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "server")]
 mod services;
+#[cfg(feature = "server")]
 mod store;
+#[cfg(feature = "server")]
 mod worker;
 
+#[cfg(feature = "server")]
 #[doc(hidden)]
 pub use api::private as __private;
 pub use api::{
     compose::{Action, Compose, External, Node, Parallel, Sequential, SimpleTask, Synchronized},
+    macros::Action,
+    named_director::NamedDirector,
+    prelude,
+};
+#[cfg(feature = "server")]
+pub use api::{
     context::{Sender, Task},
     director::{Director, Group, Subtask},
     handler::{FromTask, Handler, IntoOutcome, Recovery, Requirements},
-    macros::{Action, director, message, task},
-    named_director::NamedDirector,
+    macros::{director, message, task},
     peer::{ExternalTask, Frestq, TaskHandle},
     peers::{Peer, PeerRecord, RegisteredPeers},
-    prelude,
     relative::{Relative, Relatives},
 };
+#[cfg(feature = "server")]
 pub use config::{Config, DeliveryConfig, Limits, PeerConfig, ProxyConfig, QueueConfig, TlsConfig};
+#[cfg(feature = "server")]
 pub use model::{
-    Direction, InvalidPeerUrl, Json, MessageId, MessageRecord, PeerUrl, Role, Status, TaskId,
-    TaskKind, TaskRecord,
-    error::{DatabaseError, Error, JsonError, Result, TaskError},
+    Direction, MessageRecord, Role, TaskRecord,
     raw_message::Message,
     statements::{Param, Params, Transaction},
 };
+pub use model::{
+    InvalidPeerUrl, Json, MessageId, PeerUrl, Status, TaskId, TaskKind,
+    error::{DatabaseError, Error, JsonError, Result, TaskError},
+};
+#[cfg(feature = "server")]
 pub use server::{App, RunningPeer};
+
+/// What the derive of `Action` names.
+#[cfg(not(feature = "server"))]
+#[doc(hidden)]
+pub mod __private {
+    pub use serde::Serialize;
+    pub use serde_json::Value;
+}
+
+/// The binary of a peer needs the feature `cli`.
+#[cfg(not(feature = "cli"))]
+#[macro_export]
+macro_rules! main {
+    ($($configure:tt)*) => {
+        ::std::compile_error!(
+            "frestq::main! needs the feature `cli` of frestq; a peer without it starts by `App::serve` or `App::start`"
+        );
+        fn main() {}
+    };
+}

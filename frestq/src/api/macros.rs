@@ -89,6 +89,7 @@
 ///     Ok(votes.iter().sum())
 /// }
 /// ```
+#[cfg(feature = "server")]
 pub use frestq_macros::task;
 
 /// Registers an implementation of [`Director`](trait@crate::Director) for the synchronized groups
@@ -108,6 +109,7 @@ pub use frestq_macros::task;
 /// #[frestq::director(name = "conductor")]
 /// impl Director for Conductor {}
 /// ```
+#[cfg(feature = "server")]
 pub use frestq_macros::director;
 
 /// Makes an async function the handler of a raw message of the protocol, which is no task.
@@ -125,6 +127,7 @@ pub use frestq_macros::director;
 ///     Ok(())
 /// }
 /// ```
+#[cfg(feature = "server")]
 pub use frestq_macros::message;
 
 /// Implements [`Action`](trait@crate::Action) for the type of the action's input.

@@ -4,6 +4,10 @@
 //! something are carried out by the serving process, if there is one.
 
 mod audit;
+#[cfg(feature = "tls")]
+mod certificate;
+#[cfg(not(feature = "tls"))]
+#[path = "without_tls.rs"]
 mod certificate;
 mod check;
 mod decide;

@@ -23,6 +23,11 @@ pub struct TlsConfig {
     pub allow_tls12: bool,
 }
 
+impl TlsConfig {
+    /// Why a build without the feature can't do with `[tls]`, `[peers]` or `[proxy]`.
+    pub(crate) const NEEDS_FEATURE: &str = "[tls], [peers] and [proxy] need the feature `tls` of the crate frestq, which this binary was built without";
+}
+
 /// `[proxy]`: the reverse proxy that terminates TLS for this peer, which then listens without TLS.
 ///
 /// The peer trusts the proxy's header with the sender's certificate. So only the proxy may be able

@@ -1,6 +1,9 @@
 //! Validation of `[tls]`, `[peers]` and `[proxy]`, without reading the files they name.
 
-use super::{federation::Proxy, settings::Config};
+use super::{
+    federation::{Proxy, TlsConfig},
+    settings::Config,
+};
 use crate::model::{Fingerprint, Grant, PeerUrl};
 
 impl Config {
@@ -20,6 +23,10 @@ impl Config {
     pub(super) fn federation_faults(&self) -> Vec<String> {
         const TLS: &str = "[tls] certificate = \"NAME.pem\", key = \"NAME.key\" (--new-certificate NAME makes them)";
         const PEERS: &str = "[peers.NAME] url = \"https://...\", certificates = [\"sha256:...\"], allow = [\"queue/action\"]";
+        let local = self.is_open() && self.proxy.address.is_none();
+        if !local && cfg!(not(feature = "tls")) {
+            return vec![TlsConfig::NEEDS_FEATURE.to_owned()];
+        }
         if self.is_open() && self.proxy.address.is_some() {
             return vec![format!(
                 "[proxy] passes on the certificates of senders, but no peers are configured; add {TLS} and {PEERS}"

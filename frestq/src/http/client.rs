@@ -14,7 +14,11 @@ use reqwest::{
 };
 use serde_json::value::RawValue;
 
-use super::{resolve, server::IDLE};
+use super::{resolve, server::IDLE, tls};
+use crate::protocol::{
+    EXTENSIONS, EXTENSIONS_HEADER, INTERNAL_QUEUE, InternalAction, internal_data::BatchAnswer,
+    shows_extensions,
+};
 use crate::{
     config::DeliveryConfig,
     model::{
@@ -23,13 +27,6 @@ use crate::{
         error::{Error, Result},
     },
     security::{Trust, TrustSnapshot},
-};
-use crate::{
-    protocol::{
-        EXTENSIONS, EXTENSIONS_HEADER, INTERNAL_QUEUE, InternalAction, internal_data::BatchAnswer,
-        shows_extensions,
-    },
-    security::tls::{ExpectedServer, WrongServer},
 };
 
 /// The number of bytes of a response that are read.
@@ -117,14 +114,7 @@ impl Client {
         if let Some((_, client)) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let tls = snapshot.identity.client(ExpectedServer {
-            pins: registered.pins.clone(),
-            authority: registered.authority.clone(),
-            only: pin,
-        })?;
-        let builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .https_only(true);
+        let builder = tls::client(&snapshot, registered, pin)?;
         let builder = match registered.private {
             true => builder,
             false => builder.dns_resolver(resolve::public()),
@@ -266,7 +256,7 @@ impl Failure {
 impl From<reqwest::Error> for Failure {
     fn from(error: reqwest::Error) -> Self {
         Self {
-            not_pinned: WrongServer::is_pin_mismatch(&error),
+            not_pinned: tls::is_pin_mismatch(&error),
             why: error_chain(error),
         }
     }

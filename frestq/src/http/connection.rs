@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustls::pki_types::CertificateDer;
+use rustls_pki_types::CertificateDer;
 
 use super::quota::{Quota, QuotaGuard, site};
 use crate::{

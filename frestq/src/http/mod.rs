@@ -9,3 +9,8 @@ pub(crate) mod proxy;
 pub(crate) mod quota;
 mod resolve;
 pub(crate) mod server;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "without_tls.rs"]
+pub(crate) mod tls;

@@ -17,7 +17,7 @@ use axum::{
     serve::Listener,
 };
 use percent_encoding::percent_decode_str;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tokio::{
     io::{AsyncReadExt, Chain, Join, join},
     net::{

@@ -20,6 +20,7 @@ macro_rules! text_id {
     ($name:ident) => {
         impl $name {
             /// A new id, unique and ordered by time.
+            #[cfg(feature = "server")]
             pub(crate) fn generate() -> Self {
                 Self(uuid::Uuid::now_v7().to_string().into())
             }

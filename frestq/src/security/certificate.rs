@@ -1,6 +1,6 @@
 //! Parsing of certificates and fingerprints.
 
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use crate::model::Fingerprint;
 

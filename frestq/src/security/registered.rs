@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use super::{authority::Authority, rejections::RejectionReason};
 use crate::model::Grant;

@@ -171,7 +171,7 @@ impl RejectionLog {
 
 #[cfg(test)]
 mod tests {
-    use rustls::pki_types::CertificateDer;
+    use rustls_pki_types::CertificateDer;
 
     use super::*;
 

@@ -9,8 +9,8 @@
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig,
-    SignatureScheme, SupportedProtocolVersion,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, SignatureScheme,
+    SupportedProtocolVersion,
     client::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -22,6 +22,8 @@ use rustls::{
         danger::{ClientCertVerified, ClientCertVerifier},
     },
 };
+
+pub(crate) use rustls::ServerConfig;
 
 use super::authority::Authority;
 use crate::{

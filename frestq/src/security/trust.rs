@@ -7,9 +7,11 @@
 
 use std::sync::{Arc, RwLock};
 
-use rustls::ServerConfig;
-
-use super::{registered::PeerSet, rejections::RejectionLog, tls::Identity};
+use super::{
+    registered::PeerSet,
+    rejections::RejectionLog,
+    tls::{Identity, ServerConfig},
+};
 use crate::{
     config::Config,
     model::{PeerRegistration, error::Result},

@@ -15,13 +15,15 @@ use super::{
     reload::{reload_at_each_hangup, stop_signal},
     running::{RunningPeer, close},
 };
+#[cfg(feature = "tls")]
+use crate::http::tls::TlsListener;
 use crate::{
     api::peer::Frestq,
     commit::admission::Admission,
     config::Config,
     http::{
         connection::ConnectionLimits,
-        listen::{PlainListener, TlsListener},
+        listen::PlainListener,
         proxy::ProxyListener,
         server::{IDLE, ServerLimits, serve},
     },
@@ -295,11 +297,13 @@ fn start_server(
             let listener = ProxyListener::new(listener, proxy, connection_limits);
             tokio::spawn(serve(listener, router, limits, stopping))
         }
+        #[cfg(feature = "tls")]
         (Some(_), None) => {
             let listener = TlsListener::new(listener, services.trust.clone(), connection_limits);
             tokio::spawn(serve(listener, router, limits, stopping))
         }
-        (None, None) => tokio::spawn(serve(PlainListener(listener), router, limits, stopping)),
+        // Without the feature no peer has a certificate.
+        (_, None) => tokio::spawn(serve(PlainListener(listener), router, limits, stopping)),
     };
     report_address(services, own.map(|own| own.to_string()));
     (server, stop)

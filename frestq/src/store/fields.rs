@@ -1,10 +1,9 @@
 //! Rows of either database, read column by column.
 
 use jiff::Timestamp;
-use sqlx::{
-    Column as _, Decode, Postgres, Row as _, Sqlite, Type, postgres::PgRow, sqlite::SqliteRow,
-};
+use sqlx::{Column as _, Decode, Row as _, Type};
 
+use super::either::on_either;
 use crate::model::{
     Fingerprint, Json,
     error::{Error, Result},
@@ -13,39 +12,57 @@ use crate::model::{
 
 /// A row of either database.
 pub(super) enum Row {
-    Sqlite(SqliteRow),
-    Postgres(PgRow),
+    #[cfg(feature = "sqlite")]
+    Sqlite(sqlx::sqlite::SqliteRow),
+    #[cfg(feature = "postgres")]
+    Postgres(sqlx::postgres::PgRow),
 }
 
-impl From<SqliteRow> for Row {
-    fn from(row: SqliteRow) -> Self {
-        Self::Sqlite(row)
-    }
+/// The rows of one database, and the types that its columns can hold.
+macro_rules! database {
+    ($feature:literal, $database:ident, $row:ty, $column:ident) => {
+        #[cfg(feature = $feature)]
+        impl From<$row> for Row {
+            fn from(row: $row) -> Self {
+                Self::$database(row)
+            }
+        }
+
+        #[cfg(feature = $feature)]
+        pub(super) trait $column:
+            for<'r> Decode<'r, sqlx::$database> + Type<sqlx::$database>
+        {
+        }
+
+        #[cfg(feature = $feature)]
+        impl<T> $column for T where
+            T: for<'r> Decode<'r, sqlx::$database> + Type<sqlx::$database>
+        {
+        }
+
+        #[cfg(not(feature = $feature))]
+        pub(super) trait $column {}
+
+        #[cfg(not(feature = $feature))]
+        impl<T> $column for T {}
+    };
 }
 
-impl From<PgRow> for Row {
-    fn from(row: PgRow) -> Self {
-        Self::Postgres(row)
-    }
-}
+database!("sqlite", Sqlite, sqlx::sqlite::SqliteRow, SqliteColumn);
+database!("postgres", Postgres, sqlx::postgres::PgRow, PgColumn);
 
 /// What a column of either database can hold.
-pub(super) trait Column:
-    for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
-{
-}
+pub(super) trait Column: SqliteColumn + PgColumn {}
 
-impl<T> Column for T where
-    T: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
-{
-}
+impl<T: SqliteColumn + PgColumn> Column for T {}
 
 impl Row {
     pub(super) fn get<T: Column>(&self, index: usize) -> Result<T> {
-        let value = match self {
-            Self::Sqlite(row) => row.try_get(index),
-            Self::Postgres(row) => row.try_get(index),
-        };
+        let value = on_either!(
+            self,
+            sqlite(row) => row.try_get(index),
+            postgres(row) => row.try_get(index),
+        );
         value.map_err(|error| match error {
             sqlx::Error::ColumnDecode { source, .. } => self.corrupt("a row", index, &source),
             other => other.into(),
@@ -53,10 +70,11 @@ impl Row {
     }
 
     fn corrupt(&self, table: &str, index: usize, why: &dyn std::fmt::Display) -> Error {
-        let name = match self {
-            Self::Sqlite(row) => row.columns().get(index).map(|column| column.name()),
-            Self::Postgres(row) => row.columns().get(index).map(|column| column.name()),
-        };
+        let name = on_either!(
+            self,
+            sqlite(row) => row.columns().get(index).map(|column| column.name()),
+            postgres(row) => row.columns().get(index).map(|column| column.name()),
+        );
         let column = name.unwrap_or("?");
         Error::Corrupt {
             what: format!("{table}, column `{column}`"),

@@ -22,6 +22,7 @@ mod loads;
 mod migrations;
 mod old;
 mod peer_rows;
+#[cfg(feature = "postgres")]
 mod postgres;
 mod pruning;
 mod read;
@@ -29,6 +30,7 @@ mod registrations;
 mod requests;
 mod rows;
 mod sql;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 mod task_columns;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr};
 use super::{
     database::Store,
     due::Due,
+    either::on_either,
     fields::{Fields, Row},
     filter::{Filter, Filters, TASK_FIELDS},
     loads::Waiting,
@@ -29,10 +30,11 @@ impl Store {
         read: fn(&Row) -> Result<T>,
     ) -> Result<Vec<T>> {
         let sql = sql.into_sql_str();
-        let rows = match self {
-            Self::Sqlite(store) => store.fetch(sql, values).await?,
-            Self::Postgres(store) => store.fetch(sql, values).await?,
-        };
+        let rows = on_either!(
+            self,
+            sqlite(store) => store.fetch(sql, values).await?,
+            postgres(store) => store.fetch(sql, values).await?,
+        );
         rows.iter().map(read).collect()
     }
 
@@ -104,11 +106,12 @@ impl Store {
     ) -> Result<Vec<(TaskId, NodeId, String, String)>> {
         const SQL: &str = "SELECT id, owner, queue, action FROM tasks WHERE owner IS NOT NULL \
              AND owner NOT IN (SELECT id FROM nodes) LIMIT $1";
-        match self {
+        on_either!(
+            self,
             // The file's lock says that no other process serves.
-            Self::Sqlite(_) => {}
-            Self::Postgres(store) => store.bury().await?,
-        }
+            sqlite(_) => {},
+            postgres(store) => store.bury().await?,
+        );
         self.fetch(SQL, vec![limit.into()], rows::orphan).await
     }
 

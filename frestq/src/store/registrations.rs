@@ -2,8 +2,8 @@
 
 use super::{
     database::Store,
+    either::on_either,
     fields::{Fields, Row},
-    postgres::query,
     writer::Writer,
 };
 use crate::model::{PeerChange, PeerRegistration, PeerUrl, error::Result};
@@ -18,10 +18,11 @@ impl Store {
 
     /// Tells the other processes of this peer that registrations have changed.
     pub(crate) async fn tell_of_members(&self) {
-        let told = match self {
-            Self::Sqlite(_) => Ok(()),
-            Self::Postgres(store) => store.tell_of_members().await,
-        };
+        let told: Result<()> = on_either!(
+            self,
+            sqlite(_) => Ok(()),
+            postgres(store) => store.tell_of_members().await,
+        );
         if let Err(error) = told {
             // They look by themselves, only later.
             tracing::warn!(%error, "the other processes could not be told of a change of peers");
@@ -50,10 +51,11 @@ impl Writer {
             ),
             PeerChange::Remove(name) => (REMOVE, vec![name.as_str().into()]),
         };
-        let changed = match self {
-            Self::Sqlite(writer) => !writer.fetch(sql, values).await?.is_empty(),
-            Self::Postgres(writer) => !writer.fetch(query(sql, values)).await?.is_empty(),
-        };
+        let changed = on_either!(
+            self,
+            sqlite(writer) => !writer.fetch(sql, values).await?.is_empty(),
+            postgres(writer) => !writer.fetch(super::postgres::query(sql, values)).await?.is_empty(),
+        );
         Ok(changed)
     }
 }

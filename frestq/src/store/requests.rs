@@ -5,6 +5,7 @@
 
 use super::{
     database::Store,
+    either::on_either,
     fields::{Fields, Row},
     sql::sql,
     text::printable,
@@ -65,10 +66,11 @@ pub(crate) enum Stage {
 impl Store {
     /// Now, as the database sees it.
     fn clock(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
-            Self::Postgres(_) => "(extract(epoch FROM now()) * 1000000)::bigint",
-        }
+        on_either!(
+            self,
+            sqlite(_) => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+            postgres(_) => "(extract(epoch FROM now()) * 1000000)::bigint",
+        )
     }
 
     /// Leaves a request for whoever serves; gives its number.

@@ -8,17 +8,17 @@ use super::{
     either::on_either,
     handlers::Ran,
     loads::{Content, Loaded, Lookup, Waiting},
-    postgres::PgWriter,
     pruning::{Pruned, Step},
-    sqlite::SqliteWriter,
     writes::Writes,
 };
 use crate::model::{MessageId, TaskId, audit::Head, error::Result, statements::Transaction};
 
 /// The connection through which this process writes. One transaction at a time.
 pub(crate) enum Writer {
-    Sqlite(SqliteWriter),
-    Postgres(PgWriter),
+    #[cfg(feature = "sqlite")]
+    Sqlite(super::sqlite::SqliteWriter),
+    #[cfg(feature = "postgres")]
+    Postgres(super::postgres::PgWriter),
 }
 
 impl Writer {
