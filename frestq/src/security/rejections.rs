@@ -79,7 +79,7 @@ impl fmt::Display for RejectionReason {
             RejectionReason::NotTheProxy(address) => {
                 write!(
                     f,
-                    "{address} set the header with the certificate, but is not the proxy"
+                    "{address} is not the proxy, but sent its header with a certificate"
                 )
             }
             RejectionReason::MalformedCertificate(why) => {
