@@ -53,7 +53,7 @@ impl Authority {
         &self,
         _: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
-    ) -> Result<(), String> {
+    ) -> Result<()> {
         match *self {}
     }
 }
