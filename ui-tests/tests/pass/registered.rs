@@ -52,10 +52,10 @@ fn main() {
         panic!("{all:?}");
     };
     assert_eq!(
-        (hello.queue, hello.action, hello.name),
+        (hello.info.queue, hello.info.action, hello.name),
         ("say_queue", "hello_world", "hello")
     );
-    assert_eq!(hello.kind, HandlerKind::Task);
+    assert_eq!(hello.info.kind, HandlerKind::Task);
     assert_eq!(hello.line, HELLO_LINE);
     assert!(hello.file.ends_with("registered.rs"));
     let declared = ActionOptions {
@@ -66,23 +66,23 @@ fn main() {
         at_most_once: false,
         handles_errors: false,
     };
-    assert_eq!(hello.options, declared);
+    assert_eq!(hello.info.options, declared);
     assert_eq!(
-        (note.queue, note.action, note.kind),
+        (note.info.queue, note.info.action, note.info.kind),
         ("audit", "note", HandlerKind::Message)
     );
-    assert_eq!(note.options, ActionOptions::DEFAULT);
+    assert_eq!(note.info.options, ActionOptions::DEFAULT);
     assert!(hello.handle_error.is_none() && note.handle_error.is_none());
     assert_eq!(
-        (mixer.queue, mixer.action, mixer.name, mixer.line),
+        (mixer.info.queue, mixer.info.action, mixer.name, mixer.line),
         ("mixnet", "mix", "Mixer", MIXER_LINE)
     );
-    assert_eq!(mixer.kind, HandlerKind::Task);
+    assert_eq!(mixer.info.kind, HandlerKind::Task);
     assert!(mixer.handle_error.is_some());
     let declared = ActionOptions {
         retries: 2,
         handles_errors: true,
         ..ActionOptions::DEFAULT
     };
-    assert_eq!(mixer.options, declared);
+    assert_eq!(mixer.info.options, declared);
 }
