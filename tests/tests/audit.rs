@@ -241,7 +241,7 @@ on_each_store! {
         peer.database.execute("DELETE FROM audit; DELETE FROM audit_heads").await;
         peer.stop().await;
         let (sound, said) = verify(&peer, &[before]);
-        assert!(!sound && said.contains("no such chain"), "{said}");
+        assert!(!sound && said.contains("this chain does not exist"), "{said}");
         peer.run().await;
         deliver(&peer, 7).await;
         assert!(verify(&peer, &[]).0);

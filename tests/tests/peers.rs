@@ -189,7 +189,9 @@ on_each_store! {
         a.url = a.url.replace("https:", "http:");
         a.run().await;
         let answer = add(&a, "c", "https://c.example.org/api/queues", &[&pin], &[]).await;
-        assert!(answer.status >= 400 && answer.body.contains("[tls]"), "{}", answer.body);
+        // A stranger hears nothing of the configuration; the log says what to do.
+        assert!(answer.status == 500 && !answer.body.contains("[tls]"), "{}", answer.body);
+        assert!(a.log().contains("add [tls]"), "{}", a.log());
     }
 
     async fn a_peer_that_the_application_adds_is_in_at_once_and_out_again(store) {

@@ -145,6 +145,8 @@ impl Session {
         // with it. So the bash that runs the commands is not the leader.
         let mut command = Command::new("setsid");
         command
+            // Who runs the tests may ignore Ctrl-C, as what a script starts in the background does.
+            .args(["env", "--default-signal=INT,QUIT"])
             .args(["bash", "-c", "bash -s; exit"])
             .current_dir(directory)
             .stdin(Stdio::piped())
