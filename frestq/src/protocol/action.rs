@@ -7,9 +7,8 @@ pub(crate) const INTERNAL_QUEUE: &str = "internal.frestq";
 
 /// An action of [`INTERNAL_QUEUE`].
 ///
-/// The section *Internal actions* of `restqp.md` defines those that original peers know. The
-/// others are extensions: they go only to peers that have shown that they read them (*Going
-/// beyond it*).
+/// The page *Protocol* of the guide lists those that original peers know. The others are
+/// extensions: they go only to peers that have shown that they read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum InternalAction {
     /// The receiver of a task reports its status and output to the sender.
