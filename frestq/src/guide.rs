@@ -1,4 +1,5 @@
-//! The guide: a page a subject. Its Rust code is compiled, and its shell commands are run, by the tests.
+//! The guide: a page a subject. Its Rust code is compiled, and its shell commands are run, by the
+//! tests.
 //!
 //! Decision records, on why things are as they are, stand beside it in `frestq/docs/decisions/`.
 

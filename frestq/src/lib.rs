@@ -85,19 +85,19 @@
 //! | `cli` | [`main!`](crate::main), [`App::run`] and the log; [`App::serve`] and [`App::start`] need none of it | `server` |
 //! | `tls` | `[tls]`, `[peers]` and `[proxy]`, which are errors at start without it: the peer serves its own machine only | `server` |
 //!
-//! With `default-features = false` this crate is the *contract* that organisations share: a crate of
-//! types that says what can be asked for, without a server, a database or TLS. It has
+//! With `default-features = false` this crate is the *contract* that organisations share: a crate
+//! of types that says what can be asked for, without a server, a database or TLS. It has
 //! [`Action`](trait@Action) with its derive, [`SimpleTask`], [`Sequential`], [`Parallel`],
 //! [`Synchronized`], [`External`], [`Compose`], [`Node`], [`NamedDirector`], [`TaskId`],
-//! [`MessageId`], [`PeerUrl`], [`Status`], [`TaskKind`], [`Json`], [`TaskError`], [`Error`], and the
-//! part of the [`prelude`] that these are.
+//! [`MessageId`], [`PeerUrl`], [`Status`], [`TaskKind`], [`Json`], [`TaskError`], [`Error`], and
+//! the part of the [`prelude`] that these are.
 
 #![cfg_attr(
     not(test),
     warn(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used)
 )]
-// A build without some feature leaves unused what only that feature uses. The default build, which has
-// all of them, is linted in full.
+// A build without some feature leaves unused what only that feature uses. The default build,
+// which has all of them, is linted in full.
 #![cfg_attr(
     not(all(
         feature = "sqlite",

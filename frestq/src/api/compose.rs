@@ -78,12 +78,12 @@ macro_rules! common_options {
                 self
             }
 
-            /// Text that goes with the task and with all that is below it, to whatever peer: the id of a
-            /// request, by which logs of several peers are searched. A subtask may have one of its own.
-            /// Handlers read it with [`Task::trace`](crate::Task::trace).
+            /// Text that goes with the task and with all that is below it, to whatever peer: the
+            /// id of a request, by which logs of several peers are searched. A subtask may have
+            /// one of its own. Handlers read it with [`Task::trace`](crate::Task::trace).
             ///
-            /// At most 512 bytes, without the character U+0000; anything else is an error of `send`.
-            /// Peers that don't read our extensions never see it.
+            /// At most 512 bytes, without the character U+0000; anything else is an error of
+            /// `send`. Peers that don't read our extensions never see it.
             ///
             /// ```
             /// use frestq::SimpleTask;

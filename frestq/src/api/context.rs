@@ -162,8 +162,8 @@ impl Task {
         u32::try_from(self.0.attempt).unwrap_or(u32::MAX)
     }
 
-    /// The text that its sender gave it with `trace`, at most 512 bytes; its subtasks have it too, unless
-    /// they have their own. None if it has none, or comes from a peer that sends none.
+    /// The text that its sender gave it with `trace`, at most 512 bytes; its subtasks have it
+    /// too, unless they have their own. None if it has none, or comes from a peer that sends none.
     ///
     /// ```no_run
     /// # use frestq::prelude::*;
@@ -231,8 +231,8 @@ impl Task {
     /// #[frestq::task(queue = "ballots", action = "count")]
     /// async fn count(votes: i64, task: Task) -> anyhow::Result<()> {
     ///     task.transaction(|tx| {
-    ///         tx.execute("INSERT INTO tally (task, votes) VALUES ($1, $2)", (task.id().as_str(), votes));
-    ///     });
+    ///         tx.execute("INSERT INTO tally (task, votes) VALUES ($1, $2)", (task.id().as_str(),
+    /// votes));     });
     ///     Ok(())
     /// }
     /// ```

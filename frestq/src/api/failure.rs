@@ -2,11 +2,11 @@
 
 use crate::model::error::{DatabaseError, Error, TaskError};
 
-/// What a handler's error becomes: itself if it is a `TaskError`, else `failed` with its chain of causes
-/// as the message.
+/// What a handler's error becomes: itself if it is a `TaskError`, else `failed` with its chain of
+/// causes as the message.
 ///
-/// It goes to the task's sender. So where an error of frestq is among the causes, the rest is what this
-/// peer may say of it, and the log has the whole.
+/// It goes to the task's sender. So where an error of frestq is among the causes, the rest is
+/// what this peer may say of it, and the log has the whole.
 pub(crate) fn task_error(error: anyhow::Error) -> TaskError {
     let error = match error.downcast::<TaskError>() {
         Ok(error) => return error,

@@ -61,8 +61,8 @@ pub(crate) struct Committer {
     pub(crate) reservation_timeout: Duration,
     /// How long the statements of one handler may take.
     pub(crate) transaction_timeout: Duration,
-    /// Runs whose statements took a whole transaction with them, and why: they failed, and are not tried
-    /// again when it is repeated.
+    /// Runs whose statements took a whole transaction with them, and why: they failed, and are
+    /// not tried again when it is repeated.
     pub(crate) undone: HashMap<(TaskId, i64), StatementFailure>,
     pub(crate) log_payloads: bool,
     pub(crate) uncertain: UncertainCommit,

@@ -43,7 +43,8 @@ impl Committer {
             let id = MessageId::generate();
             let receiver = Receiver {
                 url: &peer.url,
-                // Who asks for a reservation in a numbered round has shown that it reads the number.
+                // Who asks for a reservation in a numbered round has shown that it reads the
+                // number.
                 extensions: peer.health.extensions
                     || (message.round.is_some() && matches!(message.data, Data::Confirm { .. })),
             };
@@ -82,8 +83,8 @@ impl Committer {
         Ok(Some(peer).filter(|peer| peer.health.extensions))
     }
 
-    /// When to give up a message that is not to be sent yet: it has as much time as others, from its
-    /// first attempt on.
+    /// When to give up a message that is not to be sent yet: it has as much time as others, from
+    /// its first attempt on.
     fn end_of_delayed(&self, message: &Outgoing) -> Option<Timestamp> {
         let first = message.not_before?;
         first.checked_add(self.give_up_after).ok()

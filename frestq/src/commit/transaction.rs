@@ -248,8 +248,8 @@ impl Committer {
         Ok(())
     }
 
-    /// Runs the statements of a handler whose completion counts; if one fails, gives the completion
-    /// that takes its place.
+    /// Runs the statements of a handler whose completion counts; if one fails, gives the
+    /// completion that takes its place.
     async fn run_statements(&mut self, event: &Event, answer: &Answer) -> Result<Option<Event>> {
         let Event::Completed {
             outcome: Ok(_),

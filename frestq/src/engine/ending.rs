@@ -1,5 +1,5 @@
 //! How tasks end: by themselves, because their tree ends, because their time is over, because
-//! somebody cancels them.
+//! they are cancelled.
 
 use jiff::Timestamp;
 

@@ -26,7 +26,7 @@ pub(crate) enum Event {
         transaction: Transaction,
         options: ActionOptions,
     },
-    /// A message of ours was answered or given up.
+    /// An outgoing message was answered or given up.
     Delivery(Box<Delivery>),
     /// The process that ran a task is gone.
     Interrupted {
@@ -79,7 +79,7 @@ pub(crate) struct Received {
 pub(crate) enum MessageKind {
     /// Run a task.
     Task(Box<NewTask>),
-    /// Take note of how far a task of ours is.
+    /// Record the status of a task that this peer has sent.
     Update(Update),
     /// Stop working on a task.
     Cancel(TaskId),

@@ -1,9 +1,9 @@
 //! The decisions: rows, an event and the time go in, changes come out. Nothing here awaits,
 //! reads a clock or opens a socket.
 //!
-//! [`step()`] reads rows through a [`StepContext`]. A row that is not loaded yet ends the step with
-//! [`MissingRow`]; the caller loads what all steps of its batch miss and runs those again. So an
-//! event says by itself what it needs, and a batch of a thousand costs a handful of queries.
+//! [`step()`] reads rows through a [`StepContext`]. A row that is not loaded yet ends the step
+//! with [`MissingRow`]; the caller loads what all steps of its batch miss and runs those again.
+//! So an event says by itself what it needs, and a batch of a thousand costs a handful of queries.
 //!
 //! May import `model` and `protocol`.
 //!

@@ -217,7 +217,7 @@ fn interrupted(
     Ok(Answer::Accepted)
 }
 
-/// A message of ours was answered or given up.
+/// An outgoing message was answered or given up.
 fn delivered(
     ctx: &mut StepContext<'_>,
     delivery: &Delivery,

@@ -27,9 +27,9 @@ pub(super) enum Consequence {
     Cancel(TaskId),
     /// The task, which runs here, is to reserve for a round of its group.
     Reserve(TaskId, RoundMark),
-    /// The task has reserved for a group of ours.
+    /// A local task has reserved for a group of this peer.
     Reserved(TaskId),
-    /// The task can't reserve for a group of ours, or has lost its reservation.
+    /// A local task can't reserve for a group of this peer, or has lost its reservation.
     NotReserved(TaskId),
     /// The round is over, so the task, which runs here, releases what it has reserved.
     Release(TaskId),

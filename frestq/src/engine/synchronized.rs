@@ -1,8 +1,8 @@
 //! A synchronized group: all of its tasks reserve, then all start, or none does.
 //!
 //! The group's owner, its *director*, runs numbered rounds. In a round it asks each task, a
-//! *participant*, to reserve. A participant that has got a slot of its queue and has reserved holds
-//! both, as a row with a deadline. Once all have reserved in the same round, the director's
+//! *participant*, to reserve. A participant that has got a slot of its queue and has reserved
+//! holds both, as a row with a deadline. Once all have reserved in the same round, the director's
 //! `pre_execute` may change their inputs, and all start. A round that fails releases everything,
 //! and the next one begins after a random wait that doubles: so two groups that want the same
 //! slots both get them.
@@ -152,7 +152,7 @@ fn is_awaited(task: &TaskState, group: &TaskState, round: Option<i64>) -> bool {
     waits && in_time && !is_counted(task, group)
 }
 
-/// A task of ours has reserved for a group of ours.
+/// A local task has reserved for a group of this peer.
 pub(super) fn reserved_here(
     ctx: &mut StepContext<'_>,
     id: &TaskId,
@@ -174,7 +174,7 @@ pub(super) fn reserved_here(
     Ok(())
 }
 
-/// A task of ours can't reserve for a group of ours, or has lost its reservation.
+/// A local task can't reserve for a group of this peer, or has lost its reservation.
 pub(super) fn not_reserved_here(
     ctx: &mut StepContext<'_>,
     id: &TaskId,

@@ -115,7 +115,7 @@ impl Request<'_> {
         }
     }
 
-    /// A task, or a raw message, for a handler of ours.
+    /// A task, or a raw message, for a local handler.
     fn task(&self, queue: &str, envelope: Envelope) -> Result<(NewTask, Permit), Rejection> {
         let handler = handler(self.services, self.from.peer, queue, &envelope.action)?;
         let permit = self.admit()?;
@@ -142,7 +142,7 @@ impl Request<'_> {
         Ok((task, permit))
     }
 
-    /// A task of a synchronized group, for which a handler of ours is to reserve.
+    /// A task of a synchronized group, for which a local handler reserves.
     fn synchronize(&self, envelope: Envelope) -> Result<(NewTask, Permit), Rejection> {
         let asked = PerformData::parse(&envelope.data).map_err(malformed)?;
         let handler = handler(self.services, self.from.peer, &asked.queue, &asked.action)?;
@@ -154,7 +154,8 @@ impl Request<'_> {
         let mut task = received_task(id, kind, self.sender, address, asked.input, self.now);
         task.state.at_most_once = handler.options.at_most_once;
         task.state.trace = trace;
-        // A director that does not know us yet leaves it out, which can only be in its first round.
+        // A director that does not know us yet leaves it out, which can only be in its first
+        // round.
         let first = i64::from(self.from.extensions);
         task.state.round = RoundMark::from_code(envelope.round.unwrap_or(first));
         task.state.expires_at = asked.expiration_date.or(envelope.expiration_date);

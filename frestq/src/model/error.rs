@@ -13,11 +13,11 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a call into frestq can fail with.
 ///
-/// Each text says what happened, to what, and what to do next. What caused it is not in the text but
-/// in [`source`](std::error::Error::source); `{:#}` of an [`anyhow::Error`] prints both.
+/// Each text says what happened, to what, and what to do next. What caused it is not in the text
+/// but in [`source`](std::error::Error::source); `{:#}` of an [`anyhow::Error`] prints both.
 ///
-/// A view may return it: the caller gets a status and one sentence, and nothing of a database, a file
-/// or this peer's configuration; those are logged.
+/// A view may return it: the caller gets a status and one sentence, and nothing of a database, a
+/// file or this peer's configuration; those are logged.
 ///
 /// | variants | status |
 /// |---|---|
@@ -39,7 +39,7 @@ pub enum Error {
     /// The registered handlers can't be served; every fault is listed.
     #[error("the handlers of this peer can't be served:\n{}", .0.join("\n"))]
     Handlers(Vec<String>),
-    /// The database has no tables of ours yet, or those of another version.
+    /// The database has no tables of frestq yet, or those of another version.
     #[error("database {database}: {why}")]
     Schema {
         /// Its address, without secrets.

@@ -231,7 +231,7 @@ pub(crate) struct TaskState {
 }
 
 impl TaskState {
-    /// A task of our own that nobody has touched yet.
+    /// A new local task.
     pub(crate) fn new(now: Timestamp) -> Self {
         Self {
             seq: 0,

@@ -21,8 +21,8 @@ use serde_json::Value;
 ///
 /// # Codes
 ///
-/// A handler chooses its own codes, in words that are none of these. The peer that runs the task is its
-/// receiver, the one that asked for it its sender; either may find that it has failed:
+/// A handler chooses its own codes, in words that are none of these. The peer that runs the task
+/// is its receiver, the one that asked for it its sender; either may find that it has failed:
 ///
 /// | constant | code | when | found by |
 /// |---|---|---|---|

@@ -1,5 +1,5 @@
-//! Stands in for `tls` and `authority` where the feature `tls` is off: nobody has an identity, which
-//! the types say, as there are no values of them.
+//! Stands in for `tls` and `authority` where the feature `tls` is off: nobody has an identity,
+//! which the types say, as there are no values of them.
 
 use rustls_pki_types::CertificateDer;
 

@@ -105,7 +105,8 @@ pub(super) fn head(row: &Row) -> Result<Head> {
     })
 }
 
-/// A row as it is. What no row of ours can hold becomes something else that its hash is not of.
+/// Reads a row without rejecting it. A value that frestq never writes is replaced, so that the
+/// hash does not match.
 fn link(row: &Row) -> Result<Link> {
     let row = &mut Fields::of("audit", row);
     Ok(Link {

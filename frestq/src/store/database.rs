@@ -57,8 +57,8 @@ impl Store {
         ))
     }
 
-    /// Whether no other process serves this database. On SQLite, this process holds its lock from then
-    /// on, so that none can begin to.
+    /// Whether no other process serves this database. On SQLite, this process holds its lock from
+    /// then on, so that none can begin to.
     pub(crate) async fn is_alone(&mut self) -> Result<bool> {
         on_either!(
             self,
@@ -82,8 +82,8 @@ impl Store {
         on_either!(self, store => store.heartbeat(node).await)
     }
 
-    /// Makes a process that was given up for dead alive again: whatever it runs and nobody has put
-    /// back is its own as before. `false`: another one has taken its name, so it is not needed.
+    /// Restores a process whose lease had expired: it owns again what it runs and what was not put
+    /// back meanwhile. `false`: another process has taken its name, so it is not needed.
     pub(crate) async fn join_again(&self, node: NodeId, name: &str) -> Result<bool> {
         on_either!(
             self,
@@ -98,8 +98,8 @@ impl Store {
         on_either!(self, store => store.leave(node).await)
     }
 
-    /// Makes `node` the one process that delivers to `peer`, if no other live one does. To be asked
-    /// again before every pass: `false` says that another one has taken over, or must have.
+    /// Makes `node` the one process that delivers to `peer`, if no other live one does. To be
+    /// asked again before every pass: `false` says that another one has taken over, or must have.
     pub(crate) async fn claim_delivery(&self, peer: PeerId, node: NodeId) -> Result<bool> {
         on_either!(
             self,

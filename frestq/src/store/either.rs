@@ -1,4 +1,5 @@
-//! The same call on either database, or one on each. A feature that is off leaves its database out.
+//! The same call on either database, or one on each. A feature that is off leaves its database
+//! out.
 
 macro_rules! on_either {
     ($value:expr, $inner:ident => $call:expr) => {

@@ -191,7 +191,8 @@ impl Filters {
         Ok(Self(filters))
     }
 
-    /// The `WHERE` clause, with placeholders numbered from `first`; empty if there is no condition.
+    /// The `WHERE` clause, with placeholders numbered from `first`; empty if there is no
+    /// condition.
     pub(crate) fn to_sql(&self, first: usize) -> String {
         let mut sql = String::new();
         for (index, filter) in self.0.iter().enumerate() {

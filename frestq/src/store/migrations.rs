@@ -64,8 +64,8 @@ fn migrator(all: &[(&'static str, &'static str)]) -> Migrator {
     migrator
 }
 
-/// Whether the database has just the migrations of this version; if not, what to do. To create is to
-/// add what is missing.
+/// Whether the database has just the migrations of this version; if not, what to do. To create is
+/// to add what is missing.
 pub(super) fn check_migrations(
     ours: &Migrator,
     applied: &[(i64,)],

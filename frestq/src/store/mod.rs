@@ -3,12 +3,12 @@
 //! May import `model`.
 //!
 //! [`Writer`] is the one connection through which a process changes tasks and messages, a batch a
-//! transaction, a statement a table and not a row. [`Store`] reads beside it, and keeps the few rows
-//! that belong to no task: peers and nodes.
+//! transaction, a statement a table and not a row. [`Store`] reads beside it, and keeps the few
+//! rows that belong to no task: peers and nodes.
 //!
-//! `task_columns` defines what a task's row holds; readers and statements are made from it. Statements
-//! that are the same on both databases are in `read`, and `rows` reads what they return. The rest,
-//! where each database has its own best way, is in a module of its own.
+//! `task_columns` defines what a task's row holds; readers and statements are made from it.
+//! Statements that are the same on both databases are in `read`, and `rows` reads what they
+//! return. The rest, where each database has its own best way, is in a module of its own.
 
 mod audit;
 mod database;

@@ -86,8 +86,8 @@ impl Store {
         Ok(ended.collect())
     }
 
-    /// Sent messages behind a place that were made before a moment, are not on their way any more, and
-    /// whose task is gone.
+    /// Sent messages behind a place that were made before a moment, are not on their way any
+    /// more, and whose task is gone.
     pub(crate) async fn old_sent(&self, before: Timestamp, after: i64) -> Result<Page> {
         let sql = sql!(
             "SELECT m.seq, m.created_at, CAST(CASE \
@@ -102,8 +102,8 @@ impl Store {
 
     /// Received messages behind a place whose task is gone: those from before `before` lose their
     /// payload, those from before `forgotten` go, unless its
-    /// task has not expired by then, which is how long its sender may try. One that carried no task stays without its payload, since
-    /// nothing else tells that it was here.
+    /// task has not expired by then, which is how long its sender may try. One that carried no
+    /// task stays without its payload, since nothing else tells that it was here.
     pub(crate) async fn old_received(
         &self,
         before: Timestamp,

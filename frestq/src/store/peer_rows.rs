@@ -22,7 +22,7 @@ pub(crate) struct PeerRow {
 pub(crate) struct Contact {
     /// The last request that came from it.
     pub(crate) heard: Option<Timestamp>,
-    /// Its last answer to one of ours.
+    /// Its last answer to a request of this peer.
     pub(crate) answered: Option<Timestamp>,
 }
 

@@ -1,12 +1,13 @@
-//! What is removed for its age: a step at a time, each looked at again in the transaction that removes it.
+//! What is removed for its age: a step at a time, each looked at again in the transaction that
+//! removes it.
 
 use jiff::Timestamp;
 
 use super::sql::{ENDED, NO_MOMENT, PENDING};
 
-/// Why a task `t` stays, in the words of both databases: it has not ended, or after `before`, something
-/// runs or waits for it, or a message about it is on its way. The messages on their way are read once a
-/// statement.
+/// Why a task `t` stays, in the words of both databases: it has not ended, or after `before`,
+/// something runs or waits for it, or a message about it is on its way. The messages on their way
+/// are read once a statement.
 pub(super) fn stays(before: &str) -> String {
     format!(
         "(t.status < {ENDED} OR t.moment <> {NO_MOMENT} OR t.owner IS NOT NULL OR t.modified_at >= {before} \
@@ -32,7 +33,7 @@ pub(crate) enum Step {
 /// How much went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pruned {
-    /// Tasks that nobody else knows.
+    /// Tasks that no other peer knows.
     pub(crate) removed: u64,
     /// Tasks of which nothing is left but that they were.
     pub(crate) tombstones: u64,

@@ -69,7 +69,8 @@ impl Store {
         Ok(())
     }
 
-    /// Writes down when a peer and we last heard of each other, unless another process knows better.
+    /// Writes down when a peer and we last heard of each other, unless another process knows
+    /// better.
     pub(crate) async fn set_contact(&self, peer: PeerId, contact: Contact) -> Result<()> {
         const SQL: &str = "UPDATE peers SET heard_at = CASE WHEN heard_at > $2 THEN heard_at ELSE coalesce($2, heard_at) END, \
              answered_at = CASE WHEN answered_at > $3 THEN answered_at ELSE coalesce($3, answered_at) END WHERE id = $1";
@@ -98,8 +99,8 @@ impl Store {
 
     /// Running tasks whose process is gone, up to `limit`: id, owner, queue, action.
     ///
-    /// A process whose lease has run out is given up for dead here: from then on its own
-    /// [`Store::heartbeat`] says so too, so that nobody holds it for both alive and dead.
+    /// A process whose lease has expired is removed here. From then on its own
+    /// [`Store::heartbeat`] returns `false` too, so that all processes agree that it is dead.
     pub(crate) async fn orphans(
         &self,
         limit: i64,
@@ -293,7 +294,7 @@ impl Store {
         Ok(self.tasks(&filters, 1).await?.pop())
     }
 
-    /// The states of these tasks, in an SQLite database: on Postgres nobody takes them from memory.
+    /// The states of these tasks, in an SQLite database: on Postgres, states are not cached.
     pub(crate) async fn states(&self, ids: &[TaskId]) -> Result<Vec<TaskState>> {
         let sql = sql!("SELECT {STATE} FROM json_each($1) v CROSS JOIN tasks t ON t.id = v.value");
         let values = vec![serde_json::to_string(ids)?.into()];
@@ -323,8 +324,8 @@ impl Store {
         filters: &Filters,
         limit: i64,
     ) -> Result<Vec<MessageRecord>> {
-        // Each side is filtered and cut to the limit on its own first, newest rows first, so that a
-        // long history is not sorted.
+        // Each side is filtered and cut to the limit on its own first, newest rows first, so that
+        // a long history is not sorted.
         let side = |columns: &str| {
             format!(
                 "SELECT * FROM (SELECT m.is_received, p.url AS peer_url, s.url AS own_url, m.data, m.message, m.action, m.queue, \
@@ -344,7 +345,8 @@ impl Store {
              created_at AS at, state, attempts, CASE WHEN state = {PENDING} THEN due_at END AS due_at, last_error, \
              seq FROM outbox"
         ));
-        // What the original posts to itself: a local task is its own message, once its turn has come.
+        // What the original posts to itself: a local task is its own message, once its turn has
+        // come.
         let own = side(&format!(
             "id AS message, CAST(1 AS BIGINT) AS is_received, action, queue, peer, id AS task, input AS data, \
              CAST(200 AS BIGINT) AS answer, created_at AS at, CAST({ACCEPTED} AS BIGINT) AS state, \

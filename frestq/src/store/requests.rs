@@ -1,7 +1,7 @@
 //! What the command line asks a serving process for: the same statements on both databases.
 //!
-//! A request is worth something only while somebody waits for its answer. Its age goes by the
-//! database's clock, which asker and answerer share.
+//! A request is valid only while the command line waits for its answer. Its age goes by the
+//! database's clock, which both processes share.
 
 use super::{
     database::Store,
@@ -15,11 +15,11 @@ use crate::model::{
     error::{Error, Result},
 };
 
-/// How long a request may be taken up, in microseconds: longer than a dead process's lease, so that
-/// the asker can act himself before it is over.
+/// How long a request may be taken up, in microseconds: longer than a dead process's lease, so
+/// that the asker can act himself before it is over.
 const WORTH: i64 = 60_000_000;
 
-/// When nobody can be waiting any more for what somebody has begun with, in microseconds: after a day.
+/// After this long, in microseconds, a request that was taken counts as abandoned: a day.
 const ABANDONED: i64 = 86_400_000_000;
 
 /// A request that was taken.
@@ -73,7 +73,7 @@ impl Store {
         )
     }
 
-    /// Leaves a request for whoever serves; gives its number.
+    /// Stores a request for the serving process; returns its number.
     pub(crate) async fn ask(&self, kind: &str, task: &TaskId, argument: &str) -> Result<i64> {
         let now = self.clock();
         let sql = format!(
@@ -129,18 +129,18 @@ impl Store {
         let mut found = self.fetch(SQL, vec![seq.into()], stage).await?;
         found
             .pop()
-            .ok_or_else(|| Error::Invalid("somebody removed the request".into()))
+            .ok_or_else(|| Error::Invalid("the request was removed by another process".into()))
     }
 
-    /// Removes a request that nobody has taken yet; `false`: somebody has.
+    /// Removes a request that was not taken yet; `false`: it was taken.
     pub(crate) async fn withdraw_request(&self, seq: i64) -> Result<bool> {
         let sql = sql!("DELETE FROM requests WHERE seq = $1 AND state = {PENDING} RETURNING seq");
         let gone = self.fetch(sql, vec![seq.into()], |_| Ok(())).await?;
         Ok(!gone.is_empty())
     }
 
-    /// Removes a request that is over, and others that nobody has waited for in a long while. One that
-    /// is being done may take long.
+    /// Removes an answered request, and others that expired long ago. A request that was taken may
+    /// take long, so it stays.
     pub(crate) async fn forget_request(&self, seq: i64) -> Result<()> {
         let sql = format!(
             "DELETE FROM requests WHERE seq = $1 OR (state <> {TAKEN} AND created_at < {now} - 10 * {WORTH}) \

@@ -55,7 +55,7 @@ pub(super) fn accepted(row: &mut Fields<'_>) -> Result<(InboxKey, [u8; 16])> {
         message: row.text()?,
     };
     let hash: Vec<u8> = row.get()?;
-    // A hash of another length equals none of ours.
+    // A hash of another length never matches.
     Ok((key, hash.try_into().unwrap_or_default()))
 }
 
@@ -143,8 +143,8 @@ pub(super) fn outbox(row: &Row) -> Result<OutboxRow> {
     })
 }
 
-/// The addresses of the other peer and our own, `{STATE}`, `{NEW}`, output, reservation, progress, and
-/// since when the task is pruned.
+/// The addresses of the other peer and our own, `{STATE}`, `{NEW}`, output, reservation,
+/// progress, and since when the task is pruned.
 pub(super) fn task(row: &Row) -> Result<TaskRecord> {
     let row = &mut Fields::of("tasks", row);
     let (peer, here) = (PeerUrl::trusted(row.get()?), PeerUrl::trusted(row.get()?));

@@ -1,5 +1,6 @@
-//! The one definition of a task's columns. What is read of a task's row, what both databases write, and
-//! in which order, is made from it; a new column is a line here, a field, and a migration.
+//! The one definition of a task's columns. What is read of a task's row, what both databases
+//! write, and in which order, is made from it; a new column is a line here, a field, and a
+//! migration.
 
 use super::{fields::Fields, loads::Content};
 use crate::model::{
@@ -71,7 +72,8 @@ enum Written {
     Output(for<'a> fn(Option<&'a Json>) -> Value<'a>),
 }
 
-/// A created task: what never changes of it, and its state and output at the end of the transaction.
+/// A created task: what never changes of it, and its state and output at the end of the
+/// transaction.
 pub(super) type Created<'a> = (&'a NewTask, &'a TaskState, Option<&'a Json>);
 /// A changed task.
 pub(super) type Changed<'a> = (&'a TaskState, Option<&'a Json>);
@@ -112,7 +114,8 @@ pub(super) fn changed() -> impl Iterator<Item = &'static Column> {
 }
 
 /// A line is: the column, what it holds, when it is written and with what; then which field of a
-/// [`TaskState`], of a [`NewTask`] and of a [`Content`] it is, each with the way in which it is read.
+/// [`TaskState`], of a [`NewTask`] and of a [`Content`] it is, each with the way in which it is
+/// read.
 macro_rules! task_columns {
     ($($column:ident: $kind:ident $written:ident $(($value:expr))? {
         $(state $($state:ident)and+: $state_read:ident($($state_how:expr)?),)?

@@ -1,7 +1,7 @@
 //! The store's promises, each kept on both databases.
 //!
-//! On Postgres they are checked where `FRESTQ_TEST_POSTGRES` names a server on which databases may be
-//! made, such as `.ci/postgres start` gives.
+//! On Postgres they are checked where `FRESTQ_TEST_POSTGRES` names a server on which databases
+//! may be made, such as `.ci/postgres start` gives.
 
 /// Declares tests that run on SQLite and on Postgres, each on a fresh database with our tables.
 macro_rules! on_both {

@@ -47,7 +47,8 @@ impl Writer {
         on_either!(self, writer => writer.contents(ids).await)
     }
 
-    /// Runs a handler's statements, for at most as long as that; if one fails, none of them has happened.
+    /// Runs a handler's statements, for at most as long as that; if one fails, none of them has
+    /// happened.
     pub(crate) async fn run(
         &mut self,
         transaction: &Transaction,

@@ -1,6 +1,7 @@
-//! Whole federations in memory: several peers, random trees over all of them, a network that delays,
-//! reorders, loses and repeats messages, crashes between any two steps, operators who call tasks off, and
-//! tasks that are delayed, expire, are tried again, or recover from the errors of others.
+//! Whole federations in memory: several peers, random trees over all of them, a network that
+//! delays, reorders, loses and repeats messages, crashes between any two steps, operators who
+//! call tasks off, and tasks that are delayed, expire, are tried again, or recover from the
+//! errors of others.
 
 mod checks;
 
@@ -64,7 +65,8 @@ struct Federation {
     /// How likely a handler succeeds, and a message gets through.
     luck: f64,
     network: f64,
-    /// How likely a message that carries a task is refused or given up, wherever it may be by then.
+    /// How likely a message that carries a task is refused or given up, wherever it may be by
+    /// then.
     failing: f64,
     /// Whether operators call tasks off, and tasks have dates and handlers for errors.
     operated: bool,
@@ -631,8 +633,8 @@ fn any_tree_over_any_peers_ends_through_loss_repetition_disorder_and_crashes() {
         let root = federation.members[0].rows.task("root").status;
         *ends.entry(root.as_str()).or_default() += 1;
     }
-    // The walks were worth it: large trees, groups that needed several rounds, errors that were recovered
-    // from, both kinds of ends.
+    // The walks were worth it: large trees, groups that needed several rounds, errors that were
+    // recovered from, both kinds of ends.
     assert!(most >= 100 && rounds >= 3, "{most} tasks, {rounds} rounds");
     assert!(recoveries > 100, "{recoveries}");
     assert!(ends.get("finished").is_some_and(|n| *n > 100), "{ends:?}");

@@ -564,8 +564,8 @@ fn no_tree_is_too_deep() {
     assert_eq!(peer.status("group0"), Status::Finished);
 }
 
-/// Whatever the tree, the outcomes and their order: it ends, each end is final, sequences keep their
-/// order, and no finished task is run again.
+/// Whatever the tree, the outcomes and their order: it ends, each end is final, sequences keep
+/// their order, and no finished task is run again.
 #[test]
 fn any_tree_ends_and_every_end_is_final() {
     for seed in 0..300 {

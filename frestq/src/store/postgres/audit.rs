@@ -5,8 +5,8 @@ use crate::model::{audit::Head, error::Result};
 use crate::store::{audit, writes::Recorded};
 
 impl PgWriter {
-    /// How far a chain goes. Its rows count if there are more of them than its head says, so that
-    /// somebody's meddling with the head holds up nothing.
+    /// The head of a chain. If there are more rows than the stored head says, the last row
+    /// counts, so that a manipulated head blocks nothing.
     pub(crate) async fn audit_head(&mut self, chain: &str) -> Result<Head> {
         const SQL: &str = "SELECT seq, hash FROM (\
              SELECT seq, hash FROM audit_heads WHERE chain = $1 UNION ALL \
@@ -17,8 +17,8 @@ impl PgWriter {
         row.map_or(Ok(Head::EMPTY), |row| audit::head(&row.into()))
     }
 
-    /// Two processes that write to one chain want the same rows of it: one of them waits, is told that
-    /// they are there, and begins again from where the other one has come to.
+    /// Two processes that append to one chain conflict on the same rows: one of them waits, gets a
+    /// unique violation, and retries from the new head.
     pub(super) async fn record(&mut self, recorded: &Recorded<'_>) -> Result<()> {
         const SQL: &str = "WITH added AS (\
              INSERT INTO audit (chain, seq, at, peer, certificate, queue, action, message, task, body, answer, hash) \

@@ -181,7 +181,7 @@ async fn create_database(options: &PgConnectOptions) -> sqlx::Result<()> {
         .execute(&mut connection)
         .await;
     match made {
-        // Unless somebody else was faster.
+        // Another process may have created it first.
         Err(error) if !has_code(&error, "42P04") && !has_code(&error, "23505") => Err(error),
         _ => connection.close().await,
     }

@@ -14,7 +14,7 @@ use crate::store::{
     handlers::{Ran, StatementFailure, too_slow},
 };
 
-/// How much of its time a handler may spend before the server is told how much is left.
+/// How much of its time a handler may use before the server's statement timeout is lowered.
 const SPENT: Duration = Duration::from_millis(100);
 
 /// The server's code of a statement that was canceled.
@@ -76,7 +76,8 @@ impl PgWriter {
         Ok(Ran::Done)
     }
 
-    /// Undoes all that a handler did, and the limit of its time with it; what came before it is sound.
+    /// Undoes all that a handler did, and the limit of its time with it; what came before it is
+    /// sound.
     async fn failed(&mut self, why: StatementFailure) -> Result<Ran> {
         self.sound = true;
         self.script("ROLLBACK TO handler; RELEASE handler").await?;

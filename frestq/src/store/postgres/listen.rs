@@ -1,4 +1,5 @@
-//! Wake-ups between the processes of one peer: `NOTIFY` within the transaction, `LISTEN` beside it.
+//! Wake-ups between the processes of one peer: `NOTIFY` within the transaction, `LISTEN` beside
+//! it.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::{
 use crate::model::error::Result;
 use crate::store::due::Wake;
 
-/// How often an idle connection is tried: one that was cut off far away is as silent as an idle one.
+/// How often an idle connection is checked: a broken connection is as silent as an idle one.
 const TRIAL: Duration = Duration::from_secs(30);
 
 impl Postgres {
@@ -56,7 +57,7 @@ async fn listen(options: &PgConnectOptions) -> sqlx::Result<PgListener> {
     Ok(listener)
 }
 
-/// Hands on what comes in, over as many connections as it takes, until nobody receives any more.
+/// Forwards notifications, reconnecting as often as needed, until the receiver is gone.
 async fn forward(
     mut listener: PgListener,
     options: PgConnectOptions,

@@ -1,7 +1,7 @@
 //! Postgres: several serving processes may share a database and be one peer.
 //!
-//! Rows are claimed under row locks, leases go by the database's clock, and whoever commits something
-//! that concerns the others says so with `NOTIFY`.
+//! Rows are claimed under row locks, leases go by the database's clock, and a process notifies
+//! the others with `NOTIFY` of what it has committed.
 
 mod audit;
 mod connect;

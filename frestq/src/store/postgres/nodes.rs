@@ -1,8 +1,8 @@
 //! The processes that share the database, and which of them are alive.
 //!
-//! A node is alive as long as its row is there. The row of one whose lease has run out may be deleted
-//! by anybody, and only that makes it dead: so everybody, the node itself included, sees the same.
-//! All of it goes by the database's clock, since those of two machines differ.
+//! A node is alive as long as its row is there. The row of one whose lease has run out may be
+//! deleted by anybody, and only that makes it dead: so everybody, the node itself included, sees
+//! the same. All of it goes by the database's clock, since those of two machines differ.
 
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ impl Postgres {
         Ok(alone)
     }
 
-    /// Gives up for dead whoever has let its lease run out.
+    /// Removes the processes whose leases have expired.
     pub(crate) async fn bury(&self) -> Result<()> {
         const SQL: &str = concat!("DELETE FROM nodes WHERE alive_until < ", now!());
         let done = sqlx::query(SQL).execute(&self.pool).await?;

@@ -1,7 +1,7 @@
 //! What processes of one peer say to each other with `NOTIFY`.
 //!
-//! A payload is the sender's origin (16 characters), a letter, and a JSON list. Wake-ups are hints:
-//! losing one costs time and never a task, so everything that is in doubt becomes
+//! A payload is the sender's origin (16 characters), a letter, and a JSON list. Wake-ups are
+//! hints: losing one costs time and never a task, so everything that is in doubt becomes
 //! [`Wake::Everything`].
 
 use std::collections::BTreeSet;

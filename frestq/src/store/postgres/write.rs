@@ -60,7 +60,8 @@ impl PgWriter {
             match begin(connection).await {
                 Ok(number) => self.number = number,
                 Err(error) => {
-                    // The server may have been restarted since the last time; nothing is lost by that.
+                    // The server may have been restarted since the last time; nothing is lost by
+                    // that.
                     tracing::warn!(%error, "lost the connection that writes; connecting again");
                     self.connection = None;
                 }
@@ -89,9 +90,9 @@ impl PgWriter {
         Ok(std::mem::take(&mut self.places))
     }
 
-    /// Whether the transaction was committed, though its `COMMIT` was not answered. All else depends
-    /// on it: what was claimed in it, the answers that were promised. So this takes as long as it
-    /// takes to reach the server.
+    /// Whether the transaction was committed, though its `COMMIT` was not answered. All else
+    /// depends on it: what was claimed in it, the answers that were promised. So this takes as
+    /// long as it takes to reach the server.
     async fn came_through(&mut self) -> bool {
         if let Some(lost) = self.connection.take() {
             // Not with a farewell, which might wait for the same answer.
@@ -211,7 +212,7 @@ impl PgWriter {
         limit: i64,
         now: Timestamp,
     ) -> Result<Vec<Waiting>> {
-        // Rows that another process is about to take are none of ours.
+        // Skips rows that another process is claiming.
         let sql = sql!(
             "SELECT {STATE}, t.input, t.output, t.reservation FROM tasks t \
              WHERE t.queue = $1 AND t.moment <> {NO_MOMENT} AND t.owner IS NULL \

@@ -5,8 +5,8 @@ use crate::model::{audit::Head, error::Result};
 use crate::store::audit;
 
 impl SqliteWriter {
-    /// How far a chain goes. Its rows count if there are more of them than its head says, so that
-    /// somebody's meddling with the head holds up nothing.
+    /// The head of a chain. If there are more rows than the stored head says, the last row
+    /// counts, so that a manipulated head blocks nothing.
     pub(crate) async fn audit_head(&mut self, chain: &str) -> Result<Head> {
         const SQL: &str = "SELECT seq, hash FROM (\
              SELECT seq, hash FROM audit_heads WHERE chain = ? UNION ALL \

@@ -160,8 +160,8 @@ impl Sqlite {
     }
 }
 
-/// Connects for reading. Of several that make a new file theirs at once, all but one are told that it
-/// is locked, without being let wait: the change to WAL knows no busy timeout.
+/// Connects for reading. If several processes open a new file at once, all but one get "locked" at
+/// once, since the change to WAL ignores the busy timeout.
 async fn connect(options: &SqliteConnectOptions) -> sqlx::Result<SqlitePool> {
     const LONGEST: Duration = Duration::from_secs(10);
     const PAUSE: Duration = Duration::from_millis(20);

@@ -1,5 +1,5 @@
-//! Rows as JSON arrays, which the triggers of `writes.sql` unfold; and those triggers, with the columns of
-//! a task written into them.
+//! Rows as JSON arrays, which the triggers of `writes.sql` unfold; and those triggers, with the
+//! columns of a task written into them.
 
 use serde::{Serialize, Serializer, ser::SerializeSeq};
 

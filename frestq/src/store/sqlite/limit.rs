@@ -7,8 +7,8 @@ use std::{
 
 use sqlx::SqliteConnection;
 
-/// How many instructions of its virtual machine SQLite runs between two looks at the clock: some tenths
-/// of a millisecond.
+/// How many instructions of its virtual machine SQLite runs between two looks at the clock: some
+/// tenths of a millisecond.
 const INSTRUCTIONS: i32 = 10_000;
 
 /// When the statements that run now have to be done.

@@ -1,8 +1,8 @@
 //! The writing connection: whole batches as JSON, which SQLite unfolds.
 //!
-//! Each statement that is answered costs a change of threads, twice. So what only writes is put aside,
-//! and goes along with the next statement that reads, or with the commit. Most transactions read
-//! nothing: they are one statement, whatever they hold (`writes.sql`).
+//! Each statement that is answered costs a change of threads, twice. So what only writes is put
+//! aside, and goes along with the next statement that reads, or with the commit. Most
+//! transactions read nothing: they are one statement, whatever they hold (`writes.sql`).
 
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -42,8 +42,8 @@ pub(crate) struct SqliteWriter {
     aside: Aside,
     /// Places in the outbox that this transaction has given so far.
     places: Vec<(MessageId, i64)>,
-    /// The last of all places. Nobody else writes to the outbox, so there is no need to ask each time;
-    /// and one that is given stays given, whatever becomes of its message.
+    /// The last of all places. Nobody else writes to the outbox, so there is no need to ask each
+    /// time; and one that is given stays given, whatever becomes of its message.
     last_place: i64,
 }
 
@@ -75,7 +75,8 @@ impl SqliteWriter {
             self.fetch("COMMIT", vec![]).await?;
             self.open = false;
         } else if self.aside.statements == 1 {
-            // A statement by itself is a transaction. Its result is the last that there is to wait for.
+            // A statement by itself is a transaction. Its result is the last that there is to
+            // wait for.
             let query = std::mem::take(&mut self.aside).query();
             match self.connection.fetch_many(query).next().await {
                 Some(Ok(_)) => {}
@@ -98,8 +99,8 @@ impl SqliteWriter {
         if self.open {
             let undone = sqlx::query("ROLLBACK").execute(&mut self.connection).await;
             if undone.is_err() {
-                // The database may have rolled back by itself, or nothing was begun; a new connection
-                // is sure to be in order.
+                // The database may have rolled back by itself, or nothing was begun; a new
+                // connection is sure to be in order.
                 let fresh = connect(&self.options, &self.limit).await?;
                 let _ = std::mem::replace(&mut self.connection, fresh).close().await;
             }

@@ -71,8 +71,8 @@ impl Federation {
         self.members[at].started.insert(id.clone());
     }
 
-    /// A run begins: nothing that has ended, nothing of a group before that starts, and with what the
-    /// task has reserved or with nothing.
+    /// A run begins: nothing that has ended, nothing of a group before that starts, and with what
+    /// the task has reserved or with nothing.
     pub(super) fn check_start(&self, at: usize, id: &TaskId) {
         let seed = self.seed;
         let task = self.members[at].rows.task(id.as_str());
