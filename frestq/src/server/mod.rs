@@ -1,7 +1,7 @@
 //! The server: it builds a serving peer from an application, reloads its configuration, and stops
 //! it in order.
 //!
-//! May import everything but `cli`.
+//! May import everything above it: all but `logging` and `cli`.
 
 mod app;
 mod configure;
