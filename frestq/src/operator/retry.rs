@@ -11,8 +11,7 @@ use jiff::Timestamp;
 
 use crate::{
     model::{
-        GroupPhase, NewTask, OnFailure, PeerId, Role, RoundMark, Status, TaskId, TaskKind,
-        TaskState,
+        NewTask, OnFailure, PeerId, Role, Status, TaskId, TaskKind, TaskState,
         catalog::Catalog,
         error::{Error, Result},
     },
@@ -119,35 +118,27 @@ fn renewed(tree: &[NewTask], id: &TaskId, fresh: &TaskId, now: Timestamp) -> Vec
             groups.insert(&old.state.id, copies.len());
         }
         copies.push(NewTask {
+            // What the run has left behind starts anew.
             state: TaskState {
-                seq: 0,
                 id: new,
-                status: Status::Created,
+                kind: old.state.kind,
+                role: old.state.role,
+                peer: old.state.peer,
+                certificate: old.state.certificate,
+                queue: old.state.queue.clone(),
+                action: old.state.action.clone(),
+                trace: old.state.trace.clone(),
                 parent,
-                place: 0,
-                open_children: 0,
+                order: old.state.order,
                 on_failure: match is_group {
                     true => old.state.on_failure,
                     // Set again by the handler's run.
                     false => OnFailure::End,
                 },
-                moment: None,
-                attempt: 0,
-                failures: 0,
-                interrupted: 0,
-                epoch: 0,
-                owner: None,
-                rev: 0,
-                round: RoundMark::None,
-                phase: GroupPhase::default(),
-                holds_reservation: false,
-                wake_at: None,
-                report_at: None,
-                run_at: None,
+                at_most_once: old.state.at_most_once,
                 // A date in the past would end the copy at once.
                 expires_at: old.state.expires_at.filter(|at| *at > now),
-                modified_at: now,
-                ..old.state.clone()
+                ..TaskState::new(now)
             },
             pingback_at: old.pingback_at.filter(|at| *at > now),
             created_at: now,
@@ -161,7 +152,7 @@ fn renewed(tree: &[NewTask], id: &TaskId, fresh: &TaskId, now: Timestamp) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::null;
+    use crate::model::{GroupPhase, RoundMark, null};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
